@@ -1,0 +1,45 @@
+"""Fixtures: small contract-true Datasets, and faces from the demo set."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from fcx.contract import CONDITIONS, GRID, REGIONS
+
+
+def make_faces(count=6, seed=0, size=GRID):
+    """Return a faces Dataset of smooth random pictures with a partition and a mask: no face in it."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (2, count, size, size), dtype=np.uint8)
+    alpha = np.zeros((2, count, size, size), np.uint8)
+    alpha[:, :, size * 5 // 8 :, size // 4 : size * 3 // 4] = 255
+    alpha[:, :, size * 5 // 8, size // 4 : size * 3 // 4] = 100  # a soft edge
+    labels = rng.integers(0, len(REGIONS), (count, size // 8, size // 8)).repeat(8, 1).repeat(8, 2)
+    region = np.stack([(labels == i) * np.uint8(255) for i in range(len(REGIONS))], axis=1)
+    return xr.Dataset(
+        {
+            "image": (("condition", "sample", "y", "x"), image),
+            "alpha": (("condition", "sample", "y", "x"), alpha),
+            "region": (("sample", "region", "y", "x"), region),
+            "landmarks": (("sample", "point", "xy"), rng.uniform(0, size, (count, 68, 2)).astype("f4")),
+            "mesh": (("sample", "vertex", "xyz"), rng.uniform(0, size, (count, 468, 3)).astype("f4")),
+            "valence": (("sample",), rng.uniform(-1, 1, count).astype("f4")),
+            "arousal": (("sample",), rng.uniform(-1, 1, count).astype("f4")),
+            "status": (("condition", "sample"), np.full((2, count), "ok")),
+        },
+        coords={
+            "condition": list(CONDITIONS),
+            "region": list(REGIONS),
+            "sample": [f"face{i}" for i in range(count)],
+            "expression": ("sample", np.array(["happy", "neutral"])[np.arange(count) % 2]),
+            "subject": ("sample", [f"s{i // 2}" for i in range(count)]),
+            "split": ("sample", ["test"] * count),
+            "source": ("sample", ["made"] * count),
+        },
+        attrs={"crop": "face"},
+    )
+
+
+@pytest.fixture
+def faces():
+    return make_faces()
