@@ -32,7 +32,7 @@ PICTURE = 224  # pixels: the display picture
 FACES = {
     "image": (("condition", "sample", "y", "x"), "u", True),
     "alpha": (("condition", "sample", "y", "x"), "u", True),
-    "region": (("sample", "region", "y", "x"), "u", True),
+    "regions": (("sample", "region", "y", "x"), "u", True),  # a variable cannot share its name with a dimension
     "landmarks": (("sample", "point", "xy"), "f", True),
     "mesh": (("sample", "vertex", "xyz"), "f", True),
     "valence": (("sample",), "f", True),

@@ -20,7 +20,7 @@ def make_faces(count=6, seed=0, size=GRID):
         {
             "image": (("condition", "sample", "y", "x"), image),
             "alpha": (("condition", "sample", "y", "x"), alpha),
-            "region": (("sample", "region", "y", "x"), region),
+            "regions": (("sample", "region", "y", "x"), region),
             "landmarks": (("sample", "point", "xy"), rng.uniform(0, size, (count, 68, 2)).astype("f4")),
             "mesh": (("sample", "vertex", "xyz"), rng.uniform(0, size, (count, 468, 3)).astype("f4")),
             "valence": (("sample",), rng.uniform(-1, 1, count).astype("f4")),
