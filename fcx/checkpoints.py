@@ -34,15 +34,12 @@ def save_model(model: FaceChannel, path, metadata: Mapping | None = None) -> Pat
     >>> save_model(FaceChannel.preset("paper", width=4), "small.safetensors", {"crop": "face"})  # doctest: +SKIP
     PosixPath('small.safetensors')
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path} is no name for a checkpoint: it must end in {SUFFIX}")
+    path = check_name(path)
     if not isinstance(model, FaceChannel):
         raise InputError(f"a checkpoint holds a FaceChannel, not a {type(model).__name__}")
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    tensors = model.state_dict()
     header = {**(metadata or {}), "format": FORMAT, "config": model.config.as_dict(), "sha256": weights_hash(tensors)}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {name: json.dumps(value) for name, value in header.items()})
+    write_tensors(path, tensors, header)
     return path
 
 
@@ -56,8 +53,8 @@ def load_model(name_or_path) -> FaceChannel:
     64
     """
     path = find(name_or_path)
-    metadata = read_metadata(path)
-    tensors = _read(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    tensors, metadata = read_tensors(path)
+    _check_format(path, metadata)
     if metadata.get("sha256") != weights_hash(tensors):
         raise CheckpointError(f"{path} is damaged: its weights do not have the hash that its header records")
     try:
@@ -84,14 +81,14 @@ def read_metadata(path) -> dict:
     Raises: CheckpointError for a file that is missing, damaged, or not of fcx.
     """
     path = find(path)
-    header = _read(path, lambda file: file.metadata()) or {}
-    try:
-        metadata = {name: json.loads(text) for name, text in header.items()}
-    except json.JSONDecodeError:
-        metadata = {}
+    _, metadata = read_tensors(path, header_only=True)
+    _check_format(path, metadata)
+    return metadata
+
+
+def _check_format(path: Path, metadata: Mapping) -> None:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of fcx: its header lacks the format {FORMAT!r}")
-    return metadata
 
 
 def shipped() -> dict[str, Path]:
@@ -160,6 +157,17 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
     return resolved
 
 
+def check_name(path) -> Path:
+    """Return `path` if a checkpoint can be written there.
+
+    Raises: InputError for a name that does not end in .safetensors.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path} is no name for a checkpoint: it must end in {SUFFIX}")
+    return path
+
+
 def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 of names, types, shapes and values of tensors, in the order of their names."""
     total = hashlib.sha256()
@@ -190,17 +198,44 @@ def check_size(model: nn.Module, faces) -> None:
         raise InputError(f"the model reads {config.size}x{config.size} pixels, these faces have {grid[0]}x{grid[1]}")
 
 
-def _read(path: Path, what):
-    """Return `what` of an opened safetensors file."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
-        raise CheckpointError(
-            f"{path} is a pickle of PyTorch, which fcx never opens because it can run code: "
-            "load it where you trust it, and write it again with fcx.save_model"
-        )
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping) -> None:
+    """Write tensors and a header (name -> anything JSON can hold) as safetensors, whole or not at all.
+
+    Raises: InputError where the header is not JSON, or the file cannot be written.
+    """
     try:
+        texts = {name: json.dumps(value) for name, value in header.items()}
+    except TypeError as error:
+        raise InputError(f"the metadata of {path} must be what JSON can hold: {error}") from error
+    # Copies: safetensors refuses tensors that share memory or are not contiguous.
+    copies = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+    }
+    try:
+        with replacing(path) as temporary:
+            save_file(copies, temporary, texts)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch.Tensor], dict]:
+    """Return the tensors ({} with `header_only`) and the header that `write_tensors` wrote.
+
+    Raises: CheckpointError for a pickle, and for a file that is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
+            raise CheckpointError(
+                f"{path} is a pickle of PyTorch, which fcx never opens because it can run code: "
+                "load it where you trust it, and write it again with fcx.save_model"
+            )
         with safe_open(path, "pt") as file:
-            return what(file)
-    except (SafetensorError, OSError, ValueError) as error:
+            header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            names = () if header_only else file.keys()
+            return {name: file.get_tensor(name) for name in names}, header
+    except json.JSONDecodeError:
+        return {}, {}  # another program's header
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged or truncated ({error})") from error

@@ -31,6 +31,7 @@ def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset
     check(faces, "faces")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; allowed: 1 or more")
+    device = usable_device(device)
     resolved = resolve_models(models)
     for name, model in resolved.items():
         check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
@@ -82,3 +83,14 @@ def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu")
                 given = tuple(parts[-1].shape)
                 raise InputError(f"a model must return (sample, {len(TARGETS)}): {', '.join(TARGETS)}; not {given}")
     return torch.cat(parts).T.numpy() if parts else np.empty((len(TARGETS), 0), "f4")
+
+
+def usable_device(name) -> torch.device:
+    """Return the torch device of a name ("cpu", "cuda", "cuda:1"), if it is there.
+
+    Raises: InputError where this machine or this build of torch has no such device.
+    """
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
