@@ -1,0 +1,125 @@
+"""FER2013 faces with FER+ votes, and the valence and arousal that the votes stand for (`proxy`).
+
+Barsoum et al., "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+Distribution", ICMI 2016 (the votes).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fcx.contract import InputError
+from fcx.datasets.pictures import enlarge
+from fcx.datasets.registry import EXCLUDED, Record, adapter, expression_name
+
+# Mean human (valence, arousal) of each category on the AffectNet-8 validation set, n = 500 (contempt 499).
+PROXY = {
+    "neutral": (-0.03, -0.02),
+    "happy": (0.67, 0.08),
+    "sad": (-0.63, -0.27),
+    "surprise": (0.18, 0.70),
+    "fear": (-0.12, 0.76),
+    "disgust": (-0.68, 0.45),
+    "anger": (-0.43, 0.55),
+    "contempt": (-0.51, 0.58),
+}
+ARRAYS = ("images", "name", "usage", "usage_names", "votes", "vote_columns", "dup_group", "seen_in_private_test")
+SPLITS = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+SIDE = 192  # pixels: the 48x48 crops are enlarged before detection
+
+
+@adapter("ferplus", takes=lambda path: path.suffix.lower() == ".npz" and not path.is_dir())
+def open_ferplus(path: Path, minimum_votes: int = 5) -> list[Record]:
+    """Return a record for each face, labelled with the vote-weighted mean of PROXY and its spread.
+
+    Votes for 'unknown' and 'not a face' are set aside. Rows with fewer than `minimum_votes` others,
+    training rows that also stand in a test set and validation rows that also stand in training are
+    kept with split 'excluded' and the reason.
+
+    Raises: InputError where `path` is no such array.
+    """
+    data = _load(path)
+    columns = [str(name) for name in data["vote_columns"]]
+    kept = [i for i, name in enumerate(columns) if name not in ("unknown", "NF")]
+    names = [expression_name(columns[i]) for i in kept]
+    votes = data["votes"][:, kept].astype(float)  # (sample, category)
+    total = votes.sum(axis=1)
+    mean, spread = proxy(votes, names)
+    splits = [SPLITS[str(name)] for name in data["usage_names"][data["usage"]]]
+    reasons = _reasons(data, splits, total, minimum_votes)
+    records = []
+    for i, split in enumerate(splits):
+        valence, arousal = mean[i]
+        records.append(
+            Record(
+                id=str(data["name"][i]),
+                read=partial(enlarge, data["images"][i], SIDE),
+                valence=float(valence),
+                arousal=float(arousal),
+                expression=_majority(votes[i], names),
+                split=EXCLUDED if reasons[i] else split,
+                source="FER+ proxy",
+                reason=reasons[i],
+                valence_spread=float(spread[i, 0]),
+                arousal_spread=float(spread[i, 1]),
+            )
+        )
+    return records
+
+
+def proxy(votes: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (sample, 2: valence, arousal) of PROXY under `votes` (sample, category).
+
+    NaN where a sample has no vote.
+
+    >>> mean, spread = proxy(np.array([[5.0, 5.0]]), ["happy", "neutral"])
+    >>> mean.round(2).tolist()
+    [[0.32, 0.03]]
+    """
+    points = np.array([PROXY[name] for name in names])  # (category, 2)
+    total = votes.sum(axis=1, keepdims=True)
+    weights = np.divide(votes, total, out=np.full(votes.shape, np.nan), where=total > 0)
+    mean = weights @ points
+    variance = np.einsum("sc,sct->st", weights, (points[None] - mean[:, None]) ** 2)
+    return mean, np.sqrt(variance)
+
+
+def _reasons(data: dict, splits: list[str], total: np.ndarray, minimum: int) -> list[str]:
+    """Return, for each row, why it must not be used, or ''."""
+    groups = data["dup_group"]
+    trained = {int(g) for g, split in zip(groups, splits, strict=True) if split == "train" and g >= 0}
+    reasons = []
+    for i, split in enumerate(splits):
+        if total[i] < minimum:
+            reasons.append(f"{total[i]:.0f} usable votes, fewer than {minimum}")
+        elif split == "train" and data["seen_in_private_test"][i]:
+            reasons.append("the same image stands in a test set")
+        elif split == "validation" and int(groups[i]) in trained:
+            reasons.append("the same image stands in training")
+        else:
+            reasons.append("")
+    return reasons
+
+
+def _majority(votes: np.ndarray, names: list[str]) -> str:
+    """Return the category with the most votes, '' where two share them."""
+    best = np.flatnonzero(votes == votes.max())
+    return names[best[0]] if len(best) == 1 else ""
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if missing := [name for name in ARRAYS if name not in archive]:
+                raise InputError(
+                    f"{path} is no FER+ array: it lacks {', '.join(missing)}; it holds {', '.join(archive)}"
+                )
+            return {name: archive[name] for name in ARRAYS}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as a FER+ array (.npz): it is damaged, or another format") from error
