@@ -1,0 +1,42 @@
+# Each target makes .venv by itself from constraints.txt; nothing else needs to be installed than Python, git and make.
+.PHONY: report test bench browser clean
+.DEFAULT_GOAL := report
+
+BIN := .venv/bin
+# The first interpreter on the path that is new enough and can make environments.
+PYTHON = $(shell for python in python3.11 python3 python3.12 python3.13 python; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$python && break; done)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+report: .venv/installed
+	@$(BIN)/fcx report
+
+test: .venv/installed
+	@$(BIN)/ruff format --check --quiet . || { echo "make test: run .venv/bin/ruff format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-logo --no-cache
+	@OMP_NUM_THREADS=1 $(BIN)/pytest
+
+bench: .venv/installed-bench
+	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/benchmarks
+
+browser: .venv/installed
+	@$(BIN)/python tests/browser/check_reports.py reports
+
+# What make made, and caches. runs/ (trainings) stays.
+clean:
+	@rm -rf .venv reports build dist .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "fcx needs Python 3.11 or newer with its venv module; \
+	the newest found here is: $$(python3 --version 2>&1)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "installing what fcx needs into .venv (about 2 GB the first time, some minutes)" >&2
+	@$(INSTALL) -e '.[dev,explore]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	@$(INSTALL) -e '.[bench]'
+	@touch $@
