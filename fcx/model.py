@@ -78,10 +78,9 @@ class Shunt(nn.Module):
         return F.softplus(self.rho) + DECAY_FLOOR if self.learned else self.constant
 
     def forward(self, u: torch.Tensor, inhibition: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(u.device.type, enabled=False):
-            wide = u.dtype if u.dtype == torch.float64 else torch.float32
-            a = self.decay.to(wide)[:, None, None]
-            return (u.to(wide) / (a + inhibition.to(wide))).to(u.dtype)
+        wide = u.dtype if u.dtype == torch.float64 else torch.float32
+        a = self.decay.to(wide)[:, None, None]
+        return (u.to(wide) / (a + inhibition.to(wide))).to(u.dtype)
 
 
 class FaceChannel(nn.Module):

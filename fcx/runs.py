@@ -63,9 +63,10 @@ class Run:
             torch.manual_seed(int(np.random.SeedSequence([seed, self.epoch]).generate_state(1)[0]))
             loss = self._learn(device, progress)
             self.epoch += 1
-            scored = {name: ccc(self._predict(name, device), self.data.truth).tolist() for name in self.data.conditions}
+            values = {name: ccc(self._predict(name, device), self.data.truth).tolist() for name in self.data.conditions}
+            scored = {name: dict(zip(TARGETS, pair, strict=True)) for name, pair in values.items()}
             self.history.append({"epoch": self.epoch, "loss": loss, "ccc": scored})
-            mean = [np.mean(past["ccc"][self.settings["condition"]]) for past in self.history]
+            mean = [np.mean([*past["ccc"][self.settings["condition"]].values()]) for past in self.history]
             if self.recipe.keep == "last" or not self.best or mean[-1] >= max(mean):
                 self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 self.kept = self.epoch
@@ -163,7 +164,7 @@ def _flat(settings: dict) -> dict:
 
 def _line(name: str, entry: dict, epochs: int) -> str:
     scores = ", ".join(
-        f"{condition} " + " ".join(f"{target} {value:.3f}" for target, value in zip(TARGETS, values, strict=True))
+        f"{condition} " + " ".join(f"{target} {value:.3f}" for target, value in values.items())
         for condition, values in entry["ccc"].items()
     )
     return f"{name} epoch {entry['epoch']}/{epochs}: loss {entry['loss']:.4f}; validation CCC {scores}"

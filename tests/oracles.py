@@ -33,3 +33,61 @@ def bootstrap_rows(subjects, draws, seed):
     rows = [[i for i, key in enumerate(keys) if key == name] for name in sorted(set(keys))]
     picked = np.random.default_rng(seed).integers(len(rows), size=(draws, len(rows)))
     return [[i for k in draw for i in rows[k]] for draw in picked]
+
+
+# --- model ------------------------------------------------------------------------------------
+
+
+def facechannel_forward(weights, image, *, preset, batch_norm):
+    """Return (arousal, valence) of one (y, x) image, layer by layer from the paper's table of layers.
+
+    `weights` maps "conv1".."conv10", "inhibitory", "hidden", "head" to (weight, bias), "bn1".."bn9" to
+    (gamma, beta, mean, variance), and "decay" to a (channel,) for presets that inhibit.
+    """
+    maps = [image]
+    for number in range(1, 10):
+        maps = convolve3x3(maps, *weights[f"conv{number}"])
+        if batch_norm:
+            for c, (gamma, beta, mean, variance) in enumerate(zip(*weights[f"bn{number}"], strict=True)):
+                maps[c] = gamma * (maps[c] - mean) / np.sqrt(variance + 1e-3) + beta
+        maps = [np.where(m > 0, m, 0) for m in maps]
+        if number in (2, 4, 7):
+            maps = [halve(m) for m in maps]
+    last = [np.where(m > 0, m, 0) for m in convolve3x3(maps, *weights["conv10"])]
+    if preset != "code2020":
+        inhibition = [np.where(m > 0, m, 0) for m in convolve3x3(maps, *weights["inhibitory"])]
+        last = [u / (a + i) for u, a, i in zip(last, weights["decay"], inhibition, strict=True)]
+    flat = np.concatenate([halve(m).reshape(-1) for m in last])
+    hidden = [max(0.0, float(np.dot(w, flat) + b)) for w, b in zip(*weights["hidden"], strict=True)]
+    out = [float(np.dot(w, hidden) + b) for w, b in zip(*weights["head"], strict=True)]
+    return out if preset == "paper" else [float(np.tanh(value)) for value in out]
+
+
+def convolve3x3(maps, weight, bias):
+    """Return the same-size cross-correlation of (y, x) maps with weight (output, input, 3, 3), zeros outside."""
+    height, width = maps[0].shape
+    padded = [np.pad(m, 1) for m in maps]
+    return [
+        sum(
+            kernel[dy, dx] * m[dy : dy + height, dx : dx + width]
+            for kernel, m in zip(kernels, padded, strict=True)
+            for dy in range(3)
+            for dx in range(3)
+        )
+        + b
+        for kernels, b in zip(weight, bias, strict=True)
+    ]
+
+
+def halve(values):
+    """Return the maximum of each 2x2 block."""
+    return np.array([[values[y : y + 2, x : x + 2].max() for x in range(0, values.shape[1], 2)]
+                     for y in range(0, values.shape[0], 2)])  # fmt: skip
+
+
+def training_loss(prediction, truth):
+    """Return MSE + 1 - CCC, averaged over targets, for lists (sample, target)."""
+    total = 0.0
+    for p, t in zip(zip(*prediction, strict=True), zip(*truth, strict=True), strict=True):
+        total += sum((a - b) ** 2 for a, b in zip(p, t, strict=True)) / len(p) + 1 - ccc_by_chance(p, t)
+    return total / len(prediction[0])

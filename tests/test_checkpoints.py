@@ -1,0 +1,212 @@
+"""Checkpoints: what is written comes back, and what is not a checkpoint is refused in one sentence."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fcx import checkpoints
+from fcx.checkpoints import FORMAT, load_model, read_metadata, resolve_models, save_model, shipped, weights_hash
+from fcx.contract import CheckpointError, InputError, UnknownNameError
+from fcx.model import PRESETS, FaceChannel
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return FaceChannel.preset("paper", width=4, hidden=3, batch_norm=True)
+
+
+@pytest.fixture
+def file(model, tmp_path):
+    return save_model(model, tmp_path / "small.safetensors", {"crop": "face"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_round_trip(preset, dtype, tmp_path):
+    model = FaceChannel.preset(preset, width=4, hidden=3).to(dtype=dtype, memory_format=torch.channels_last)
+    metadata = {"crop": "face", "scores": {"validation": {"plain": [0.5, 0.25]}}, "note": "façade"}
+    save_model(model, tmp_path / "a.safetensors", metadata)
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert loaded.config == model.config
+    assert not loaded.training
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert loaded.state_dict()[name].dtype == value.dtype
+    assert {name: loaded.metadata[name] for name in metadata} == metadata
+    assert read_metadata(tmp_path / "a.safetensors") == loaded.metadata
+    images = torch.rand(2, 1, 64, 64, dtype=dtype)
+    with torch.no_grad():
+        # The layout of memory is not kept, so sums run in another order.
+        torch.testing.assert_close(loaded(images), model.eval()(images))
+
+
+def test_loading_leaves_the_random_generator_alone(file):
+    before = torch.get_rng_state()
+    load_model(file)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_hash_depends_on_every_part(model):
+    tensors = model.state_dict()
+    assert weights_hash(tensors) == weights_hash(dict(reversed(tensors.items())))
+    for name, value in tensors.items():
+        assert weights_hash({**tensors, name: value + 1}) != weights_hash(tensors)
+
+
+def test_truncated_file(file):
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="damaged or truncated"):
+        load_model(file)
+
+
+def test_changed_weights(file):
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    assert read_metadata(file)["crop"] == "face"
+    with pytest.raises(CheckpointError, match="is damaged: its weights do not have the hash"):
+        load_model(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 64])
+def test_other_content(tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load_model(tmp_path / "a.safetensors")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was opened",))
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.safetensors", "plain"])
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, 2))])
+def test_pickles_are_never_opened(tmp_path, name, write):
+    write(Bomb(), tmp_path / name)
+    with pytest.raises(CheckpointError, match="is a pickle of PyTorch, which fcx never opens"):
+        load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("header", [None, {"format": "pt"}, {"format": json.dumps("other")}])
+def test_safetensors_of_another_program(tmp_path, header):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors", header)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of fcx"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def rewrite(path, tensors, **header):
+    header = {"format": FORMAT, "sha256": weights_hash(tensors), **header}
+    save_file(tensors, path, {name: json.dumps(value) for name, value in header.items()})
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"width": 8}, "conv1.weight is .1, 1, 3, 3., its config asks for .2, 1, 3, 3."),
+        ({"width": 4 * 10**8}, "is of another shape"),  # and the memory of the machine is still there
+        ({"batch_norm": False}, "trunk.bn1.bias is .1., its config asks for nothing"),
+        ({"shunt": "constant"}, "shunt.rho is .4., its config asks for nothing"),
+        ({"width": -4}, "does not describe a FaceChannel: width is -4"),
+        ({"colour": "red"}, "does not describe a FaceChannel"),
+    ],
+)
+def test_config_of_another_shape(model, tmp_path, change, text):
+    rewrite(tmp_path / "a.safetensors", model.state_dict(), config={**model.config.as_dict(), **change})
+    with pytest.raises(CheckpointError, match=text):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_missing_config(model, tmp_path):
+    rewrite(tmp_path / "a.safetensors", model.state_dict())
+    with pytest.raises(CheckpointError, match="does not describe a FaceChannel"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_saving_is_checked(model, tmp_path):
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
+        save_model(model, tmp_path / "a.pt", {})
+    with pytest.raises(InputError, match="not a Linear"):
+        save_model(torch.nn.Linear(1, 1), tmp_path / "a.safetensors", {})
+    with pytest.raises(InputError, match="must be what JSON can hold"):
+        save_model(model, tmp_path / "a.safetensors", {"scores": np.zeros(2)})
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        save_model(model, tmp_path / "file" / "a.safetensors", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupted_write_keeps_the_old_file(model, file, monkeypatch):
+    before = file.read_bytes()
+
+    def dies(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        save_model(model, file, {})
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("plain_scrach", UnknownNameError, "did you mean 'plain_scratch'"),
+        ("nowhere/a.safetensors", CheckpointError, "nowhere/a.safetensors does not exist"),
+        ("a.safetensors", CheckpointError, "a.safetensors does not exist"),
+        (".", CheckpointError, "is a folder"),
+    ],
+)
+def test_names_that_lead_nowhere(name, error, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=text):
+        load_model(name)
+
+
+def test_shipped_checkpoints_load_and_say_what_they_are():
+    found = shipped()
+    assert list(found) == [name for name in checkpoints.SHIPPED if name in found]
+    for name, path in found.items():
+        model = load_model(name)
+        assert (model.config.preset, model.config.width, model.config.hidden) == ("paper", 64, 256)
+        assert model.config.batch_norm
+        assert model.metadata == read_metadata(path)
+        for condition in ("plain", "masked"):
+            for scores in model.metadata["scores"]["validation"][condition].values():
+                assert scores["low"] < scores["ccc"] < scores["high"]
+        if name in ("masked_last_conv", "masked_all_layers"):
+            assert model.metadata["start"]["sha256"] == read_metadata("plain_scratch")["sha256"]
+
+
+def test_resolve_models(model, file, tmp_path):
+    other = save_model(model, tmp_path / "other.safetensors", {})
+    assert list(resolve_models(file)) == list(resolve_models(str(file))) == ["small"]
+    assert list(resolve_models([file, str(other)])) == list(resolve_models(f"{file}, {other}")) == ["small", "other"]
+    assert resolve_models({"mine": model})["mine"] is model
+    (tmp_path / "a,b.safetensors").write_bytes(file.read_bytes())
+    assert list(resolve_models(str(tmp_path / "a,b.safetensors"))) == ["a,b"]
+
+
+@pytest.mark.parametrize("given", ["", [], {}])
+def test_no_model_at_all(given):
+    with pytest.raises(InputError, match="no model was given"):
+        resolve_models(given)
+
+
+def test_models_that_are_none(model, file, tmp_path):
+    with pytest.raises(InputError, match="two models are called 'small'"):
+        resolve_models([file, file])
+    with pytest.raises(InputError, match="a dict from a name to a torch module"):
+        resolve_models(model)
+    with pytest.raises(InputError, match="a dict from a name to a torch module"):
+        resolve_models([model])
+    with pytest.raises(InputError, match="model 'a' is a str, not a torch module"):
+        resolve_models({"a": "plain_scratch"})
