@@ -149,7 +149,9 @@ def _hull_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     face = canonical()["xyz"].astype(np.float64)
     planes = ConvexHull(face[face[:, 1] < 2.6]).equations
     planes = planes[planes[:, 2] > 0.05]
-    heights = -(planes[:, 0, None] * x.ravel() + planes[:, 1, None] * y.ravel() + planes[:, 3, None]) / planes[:, 2, None]
+    heights = (
+        -(planes[:, 0, None] * x.ravel() + planes[:, 1, None] * y.ravel() + planes[:, 3, None]) / planes[:, 2, None]
+    )
     return heights.min(axis=0).reshape(x.shape)
 
 

@@ -1,0 +1,306 @@
+"""Faces from pictures: detect, crop, wear a mask, grey, resize, store; one row for every input.
+
+`prepare` turns any source (`fcx.datasets.open_source`) into a faces Dataset with the two
+conditions `plain` and `masked` of the same samples.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+
+from fcx.contract import (
+    CONDITIONS, CROPS, GRID, PICTURE, REGIONS, FaceError, InputError, Store, check, choose, digest,
+    open_store, provenance,
+)  # fmt: skip
+from fcx.datasets import open_source
+from fcx.landmarks import BACKENDS, LEFT_EYE, RIGHT_EYE, find_landmarks
+from fcx.masks import FITS, STYLES, wear_mask
+from fcx.regions import region_maps
+
+BLOCK = 64  # faces that are written together
+MARGIN = 1.25  # the crop's side, in extents of the mesh
+CROP_LIMIT = 512  # pixels: larger crops are shrunk before the mask is worn
+SMALLEST = 20  # pixels: the extent of a face below which there is too little to see
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How faces are made; all of it is recorded in the store."""
+
+    crop: str = "face"
+    style: str = "surgical"
+    fit: str = "rigid"
+    seed: int = 0
+    backend: str = "mesh"
+    several: str = "largest"
+    pictures: bool = True
+
+    def __post_init__(self):
+        choose(self.crop, CROPS, "crop rule")
+        choose(self.style, STYLES, "mask style")
+        choose(self.fit, FITS, "fit")
+        choose(self.backend, BACKENDS, "landmark backend")
+        choose(self.several, ("largest", "refuse"), "policy for several faces")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"seed is {self.seed!r}; allowed: whole numbers from 0")
+
+    def attrs(self) -> dict:
+        """Return the settings under the names that stores and checkpoints use."""
+        return {
+            "crop": self.crop, "mask_style": self.style, "mask_fit": self.fit, "mask_seed": self.seed,
+            "landmarks": self.backend, "several": self.several,
+        }  # fmt: skip
+
+
+def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", seed=0, backend="mesh",
+            several="largest", pictures=True, workers=1, limit=None, overwrite=False, progress=True,
+            **options):  # fmt: skip
+    """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
+
+    `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are
+    those of its adapter. Every input has a row: `status (condition, sample)` is "ok" or says why it
+    could not be used. Landmarks, mesh and regions come from the unmasked picture. With
+    `pictures`, the colour crop is kept at 224x224 for display. An interrupted run with `out` goes on
+    where it stopped. The result does not depend on `workers`.
+
+    Raises: InputError for a source or a setting that cannot be used; StoreError where `out` holds
+    something else; MissingWeightsError where a landmark backend lacks its weights.
+
+    >>> faces = prepare("demo", limit=4, progress=False)
+    >>> dict(faces["image"].sizes)
+    {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
+    """
+    settings = Settings(crop, style, fit, seed, backend, several, pictures)
+    _whole(workers, "workers", 1)
+    found = open_source(source, **options)
+    records = found.records if limit is None else found.records[: _whole(limit, "limit", 1)]
+    attrs = {
+        **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
+        "provenance": provenance(step="prepare"),
+    }  # fmt: skip
+    variables, coords = _layout(records, settings)
+    blocks = [records[i : i + BLOCK] for i in range(0, len(records), BLOCK)]
+    if out is None:
+        return _in_memory(variables, coords, attrs, blocks, settings, workers, progress)
+    made = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
+    made["labels"] = digest(np.array([[record.valence, record.arousal] for record in records]))
+    store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=made, attrs=attrs,
+                  chunks={"sample": BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
+    for number, values in _blocks(blocks, store.pending(), settings, workers, progress):
+        rows = slice(number * BLOCK, number * BLOCK + len(blocks[number]))
+        store.write(number, {name: (_index(variables[name][0], rows), array) for name, array in values.items()})
+    return store.finish()
+
+
+def open_faces(path):
+    """Open the faces Dataset that `prepare` wrote to `path`, lazily.
+
+    Raises: StoreError where there is none, or it is unfinished.
+    """
+    return open_store(path, "faces")
+
+
+def crop_face(picture: np.ndarray, mesh: np.ndarray, points: np.ndarray, rule: str = "face"):
+    """Return the square crop (row, column, channel) of a face, and its mesh and points in crop pixels.
+
+    `face`: a square around the centre of the mesh, side 1.25 times its larger extent; `upright`: the
+    same after turning the eyes level; `whole`: the whole picture, made square. What lies beyond the
+    picture repeats its edge. Crops above 512 pixels are shrunk.
+
+    Raises: FaceError for a face below 20 pixels.
+    """
+    if rule == "upright":
+        picture, mesh, points = _turned(picture, mesh, points)
+    if rule == "whole":
+        side = max(picture.shape[:2])
+        centre = np.array([picture.shape[1] - 1, picture.shape[0] - 1]) / 2
+    else:
+        low, high = mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)
+        if (high - low).max() < SMALLEST:
+            raise FaceError(f"the face is only {(high - low).max():.0f} pixels large, at least {SMALLEST} are needed")
+        centre, side = (low + high) / 2, MARGIN * (high - low).max()
+    side = max(1, round(float(side)))
+    corner = np.rint(centre - (side - 1) / 2).astype(int)
+    crop = _square(picture, corner, side)
+    scale = min(1.0, CROP_LIMIT / side)
+    if scale < 1:
+        crop = cv2.resize(crop, (CROP_LIMIT, CROP_LIMIT), interpolation=cv2.INTER_AREA)
+    moved = mesh - [*corner, 0]
+    return crop, _scaled(moved, scale), _scaled(points - corner, scale)
+
+
+def _scaled(points: np.ndarray, scale: float) -> np.ndarray:
+    """Return points of a picture that was resized by `scale` (pixel centres at integers; z is a length)."""
+    result = points * scale
+    result[:, :2] += (scale - 1) / 2
+    return result
+
+
+def _square(picture, corner, side):
+    rows, columns = picture.shape[:2]
+    low, high = np.maximum(-corner, 0), np.maximum(corner + side - [columns, rows], 0)
+    inner = picture[max(corner[1], 0) : corner[1] + side, max(corner[0], 0) : corner[0] + side]
+    if not inner.size:
+        raise FaceError("the face lies outside the picture")
+    if low.any() or high.any():
+        return cv2.copyMakeBorder(inner, low[1], high[1], low[0], high[0], cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(inner)
+
+
+def _turned(picture, mesh, points):
+    """Return a part of the picture around the face, turned so that the eyes are level, with mesh and points."""
+    low, high = mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)
+    side = round(2 * MARGIN * float((high - low).max()))
+    corner = np.rint((low + high) / 2 - side / 2).astype(int)
+    part = _square(picture, corner, side)
+    mesh, points = mesh - [*corner, 0], points - corner
+    across = mesh[list(RIGHT_EYE), :2].mean(axis=0) - mesh[list(LEFT_EYE), :2].mean(axis=0)
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(np.degrees(np.arctan2(across[1], across[0]))), 1.0)
+    part = cv2.warpAffine(part, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    flat = mesh[:, :2] @ turn[:, :2].T + turn[:, 2]
+    return part, np.column_stack([flat, mesh[:, 2]]), points @ turn[:, :2].T + turn[:, 2]
+
+
+def make_face(record, settings: Settings) -> dict:
+    """Return what the store holds of one record, as name -> array; `status` says what went wrong, if anything."""
+    if record.reason:
+        return {"status": record.reason}
+    try:
+        picture = record.read()
+        found = find_landmarks(picture, settings.backend, several=settings.several)
+        crop, mesh, points = crop_face(picture, found.mesh, found.points, settings.crop)
+    except InputError as error:
+        return {"status": str(error)}
+    masked, alpha = wear_mask(crop, mesh, settings.style, fit=settings.fit, seed=settings.seed, sample=record.id)
+    scale = GRID / len(crop)
+    grey = [cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) for part in (crop, masked)]
+    grid = _scaled(mesh, scale)
+    face = {
+        "status": "ok",
+        "image": np.stack([_resize(part, GRID) for part in grey]),
+        "alpha": np.stack([np.zeros((GRID, GRID), np.uint8), _resize(alpha, GRID)]),
+        "regions": region_maps(grid),
+        "mesh": grid,
+        "landmarks": _scaled(points, scale),
+        "detector_score": found.score,
+        "faces_found": found.faces,
+    }
+    if settings.pictures:
+        face["picture"] = np.stack([_resize(part, PICTURE) for part in (crop, masked)])
+    return face
+
+
+def _resize(picture: np.ndarray, size: int) -> np.ndarray:
+    smaller = len(picture) > size
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def _layout(records, settings) -> tuple[dict, dict]:
+    """Return the variables (name -> dimensions, dtype) and the coordinates of a faces Dataset."""
+    per_face = ("sample",)
+    variables = {
+        "image": (("condition", "sample", "y", "x"), "u1"),
+        "alpha": (("condition", "sample", "y", "x"), "u1"),
+        "regions": (("sample", "region", "y", "x"), "u1"),
+        "landmarks": (("sample", "point", "xy"), "f4"),
+        "mesh": (("sample", "vertex", "xyz"), "f4"),
+        "valence": (per_face, "f4"),
+        "arousal": (per_face, "f4"),
+        "detector_score": (per_face, "f4"),
+        "faces_found": (per_face, "i2"),
+        "status": (("condition", "sample"), "U240"),
+    }
+    if settings.pictures:
+        variables["picture"] = (("condition", "sample", "row", "column", "channel"), "u1")
+    ids = [record.id for record in records]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise InputError(f"the id {twice!r} stands for more than one row: ids must be unique")
+    text = {name: (per_face, _text([getattr(record, name) for record in records]))
+            for name in ("expression", "subject", "split", "source")}  # fmt: skip
+    coords = {
+        "condition": (("condition",), _text(CONDITIONS)),
+        "sample": (per_face, _text(ids)),
+        "region": (("region",), _text(REGIONS)),
+        "y": (("y",), np.arange(GRID)),
+        "x": (("x",), np.arange(GRID)),
+        **text,
+    }
+    if settings.pictures:
+        coords |= {"row": (("row",), np.arange(PICTURE)), "column": (("column",), np.arange(PICTURE))}
+    return variables, coords
+
+
+def _text(values) -> np.ndarray:
+    array = np.array(list(values), dtype=np.str_)
+    return array if array.dtype.itemsize else array.astype("U1")
+
+
+def _index(dims, rows) -> tuple:
+    return tuple(rows if dim == "sample" else slice(None) for dim in dims)
+
+
+def _blocks(blocks, pending, settings, workers, progress) -> Iterator[tuple[int, dict]]:
+    """Yield (number, values) of each pending block, made by one process or several."""
+    from tqdm.std import tqdm
+
+    bar = tqdm(total=sum(len(blocks[n]) for n in pending), desc="faces", unit="face", file=sys.stderr,
+               disable=not progress, delay=1)  # fmt: skip
+    with bar:
+        if workers == 1:
+            for number in pending:
+                yield number, _make_block(blocks[number], settings, bar.update)
+            return
+        # Fresh processes: OpenCV's networks do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+        try:
+            made = pool.map(partial(_make_block, settings=settings), [blocks[n] for n in pending])
+            for number, values in zip(pending, made, strict=True):
+                bar.update(len(blocks[number]))
+                yield number, values
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _make_block(records, settings, update=None) -> dict[str, np.ndarray]:
+    """Return the arrays of some records, dimensions as in the store."""
+    variables, _ = _layout(records, settings)
+    sizes = {"condition": 2, "sample": len(records), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
+             "vertex": 468, "xyz": 3, "row": PICTURE, "column": PICTURE, "channel": 3}  # fmt: skip
+    block = {}
+    for name, (dims, dtype) in variables.items():
+        missing = np.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype)[()]
+        block[name] = np.full([sizes[dim] for dim in dims], missing, dtype)
+    for row, record in enumerate(records):
+        block["valence"][row], block["arousal"][row] = record.valence, record.arousal
+        for name, value in make_face(record, settings).items():
+            block[name][_index(variables[name][0], row)] = value
+        if update is not None:
+            update()
+    return block
+
+
+def _in_memory(variables, coords, attrs, blocks, settings, workers, progress):
+    import xarray
+
+    made = [values for _, values in _blocks(blocks, range(len(blocks)), settings, workers, progress)]
+    joined = {
+        name: (dims, np.concatenate([values[name] for values in made], axis=dims.index("sample")))
+        for name, (dims, _) in variables.items()
+    }
+    return check(xarray.Dataset(joined, coords=coords, attrs={**attrs, "kind": "faces"}), "faces")
+
+
+def _whole(value, name: str, least: int) -> int:
+    if not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
+    return value
