@@ -205,7 +205,10 @@ class Store:
             self.group = zarr.open_group(self.path, mode="w", zarr_format=2)
             self._lay_out(variables, coords, blocks, chunks)
             # The fingerprint comes last: a store without it was interrupted while being laid out.
-            self.group.attrs.update({**attrs, "kind": kind, "complete": False, "fingerprint": mark})
+            # `coordinates` is how xarray knows, when it reads, what is a coordinate beside the dimensions' own.
+            beside = " ".join(name for name, (dims, _) in coords.items() if dims != (name,))
+            layout = {"kind": kind, "complete": False, "coordinates": beside, "fingerprint": mark}
+            self.group.attrs.update({**attrs, **layout})
         elif found.get("fingerprint") != mark:
             raise StoreError(
                 f"{self.path} holds {found.get('kind', 'something')} made with other settings or inputs: "
