@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON = $(shell for python in python3.11 python3 python3.12 python3.13 python; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo $$python && break; done)
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
 
 report: .venv/installed
 	@$(BIN)/fcx report
