@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +17,26 @@ import cv2
 import numpy as np
 
 from fcx.contract import (
-    CONDITIONS, CROPS, GRID, PICTURE, REGIONS, FaceError, InputError, Store, check, choose, digest,
-    open_store, provenance,
+    CONDITIONS,
+    CROPS,
+    GRID,
+    PICTURE,
+    REGIONS,
+    FaceError,
+    InputError,
+    Store,
+    check,
+    choose,
+    digest,
+    open_store,
+    provenance,
 )  # fmt: skip
 from fcx.datasets import open_source
 from fcx.landmarks import BACKENDS, LEFT_EYE, RIGHT_EYE, find_landmarks
 from fcx.masks import FITS, STYLES, wear_mask
 from fcx.regions import region_maps
 
-BLOCK = 64  # faces that are written together
+BLOCK = 32  # faces that are written together
 MARGIN = 1.25  # the crop's side, in extents of the mesh
 CROP_LIMIT = 512  # pixels: larger crops are shrunk before the mask is worn
 SMALLEST = 20  # pixels: the extent of a face below which there is too little to see
@@ -88,14 +99,17 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     }  # fmt: skip
     variables, coords = _layout(records, settings)
     blocks = [records[i : i + BLOCK] for i in range(0, len(records), BLOCK)]
+    work = partial(_make_block, settings=settings)
     if out is None:
-        return _in_memory(variables, coords, attrs, blocks, settings, workers, progress)
-    made = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
-    made["labels"] = digest(np.array([[record.valence, record.arousal] for record in records]))
-    store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=made, attrs=attrs,
+        return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces"))
+    same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
+    same["labels"] = digest(np.array([[record.valence, record.arousal] for record in records]))
+    store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
                   chunks={"sample": BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
-    for number, values in _blocks(blocks, store.pending(), settings, workers, progress):
-        rows = slice(number * BLOCK, number * BLOCK + len(blocks[number]))
+    pending = store.pending()
+    made = in_order(work, [blocks[number] for number in pending], workers, progress, "faces")
+    for number, (block, values) in zip(pending, made, strict=True):
+        rows = slice(number * BLOCK, number * BLOCK + len(block))
         store.write(number, {name: (_index(variables[name][0], rows), array) for name, array in values.items()})
     return store.finish()
 
@@ -248,30 +262,29 @@ def _index(dims, rows) -> tuple:
     return tuple(rows if dim == "sample" else slice(None) for dim in dims)
 
 
-def _blocks(blocks, pending, settings, workers, progress) -> Iterator[tuple[int, dict]]:
-    """Yield (number, values) of each pending block, made by one process or several."""
+def in_order(work: Callable, blocks: list, workers: int, progress: bool, name: str) -> Iterator[tuple[list, object]]:
+    """Yield (block, work(block)) in order, with a progress bar, from one process or several."""
     from tqdm.std import tqdm
 
-    bar = tqdm(total=sum(len(blocks[n]) for n in pending), desc="faces", unit="face", file=sys.stderr,
-               disable=not progress, delay=1)  # fmt: skip
+    bar = tqdm(total=sum(map(len, blocks)), desc=name, unit="face", file=sys.stderr, disable=not progress, delay=1)
     with bar:
         if workers == 1:
-            for number in pending:
-                yield number, _make_block(blocks[number], settings, bar.update)
-            return
-        # Fresh processes: OpenCV's networks do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+            made = map(work, blocks)
+        else:
+            # Fresh processes: OpenCV's networks do not survive a fork.
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+            made = pool.map(work, blocks)
         try:
-            made = pool.map(partial(_make_block, settings=settings), [blocks[n] for n in pending])
-            for number, values in zip(pending, made, strict=True):
-                bar.update(len(blocks[number]))
-                yield number, values
+            for block, result in zip(blocks, made, strict=True):
+                yield block, result
+                bar.update(len(block))
         finally:
-            pool.shutdown(cancel_futures=True)
+            if workers > 1:
+                pool.shutdown(cancel_futures=True)
 
 
-def _make_block(records, settings, update=None) -> dict[str, np.ndarray]:
+def _make_block(records, settings) -> dict[str, np.ndarray]:
     """Return the arrays of some records, dimensions as in the store."""
     variables, _ = _layout(records, settings)
     sizes = {"condition": 2, "sample": len(records), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
@@ -284,15 +297,13 @@ def _make_block(records, settings, update=None) -> dict[str, np.ndarray]:
         block["valence"][row], block["arousal"][row] = record.valence, record.arousal
         for name, value in make_face(record, settings).items():
             block[name][_index(variables[name][0], row)] = value
-        if update is not None:
-            update()
     return block
 
 
-def _in_memory(variables, coords, attrs, blocks, settings, workers, progress):
+def _in_memory(variables, coords, attrs, made):
     import xarray
 
-    made = [values for _, values in _blocks(blocks, range(len(blocks)), settings, workers, progress)]
+    made = [values for _, values in made]
     joined = {
         name: (dims, np.concatenate([values[name] for values in made], axis=dims.index("sample")))
         for name, (dims, _) in variables.items()

@@ -176,7 +176,10 @@ def _draw(texture, place, mesh, picture, generator) -> tuple[np.ndarray, np.ndar
     rows, columns = np.nonzero(cover)
     values = _interpolate(placed[:, :2], np.column_stack([where, shade]), triangles, seen[rows, columns], rows, columns)
     at = values[:, :2] * np.float32([texture.shape[1] - 1, texture.shape[0] - 1])
-    colour = cv2.remap(texture, at[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+    # OpenCV looks up at most 32767 in a row.
+    at = np.pad(at, ((0, -len(at) % 1024), (0, 0))).reshape(-1, 1024, 2)
+    colour = cv2.remap(texture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    colour = colour.reshape(-1, 3)[: len(rows)]
     cloth = np.zeros((*shape, 3), np.float32)
     grain = generator.standard_normal(len(rows), dtype=np.float32)
     cloth[rows, columns] = colour * values[:, 2:3] + 1.5 * grain[:, None]
