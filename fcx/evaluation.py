@@ -17,6 +17,7 @@ from scipy import sparse
 from fcx.contract import ContractError, InputError, check, choose, usable
 
 BLOCK = 2**22  # draws times clusters held at once: 32 MiB of float64
+PARTS = ("ccc", "pearson", "scale", "shift", "bias_correction", "mse", "rmse")
 SCOPES = ("", "expression_", "within_", "oracle_")
 
 

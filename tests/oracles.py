@@ -91,3 +91,238 @@ def training_loss(prediction, truth):
     for p, t in zip(zip(*prediction, strict=True), zip(*truth, strict=True), strict=True):
         total += sum((a - b) ** 2 for a, b in zip(p, t, strict=True)) / len(p) + 1 - ccc_by_chance(p, t)
     return total / len(prediction[0])
+
+
+# --- attribution ------------------------------------------------------------------------------
+
+
+def random_facechannel(preset="paper", *, seed=0, width=8, size=16, hidden=6, **options):
+    """Return a FaceChannel in float64 in which nothing is trivial: biases, decays, batch norm, no dead layer."""
+    import torch
+
+    from fcx.model import FaceChannel
+
+    generator = torch.Generator().manual_seed(seed)
+    model = FaceChannel.preset(preset, width=width, size=size, hidden=hidden, **options).double().eval()
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            noise = torch.rand(value.shape, generator=generator, dtype=torch.float64)
+            if name.endswith(("running_var", "rho")) or (value.ndim == 1 and name.endswith("weight")):
+                value.copy_(0.5 + noise)
+            elif value.ndim == 1:  # biases and running means, of either sign
+                value.copy_(0.2 * (noise - 0.5))
+            elif value.ndim > 1:  # positive on average, or random layers die one after the other
+                value.copy_((noise - 0.4) * 6 / value[0].numel() ** 0.75)
+    return model
+
+
+def shunt_by_path(u, inhibition, a, steps=20_000):
+    """Return (R_u, R_I) of y = u / (a + I): the gradient integrated along the straight path from (0, 0)."""
+    import torch
+
+    alpha = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps  # midpoints
+    path_u = (alpha * u).requires_grad_()
+    path_i = (alpha * inhibition).requires_grad_()
+    du, di = torch.autograd.grad((path_u / (a + path_i)).sum(), (path_u, path_i))
+    return float(u * du.mean()), float(inhibition * di.mean())
+
+
+def shunt_by_taylor(u, inhibition, a):
+    """Return (R_u, R_I) of y = u / (a + I): u df/du at (u, 0) and I df/dI at (u, I), scaled to sum to y."""
+    at_u, at_i = u / a, -inhibition * u / (a + inhibition) ** 2
+    y = u / (a + inhibition)
+    return at_u * y / (at_u + at_i), at_i * y / (at_u + at_i)
+
+
+def dense_of_conv(kernel, size):
+    """Return the matrix (out y x, in y x) of a 3x3 convolution with zero padding on a size x size grid."""
+    out, inp = kernel.shape[:2]
+    matrix = np.zeros((out, size, size, inp, size, size))
+    for y, x, dy, dx in np.ndindex(size, size, 3, 3):
+        if 0 <= y + dy - 1 < size and 0 <= x + dx - 1 < size:
+            matrix[:, y, x, :, y + dy - 1, x + dx - 1] = kernel[:, :, dy, dx]
+    return matrix.reshape(out * size * size, inp * size * size)
+
+
+def pool_winners(values):
+    """Return for each 2x2 window of (channel, y, x) the flat index of its largest value."""
+    channels, height, width = values.shape
+    index = np.arange(values.size).reshape(values.shape)
+    winners = np.empty((channels, height // 2, width // 2), int)
+    for c, y, x in np.ndindex(winners.shape):
+        window = np.s_[c, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+        winners[c, y, x] = index[window].ravel()[values[window].argmax()]
+    return winners
+
+
+def share(contributions, denominator, relevance):
+    """Return R_j = sum_k z_kj / d_k R_k, nothing from units with d_k = 0."""
+    received = np.zeros(contributions.shape[1])
+    for row, d, r in zip(contributions, denominator, relevance, strict=True):
+        if d != 0:
+            received += row / d * r
+    return received
+
+
+class SlowFaceChannel:
+    """A FaceChannel of one picture in plain NumPy: every layer a matrix, everything remembered on the way."""
+
+    def __init__(self, model, image):
+        self.state = {name: value.detach().double().numpy() for name, value in model.state_dict().items()}
+        self.config, self.steps = model.config, []
+        value = np.asarray(image, float)[None]  # (channel, y, x)
+        number = 0
+        for convolutions in (2, 2, 3, 2):
+            for _ in range(convolutions):
+                number += 1
+                value = self.convolve(f"trunk.conv{number}", f"trunk.bn{number}", value, self.steps)
+            if number < 9:
+                value = self.pool(value, self.steps)
+        self.left, self.right = [], []
+        u = self.convolve("conv10", None, value, self.left)
+        self.a = self.inhibition = None
+        self.map = u
+        if model.config.shunt != "none":
+            self.inhibition = self.convolve("inhibitory", None, value, self.right)
+            rho = self.state.get("shunt.rho")
+            self.a = (np.full(len(u), 0.5) if rho is None else np.log1p(np.exp(rho)) + 0.05)[:, None, None]
+            self.map = u / (self.a + self.inhibition)
+        self.top = []
+        flat = self.pool(self.map, self.top).ravel()
+        self.hidden_in = flat
+        self.hidden_z = self.state["hidden.weight"] @ flat + self.state.get("hidden.bias", 0)
+        self.hidden = np.maximum(self.hidden_z, 0)
+        self.output = self.state["head.weight"] @ self.hidden + self.state.get("head.bias", 0)
+
+    def convolve(self, name, norm, value, steps):
+        kernel, bias = self.state[f"{name}.weight"], self.state.get(f"{name}.bias", np.zeros(1))
+        bias = np.broadcast_to(bias, len(kernel))
+        if f"{norm}.weight" in self.state:
+            gamma, beta, mean, var = (
+                self.state[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
+            )
+            scale = gamma / np.sqrt(var + 1e-3)
+            kernel, bias = kernel * scale[:, None, None, None], (bias - mean) * scale + beta
+        size = value.shape[-1]
+        matrix, offset = dense_of_conv(kernel, size), bias.repeat(size * size)
+        steps.append(("conv", value.ravel(), matrix, offset, value.shape))
+        return np.maximum(matrix @ value.ravel() + offset, 0).reshape(len(kernel), size, size)
+
+    def pool(self, value, steps):
+        winners = pool_winners(value)
+        steps.append(("pool", winners.ravel(), value.shape))
+        return value.ravel()[winners]
+
+    def down(self, steps, relevance):
+        """Return relevance below `steps`: z+ in convolutions, flat in the first, winner-take-all in poolings."""
+        for step in reversed(steps):
+            if step[0] == "pool":
+                below = np.zeros(np.prod(step[2]))
+                np.add.at(below, step[1], relevance.ravel())
+                relevance = below.reshape(step[2])
+                continue
+            _, x, matrix, offset, shape = step
+            if step is self.steps[0]:
+                contributions = (dense_of_conv(np.ones((len(relevance), 1, 3, 3)), shape[-1]) != 0).astype(float)
+                denominator = contributions.sum(1)
+            else:
+                contributions = np.maximum(matrix, 0) * x
+                denominator = contributions.sum(1) + np.maximum(offset, 0)
+            relevance = share(contributions, denominator, relevance.ravel()).reshape(shape)
+        return relevance
+
+    def relevance(self, target, k):
+        """Return LRP of one output as (y, x); `k` is the shunt rule, a function of t = I / a."""
+        top = share(self.state["head.weight"][[target]] * self.hidden, self.output[[target]], self.output[[target]])
+        flat = share(self.state["hidden.weight"] * self.hidden_in, self.hidden_z, top)
+        of_map = self.down(self.top, flat.reshape(len(self.map), *(np.array(self.map.shape[1:]) // 2)))
+        if self.inhibition is None:
+            below = self.down(self.left, of_map)
+        else:
+            share_i = k(self.inhibition / self.a)
+            below = self.down(self.left, (1 + share_i) * of_map) + self.down(self.right, -share_i * of_map)
+        return self.down(self.steps, below)[0]
+
+
+def grad_cam(model, images, target):
+    """Return (sample, row, column): Selvaraju et al. 2017, equations (1) and (2), one loop for each symbol."""
+    import torch
+
+    kept = {}
+    layer = model.relu10 if model.config.shunt == "none" else model.shunt
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output: kept.update(A=output)),
+        model.head.register_forward_hook(lambda _, __, output: kept.update(y=output)),
+    ]
+    maps = []
+    for image in images:
+        model(image[None])
+        (slope,) = torch.autograd.grad(kept["y"][0, target], kept["A"])
+        total = 0
+        for channel, gradient in zip(kept["A"][0], slope[0], strict=True):
+            alpha = sum(gradient.ravel()) / gradient.numel()
+            total = total + alpha * channel
+        maps.append(np.maximum(total.detach().numpy(), 0))
+    for hook in hooks:
+        hook.remove()
+    return np.stack(maps)
+
+
+def published_map(model, image, index):
+    """Return (row, column) before clipping and division by the maximum: every channel times one pooled gradient."""
+    import torch
+
+    features = model.features(image[None]).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(model.activation(model.tail(features)).sum(), features)
+    pooled = slope.mean((0, 2, 3)).numpy()
+    activations = features.detach()[0].numpy().copy()
+    for channel in activations:
+        channel *= pooled[index % len(pooled)]
+    return activations.mean(0)
+
+
+# --- datasets -------------------------------------------------------------------------------
+
+
+def proxy_of_votes(votes: dict, points: dict):
+    """Mean and standard deviation of (valence, arousal) over the single votes, one vote at a time."""
+    ballots = [points[name] for name, count in votes.items() for _ in range(count)]
+    means, spreads = [], []
+    for axis in (0, 1):
+        values = [ballot[axis] for ballot in ballots]
+        mean = sum(values) / len(values)
+        means.append(mean)
+        spreads.append((sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5)
+    return means, spreads
+
+
+# --- localisation and statistics --------------------------------------------------------------
+
+
+def region_scores(heat, cover):
+    """Return the statistics of one map (y, x) in one region (y, x), pixel by pixel."""
+    pixels = [
+        (float(m), float(c)) for row, line in zip(heat, cover, strict=True) for m, c in zip(row, line, strict=True)
+    ]
+    mass = sum(abs(m) for m, _ in pixels)
+    area = sum(c for _, c in pixels) / len(pixels)
+    share = sum(c * abs(m) for m, c in pixels) / mass
+    wins = sum(c * (1 - d) * ((abs(m) > abs(k)) + (abs(m) == abs(k)) / 2) for m, c in pixels for k, d in pixels)
+    return {
+        "share": share,
+        "net": sum(c * m for m, c in pixels),
+        "positive": sum(c * m for m, c in pixels if m > 0),
+        "negative": sum(c * m for m, c in pixels if m < 0),
+        "density": share / area,
+        "enrichment": float(np.log2(share / area)),
+        "auc": wins / (sum(c for _, c in pixels) * sum(1 - c for _, c in pixels)),
+    }
+
+
+def holm(p):
+    """Return Holm's adjusted p-values from their definition: max over smaller ones of (m - rank) p, at most 1."""
+    ranked = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted = [0.0] * len(p)
+    for place, i in enumerate(ranked):
+        adjusted[i] = max(min(1.0, (len(p) - k) * p[ranked[k]]) for k in range(place + 1))
+    return adjusted
