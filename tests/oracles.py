@@ -326,3 +326,30 @@ def holm(p):
     for place, i in enumerate(ranked):
         adjusted[i] = max(min(1.0, (len(p) - k) * p[ranked[k]]) for k in range(place + 1))
     return adjusted
+
+
+# --- Mesh geometry -------------------------------------------------------------------------
+
+
+def rasterise(vertices, triangles, shape):
+    """Return which triangle is seen at each pixel by testing every pixel against every triangle, and where
+    that is beyond doubt: farther than a pixel from every edge of the triangles that are drawn."""
+    drawn = np.full(shape, -1)
+    sure = np.ones(shape, bool)
+    order = sorted(range(len(triangles)), key=lambda t: -vertices[triangles[t], 2].mean())
+    for number in order:
+        a, b, c = vertices[triangles[number], :2]
+        area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+        if area >= 0:  # turned away (y points down)
+            continue
+        for y in range(shape[0]):
+            for x in range(shape[1]):
+                distances = []
+                for p, q in ((a, b), (b, c), (c, a)):
+                    cross = (q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0])
+                    distances.append(-cross / np.hypot(*(q - p)))
+                if min(distances) > 1:
+                    drawn[y, x], sure[y, x] = number, True
+                elif min(distances) > -1:
+                    sure[y, x] = False
+    return drawn, sure

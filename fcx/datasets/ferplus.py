@@ -113,7 +113,7 @@ def _majority(votes: np.ndarray, names: list[str]) -> str:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if missing := [name for name in ARRAYS if name not in archive]:
                 raise InputError(
                     f"{path} is no FER+ array: it lacks {', '.join(missing)}; it holds {', '.join(archive)}"

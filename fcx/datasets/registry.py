@@ -98,6 +98,7 @@ def open_source(source: str | os.PathLike, **options) -> Source:
 
     Raises: InputError where nothing is found, or the table or an option is wrong.
 
+    >>> from fcx.datasets import open_source
     >>> len(open_source("demo").records)
     473
     """

@@ -1,0 +1,331 @@
+"""Adapters: what they find, what they refuse."""
+
+import csv
+import os
+import pickle
+from collections import Counter
+
+import numpy as np
+import oracles
+import pytest
+from PIL import Image
+
+from fcx import datasets
+from fcx.contract import ImageError, InputError, UnknownNameError
+from fcx.datasets import ADAPTERS, EXPRESSIONS, ferplus, open_source
+from fcx.datasets.demo import DEMO
+
+PICTURE = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of pictures with awkward names among other things."""
+    folder = tmp_path / "album"
+    for name in ("b.PNG", "a.jpg", "sub/ü <b>&amp;.jpeg", "sub/deep/c.webp"):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PICTURE).save(target)
+    for name in (".hidden.jpg", "notes.txt", ".cache/x.jpg", "no-suffix"):
+        target = folder / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(b"nothing")
+    return folder
+
+
+# --- the demo set ---
+
+
+def test_demo_holds_rated_faces_and_portraits():
+    records = open_source("demo").records
+    faces = [r for r in records if r.split == "test"]
+    portraits = [r for r in records if r.split == "unlabelled"]
+    assert len(faces) >= 400
+    assert len(portraits) >= 60
+    assert len(faces) + len(portraits) == len(records) == len({r.id for r in records})
+    assert all(abs(r.valence) <= 1 and abs(r.arousal) <= 1 for r in faces)
+    assert all(np.isnan([r.valence, r.arousal]).all() and not r.expression for r in portraits)
+    counts = Counter(r.expression for r in faces)
+    assert set(counts) == set(EXPRESSIONS) - {"contempt"}
+    assert min(counts.values()) >= 19
+    assert max(counts.values()) < 100
+
+
+def test_demo_names_source_and_licence_of_every_picture_that_ships():
+    with (DEMO / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    shipped = {p.relative_to(DEMO).as_posix() for p in DEMO.rglob("*.jpg")}
+    assert {row["path"] for row in rows} == shipped
+    assert {row["licence"] for row in rows} == {"CC0-1.0", "public domain"}
+    assert all(row["source"] for row in rows)
+
+
+def test_demo_faces_are_no_near_duplicates():
+    thumbnails = []
+    for record in open_source("demo", portraits=False).records:
+        with Image.open(record.read.args[0]) as image:
+            pixels = np.asarray(image.convert("L").resize((24, 24), Image.Resampling.LANCZOS), float).ravel()
+        pixels -= pixels.mean()
+        thumbnails.append(pixels / np.linalg.norm(pixels))
+    correlation = np.array(thumbnails) @ np.array(thumbnails).T
+    np.fill_diagonal(correlation, 0)
+    assert correlation.max() < 0.93
+
+
+def test_records_survive_pickling():
+    record = open_source("demo").records[0]
+    again = pickle.loads(pickle.dumps(record))
+    assert again.id == record.id
+    np.testing.assert_array_equal(again.read(), record.read())
+    assert record.read().shape == (224, 224, 3)
+
+
+# --- the registry ---
+
+
+def test_a_new_format_is_one_decorated_function(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.registry, "ADAPTERS", dict(ADAPTERS))
+    path = tmp_path / "clips.avi"
+    path.touch()
+    for name in list(datasets.registry.ADAPTERS):
+        del datasets.registry.ADAPTERS[name]
+
+    @datasets.adapter("video", takes=lambda path: path.suffix == ".avi")
+    def open_video(path, every=1):
+        return [datasets.Record(id=f"{path.name}-{every}", read=PICTURE.copy)]
+
+    source = open_source(path, every=25)
+    assert (source.adapter, source.options) == ("video", {"every": 25})
+    assert source.records[0].id == "clips.avi-25"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("dmeo", {}, "no file or folder 'dmeo': did you mean 'demo'"),
+        ("", {}, "a source is a name or a path"),
+        (None, {}, "a source is a name or a path"),
+        ("/dev/null", {}, "is of no known format: allowed: 'demo', a folder"),
+        ("demo", {"portrait": True}, "unknown option of a demo source 'portrait': did you mean 'portraits'"),
+    ],
+)
+def test_sources_that_do_not_exist_are_refused(source, options, message):
+    with pytest.raises(InputError, match=message):
+        open_source(source, **options)
+
+
+def test_a_folder_called_demo_is_reached_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    Image.fromarray(PICTURE).save(tmp_path / "demo" / "x.png")
+    monkeypatch.chdir(tmp_path)
+    assert open_source("demo").adapter == "demo"
+    assert [r.id for r in open_source("./demo").records] == ["x.png"]
+
+
+# --- folders and single pictures ---
+
+
+def test_folder_takes_pictures_in_a_fixed_order(album):
+    records = open_source(album).records
+    assert [r.id for r in records] == ["a.jpg", "b.PNG", "sub/deep/c.webp", "sub/ü <b>&amp;.jpeg"]
+    assert all(r.read().shape == PICTURE.shape for r in records)
+    assert all(np.isnan(r.valence) for r in records)
+
+
+def test_folder_links_that_form_a_loop_end(album):
+    before = [r.id for r in open_source(album).records]
+    (album / "sub" / "up").symlink_to(album)
+    (album / "sub" / "self").symlink_to(album / "sub")
+    assert [r.id for r in open_source(album).records] == before
+
+
+def test_folder_gives_a_dangling_link_a_row_that_says_why(album):
+    (album / "gone.jpg").symlink_to(album / "nowhere.jpg")
+    record = next(r for r in open_source(album).records if r.id == "gone.jpg")
+    with pytest.raises(ImageError, match=r"gone\.jpg cannot be opened: there is no such file"):
+        record.read()
+
+
+def test_folder_passes_over_what_is_no_file(album):
+    os.mkfifo(album / "pipe.jpg")
+    (album / "folder.jpg").mkdir()
+    assert len(open_source(album).records) == 4
+
+
+def test_folder_name_that_is_no_utf8_becomes_an_id_that_is(album):
+    Image.fromarray(PICTURE).save(album / "a.jpg")
+    os.rename(os.fsencode(album / "a.jpg"), os.path.join(os.fsencode(album), b"\xff.jpg"))
+    record = next(r for r in open_source(album).records if r.id == "\\xff.jpg")
+    assert record.read().shape == PICTURE.shape
+
+
+def test_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "readme.txt").write_text("no picture")
+    with pytest.raises(InputError, match=r"holds no picture: looked in it and below for .*\.jpg"):
+        open_source(tmp_path)
+
+
+def test_folder_options_are_refused(album):
+    with pytest.raises(UnknownNameError, match="format 'folder' has no options"):
+        open_source(album, recursive=True)
+
+
+def test_single_picture(album):
+    source = open_source(album / "a.jpg")
+    assert source.adapter == "picture"
+    assert [r.id for r in source.records] == ["a.jpg"]
+    with pytest.raises(ImageError, match=r"notes\.txt cannot be read as a picture: it is no JPEG, PNG"):
+        open_source(album / "notes.txt").records[0].read()
+
+
+# --- tables ---
+
+
+def write_table(folder, text, name="labels.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_table_carries_labels_over(album):
+    path = write_table(
+        album,
+        "Path, valence ,arousal,expression,subject,split,remark\r\n"
+        "a.jpg,-1,0.25,Happiness,ann,test,x\r\n"
+        "\r\n"
+        'sub\\deep\\c.webp,nan,,"",,,y\r\n'
+        "missing.jpg,0,0,angry,,train,z\r\n",
+        encoding="utf-8-sig",
+    )
+    first, second, third = open_source(path).records
+    assert (first.id, first.valence, first.arousal) == ("a.jpg", -1, 0.25)
+    assert (first.expression, first.subject, first.split, first.source) == ("happy", "ann", "test", "labels")
+    assert second.id == "sub/deep/c.webp"
+    assert np.isnan([second.valence, second.arousal]).all()
+    assert second.expression == ""
+    assert second.read().shape == PICTURE.shape
+    assert third.expression == "anger"
+    with pytest.raises(ImageError, match=r"missing\.jpg cannot be opened: there is no such file"):
+        third.read()
+
+
+HEADER = "path,valence,arousal\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file;valence;arousal\na.jpg;0;0\n", "no column 'path', 'valence', 'arousal': its first line names file;"),
+        ("path,valence\na.jpg,0\n", "no column 'arousal'"),
+        ("", "its first line names nothing"),
+        (HEADER, "has a header and no rows"),
+        ("path,valence,arousal,valence\n", "names the column valence more than once"),
+        (HEADER + "a.jpg,0,0\nb.jpg,1.5,0\n", r"line 3 \(b\.jpg\): valence is 1\.5; allowed: -1 to 1, or empty"),
+        (HEADER + "a.jpg,0,-2\n", r"arousal is -2; .*-2 and -5 mark 'unknown'"),
+        (HEADER + "a.jpg,0,inf\n", "arousal is inf; allowed: -1 to 1"),
+        (HEADER + "a.jpg,high,0\n", "valence is 'high'; allowed: a number"),
+        (HEADER + "a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this path stands in line 2 too"),
+        (HEADER + ",0,0\n", "line 2 .*the cell 'path' is empty"),
+        (HEADER + "a.jpg,0\n", "line 2: 2 cells, the header names 3 columns"),
+        (HEADER + 'a.jpg,"0,0\n', "is not a CSV"),
+        ("path,valence,arousal,expression\na.jpg,0,0,hapy\n", "unknown expression 'hapy': did you mean 'happy'"),
+        ("path,valence,arousal,expression\na.jpg,0,0,3\n", "unknown expression '3'"),
+    ],
+)
+def test_table_errors_name_the_place(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        open_source(write_table(tmp_path, text))
+
+
+def test_table_in_another_encoding_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        open_source(write_table(tmp_path, HEADER + "ü.jpg,0,0\n", encoding="latin-1"))
+
+
+# --- FER+ ---
+
+COLUMNS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
+
+
+def write_ferplus(path, **changes):
+    """Write seven rows: three usable for training, one excluded; one usable for validation, two excluded."""
+    votes = [
+        [4, 0, 0, 1, 3, 2, 0, 0, 0, 0],
+        [0, 10, 0, 0, 0, 0, 0, 0, 0, 0],
+        [2, 0, 0, 0, 0, 0, 0, 2, 5, 1],  # four usable votes
+        [0, 0, 5, 0, 0, 0, 5, 0, 0, 0],
+        [0, 0, 0, 7, 0, 0, 0, 3, 0, 0],
+        [9, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 5, 5],  # none
+    ]
+    arrays = {
+        "images": np.random.default_rng(0).integers(0, 256, (7, 48, 48), dtype=np.uint8),
+        "name": np.array([f"fer{i}.png" for i in range(7)]),
+        "usage": np.array([0, 0, 0, 0, 1, 1, 1], np.uint8),
+        "usage_names": np.array(["Training", "PublicTest", "PrivateTest"]),
+        "votes": np.array(votes, np.uint8),
+        "vote_columns": np.array(COLUMNS),
+        "dup_group": np.array([7, -1, -1, -1, -1, 7, -1], np.int32),
+        "seen_in_private_test": np.array([False, True, False, False, True, False, False]),
+    }
+    arrays.update(changes)
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def test_ferplus_proxy_equals_the_mean_over_single_votes(tmp_path):
+    record = open_source(write_ferplus(tmp_path / "fer.npz")).records[0]
+    votes = {"neutral": 4, "sad": 1, "anger": 3, "disgust": 2}
+    mean, spread = oracles.proxy_of_votes(votes, ferplus.PROXY)
+    np.testing.assert_allclose([record.valence, record.arousal], mean, atol=1e-12)
+    np.testing.assert_allclose([record.valence_spread, record.arousal_spread], spread, atol=1e-12)
+
+
+def test_ferplus_unanimous_votes_give_the_category_itself(tmp_path):
+    record = open_source(write_ferplus(tmp_path / "fer.npz")).records[1]
+    assert (record.valence, record.arousal) == ferplus.PROXY["happy"]
+    assert (record.valence_spread, record.arousal_spread) == (0, 0)
+
+
+def test_ferplus_rows_that_must_not_be_used_stay_with_their_reason(tmp_path):
+    records = open_source(write_ferplus(tmp_path / "fer.npz")).records
+    assert [r.split for r in records] == ["train", *["excluded"] * 2, "train", "validation", *["excluded"] * 2]
+    assert [r.reason for r in records] == [
+        "",
+        "the same image stands in a test set",
+        "4 usable votes, fewer than 5",
+        "",
+        "",  # a validation row that stands in a test set too is not trained on
+        "the same image stands in training",
+        "0 usable votes, fewer than 5",
+    ]
+    assert [r.expression for r in records] == ["neutral", "happy", "", "", "sad", "neutral", ""]
+    assert np.isnan(records[6].valence)
+    assert open_source(tmp_path / "fer.npz", minimum_votes=4).records[2].split == "train"
+
+
+def test_ferplus_picture_is_enlarged_and_grey(tmp_path):
+    path = write_ferplus(tmp_path / "fer.npz", images=np.full((7, 48, 48), 93, np.uint8))
+    picture = pickle.loads(pickle.dumps(open_source(path).records[0])).read()
+    assert picture.shape == (192, 192, 3)
+    assert picture.dtype == np.uint8
+    assert (picture == 93).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"votes": None}, "is no FER\\+ array: it lacks votes; it holds images"),
+        ({"name": np.array([{}] * 7, object)}, "cannot be read as a FER\\+ array"),
+    ],
+)
+def test_ferplus_refuses_other_arrays(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        open_source(write_ferplus(tmp_path / "fer.npz", **changes))
+
+
+def test_ferplus_refuses_a_cut_file(tmp_path):
+    path = write_ferplus(tmp_path / "fer.npz")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match="damaged, or another format"):
+        open_source(path)

@@ -1,0 +1,71 @@
+"""What the project promises about itself: light imports, exact versions, one vocabulary."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fcx
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "cv2", "xarray", "plotly", "zarr", "captum", "zennit", "papermill", "scipy"}
+
+
+def loaded_by(statement):
+    """Return the top-level modules that a fresh interpreter holds after `statement`."""
+    code = f"{statement}; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("module", ["fcx", "fcx.contract", "fcx.datasets"])
+def test_importing_loads_nothing_heavy(module):
+    assert not loaded_by(f"import {module}") & HEAVY
+
+
+def requirements():
+    """Return the names of all direct dependencies, extras included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return {re.split(r"[^A-Za-z0-9._-]", text)[0] for group in groups for text in group}
+
+
+def test_every_dependency_has_one_exact_version():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    assert all(len(pin) == 2 and "+" not in pin[1] for pin in pins)
+    names = [name.lower().replace("_", "-") for name, _ in pins]
+    assert len(names) == len(set(names))
+    assert {name.lower().replace("_", "-") for name in requirements()} <= set(names)
+
+
+def test_versions_agree():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {fcx.__version__}\n" in cited
+    assert f"## {fcx.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_no_public_name_is_also_a_module():
+    modules = {path.stem for path in (ROOT / "fcx").iterdir()}
+    assert not modules & set(fcx.__all__)
+
+
+def test_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'attribut'"):
+        fcx.attribut  # noqa: B018
+
+
+def module_names():
+    """Return the names of all modules of fcx, without importing any."""
+    paths = sorted(path.relative_to(ROOT).with_suffix("") for path in (ROOT / "fcx").rglob("*.py"))
+    return [".".join(path.parts).removesuffix(".__init__") for path in paths]
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_examples_in_docstrings_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
