@@ -10,6 +10,8 @@ are known; one draw serves every model, condition and target, so that difference
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 from scipy import sparse
@@ -159,7 +161,7 @@ def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int) -> 
             raise InputError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
     count = int(cluster.max(initial=-1)) + 1
     member = sparse.csr_array((np.ones(len(cluster)), (cluster, np.arange(len(cluster)))), (count, len(cluster)))
-    totals = member @ values.reshape(len(values), -1)  # (cluster, feature)
+    totals = member @ values.reshape(len(values), math.prod(values.shape[1:]))  # (cluster, feature)
     sums = np.full((1 + draws, totals.shape[1]), np.nan)
     sums[0] = totals.sum(0)
     if count > 1:

@@ -7,12 +7,13 @@ not samples, where subjects are known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
-from fcx.contract import InputError, check, choose
+from fcx.contract import ContractError, InputError, check, choose
 from fcx.evaluation import PARTS, agreement, clusters, column, interval, match, moments, resample
 from fcx.localisation import QUANTITIES, sample_statistics
 
@@ -51,6 +52,8 @@ def region_statistics(results, faces, *, draws: int = 2000, seed: int = 0) -> xr
 
 def _mean_draws(table, quantity: str, valid, draws: int, seed: int) -> xr.DataArray:
     """Return means over the samples that are `valid`, (draw, ...): of the data first, then of each draw."""
+    counts = valid.any([dim for dim in valid.dims if dim != "sample"]).values
+    table, valid = table.isel(sample=counts), valid.isel(sample=counts)
     cluster = clusters(column(table, "subject"))
     ratio = quantity in RATIOS
     drawn = _means(table["share" if ratio else quantity].where(valid), cluster, draws, seed)
@@ -62,7 +65,7 @@ def _mean_draws(table, quantity: str, valid, draws: int, seed: int) -> xr.DataAr
 
 def _means(values: xr.DataArray, cluster, draws: int, seed: int) -> xr.DataArray:
     values = values.transpose("sample", ...)
-    flat = values.values.reshape(len(cluster), -1)  # (sample, feature)
+    flat = values.values.reshape(len(cluster), math.prod(values.shape[1:]))  # (sample, feature)
     # Few columns differ in which samples they lack, so that the samples are counted once for each kind.
     kinds, kind = np.unique(np.isfinite(flat), axis=1, return_inverse=True)
     sums = resample(np.concatenate([np.nan_to_num(flat), kinds], axis=1), cluster, draws, seed)
@@ -84,7 +87,8 @@ def compare(results, faces, a: Mapping, b: Mapping, *, quantity: str = "ccc",
 
     Variables: estimate_a, estimate_b, difference, low, high (95 % percentile interval), p (two-sided: twice
     the smaller share of draws on either side of 0, at least 2 / (draws + 1)), p_holm, over every test of the
-    table with the same method, and n.
+    table with the same method, and n. The attribute `family` counts these tests: no p_holm can be smaller
+    than family * 2 / (draws + 1).
 
     Raises: UnknownNameError for a key, name or quantity that does not exist; InputError where the keys of
     `a` and `b` differ; ContractError where results and faces do not match.
@@ -106,7 +110,7 @@ def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, s
 
     Raises: InputError where there is nothing to compare; else as in `compare`.
     """
-    names = [(str(m), str(c)) for m in results["model"].values for c in results["condition"].values]
+    names = [(m, c) for m in _names(results, "model") for c in _names(results, "condition")]
     pairs = [
         (i, j) for j, b in enumerate(names) for i, a in enumerate(names) if i > j and (a[0] == b[0]) != (a[1] == b[1])
     ]
@@ -120,6 +124,14 @@ def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, s
     return _corrected(rows.assign(n=n)).assign_attrs(quantity=quantity, draws=draws, seed=seed)
 
 
+def _names(results, dim: str) -> list[str]:
+    if dim not in results.indexes:
+        raise ContractError(
+            f"results have no dimension {dim!r} with names: select with lists, which keep it, not with single names"
+        )
+    return [str(name) for name in results[dim].values]
+
+
 def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: int) -> tuple:
     """Return the draws of `quantity` (draw, cell, ...) and the number of samples that count in every cell."""
     choose(quantity, [*AGREEMENT, *QUANTITIES], "quantity")
@@ -131,7 +143,7 @@ def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: i
     for cell in cells:
         for key, name in cell.items():
             choose(key, KEYS if regional else KEYS[:2], "key of a comparison")
-            choose(name, [str(value) for value in results[key].values], key)
+            choose(name, _names(results, key), key)
     if not regional:
         check(results, "results")
         check(faces, "faces")

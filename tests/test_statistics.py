@@ -157,12 +157,22 @@ def test_the_mask_of_plain_is_the_alpha_of_its_masked_twin(faces, results):
 
 
 def test_faces_that_are_not_usable_have_no_statistics(faces, results):
-    faces["status"][1, 2] = "no face found"
-    faces["regions"][2] = 0
+    faces["status"][1, 2:4] = "no face found"  # both faces of a subject
+    faces["regions"][2:4] = 0
     table = sample_statistics(results, faces)
-    assert table["share"].isel(sample=2).isnull().all()
-    assert table["share"].drop_isel(sample=2).notnull().all()
-    assert (region_statistics(results, faces, draws=5)["n"] == 9).all()
+    assert table["share"].isel(sample=[2, 3]).isnull().all()
+    assert table["share"].drop_isel(sample=[2, 3]).notnull().all()
+    some = np.delete(np.arange(10), [2, 3])
+    fewer = region_statistics(results.isel(sample=some), faces.isel(sample=some), draws=5)
+    whole = region_statistics(results, faces, draws=5)
+    assert (whole["n"] == 8).all()
+    for end in ("mean", "low", "high"):
+        xr.testing.assert_allclose(whole[f"enrichment_{end}"], fewer[f"enrichment_{end}"])
+    faces["status"][1] = "no face found"
+    none = region_statistics(results, faces, draws=5)
+    assert (none["n"] == 0).all()
+    assert none["share_mean"].isnull().all()
+    assert shift_null(results, faces)["p"].isnull().all()
 
 
 def test_statistics_follow_ids_not_rows(faces, results):
@@ -346,6 +356,9 @@ def test_compare_refuses_what_it_does_not_know(faces, results):
         compare_all(results.isel(model=[0], condition=[0]), faces)
     with pytest.raises(ContractError, match="not the same ones"):
         compare(results, faces.isel(sample=slice(4)), a, b, quantity="share")
+    for ask in (lambda given: compare(given, faces, a, b), lambda given: compare_all(given, faces)):
+        with pytest.raises(ContractError, match="no dimension 'model'"):
+            ask(results.sel(model="a"))
 
 
 def test_holm():
