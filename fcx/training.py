@@ -173,7 +173,7 @@ def _check_numbers(recipe, seed, threads) -> None:
 
 
 def _mask_of(faces) -> dict:
-    return {name: value for name, value in faces.attrs.items() if name.startswith("mask")}
+    return {name[5:]: value for name, value in faces.attrs.items() if name.startswith("mask_")}
 
 
 def _name_of(start) -> str:
