@@ -28,6 +28,7 @@ DETECTOR_SIDES = (192, 640)  # the longer side at which the detector looks, pixe
 SURE = 0.6  # a score below this at the first size asks for the second
 RIVAL = 0.5  # a second find counts as a face when its score and its size are at least this share of the best
 MESH_SIDE = 192
+PRESENCE = -4.0  # the mesh's own logit for a face: pictures of noise get -6 and less, half of the 48x48 faces over 16
 LEFT_EYE, RIGHT_EYE = (33, 133), (263, 362)  # corners, as seen in the picture
 
 
@@ -124,16 +125,21 @@ def fit_mesh(picture: np.ndarray, box: np.ndarray, eyes: np.ndarray) -> np.ndarr
 
     The network sees a square of 1.5 times the box, turned so that the eyes are level; a second
     pass looks at the extent of the first mesh, which helps faces that are tilted.
+
+    Raises: FaceError where the mesh sees no face in the box.
     """
     centre, side = box[:2] + box[2:] / 2, 1.5 * box[2:].max()
-    mesh = _mesh_pass(picture, centre, side, eyes)
+    mesh, _ = _mesh_pass(picture, centre, side, eyes)
     points = mesh[:, :2]
     low, high = points.min(axis=0), points.max(axis=0)
     eyes = np.stack([points[list(LEFT_EYE)].mean(axis=0), points[list(RIGHT_EYE)].mean(axis=0)])
-    return _mesh_pass(picture, (low + high) / 2, 1.5 * (high - low).max(), eyes)
+    mesh, presence = _mesh_pass(picture, (low + high) / 2, 1.5 * (high - low).max(), eyes)
+    if not (presence > PRESENCE and np.isfinite(mesh).all()):
+        raise FaceError(f"no face found (what the detector took for one has a presence of {presence:.1f} in the mesh)")
+    return mesh
 
 
-def _mesh_pass(picture, centre, side, eyes) -> np.ndarray:
+def _mesh_pass(picture, centre, side, eyes) -> tuple[np.ndarray, float]:
     across = eyes[1] - eyes[0]
     angle = np.arctan2(across[1], across[0])
     scale = MESH_SIDE / side
@@ -142,10 +148,11 @@ def _mesh_pass(picture, centre, side, eyes) -> np.ndarray:
     crop = cv2.warpAffine(picture, forward, (MESH_SIDE, MESH_SIDE), flags=cv2.INTER_LINEAR)
     network = _mesh_network()
     network.setInput(np.ascontiguousarray(crop.transpose(2, 0, 1)[None], dtype=np.float32) / 255)
-    points = network.forward("conv2d_21").reshape(468, 3).astype(np.float64)
+    points, presence = (output.ravel().astype(np.float64) for output in network.forward(["conv2d_21", "conv2d_31"]))
+    points = points.reshape(468, 3)
     inverse = np.linalg.inv(turn)
     flat = (points[:, :2] - forward[:, 2]) @ inverse.T
-    return np.column_stack([flat, points[:, 2] / scale])
+    return np.column_stack([flat, points[:, 2] / scale]), float(presence[0])
 
 
 @backend("mesh")

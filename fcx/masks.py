@@ -164,6 +164,8 @@ def _draw(texture, place, mesh, picture, generator) -> tuple[np.ndarray, np.ndar
     normals = _normals(placed, triangles)
     seen = rasterise(placed, triangles, shape)
     cover = seen >= 0
+    if not cover.any():
+        return np.zeros((*shape, 3), np.float32), np.zeros(shape, np.uint8)
     soft = max(0.7, 0.05 * unit)
     cloth_alpha = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), soft)
     loops = _loops(place, shape, unit)

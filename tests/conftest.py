@@ -43,3 +43,24 @@ def make_faces(count=6, seed=0, size=GRID):
 @pytest.fixture
 def faces():
     return make_faces()
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """Eight demo faces (rated synthetic ones and portraits), prepared once."""
+    from fcx.datasets import open_source
+    from fcx.faces import prepare
+
+    names = [record.id for record in open_source("demo").records]
+    every = prepare("demo", limit=8, progress=False)
+    assert list(every["sample"].values) == names[:8]
+    return every
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Six demo pictures (row, column, channel) of different expressions and kinds."""
+    from fcx.datasets import open_source
+
+    records = open_source("demo").records
+    return [records[i].read() for i in (0, 90, 180, 270, 400, len(records) - 2)]

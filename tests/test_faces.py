@@ -1,0 +1,199 @@
+"""From pictures to a faces Dataset: contract, crops, reasons, resuming, workers."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcx import faces as rooms
+from fcx.contract import InputError, StoreError, UnknownNameError, check
+from fcx.datasets import open_source
+from fcx.faces import crop_face, open_faces, prepare
+from fcx.landmarks import find_landmarks
+from fcx.masking import mask_pictures
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    """A folder with two faces, a landscape, a broken JPEG, an empty file, text, and a strange name."""
+    inside = tmp_path / "in"
+    (inside / "sub").mkdir(parents=True)
+    Image.fromarray(pictures[0]).save(inside / "a.jpg", quality=95)
+    Image.fromarray(pictures[1]).save(inside / "sub" / "<b>é & ü.png")
+    Image.fromarray(np.full((90, 120, 3), 128, np.uint8)).save(inside / "none.png")
+    (inside / "cut.jpg").write_bytes((inside / "a.jpg").read_bytes()[:3000])
+    (inside / "empty.png").write_bytes(b"")
+    (inside / "text.jpg").write_text("no picture")
+    (inside / "notes.txt").write_text("ignored")
+    return inside
+
+
+REASONS = {
+    "a.jpg": "ok", "sub/<b>é & ü.png": "ok", "none.png": "no face found", "cut.jpg": "cut off",
+    "empty.png": "0 bytes", "text.jpg": "no JPEG",
+}  # fmt: skip
+
+
+def test_demo_faces_keep_the_contract(demo):
+    check(demo, "faces")
+    assert (demo["status"] == "ok").all()
+    assert demo["image"].shape == (2, 8, 64, 64)
+    assert demo["picture"].shape == (2, 8, 224, 224, 3)
+    assert (demo["regions"].astype(int).sum("region") == 255).all()
+    assert not demo["alpha"].sel(condition="plain").any()
+    area = demo["alpha"].sel(condition="masked").mean(("y", "x")) / 255
+    assert ((area > 0.1) & (area < 0.5)).all()
+    assert demo.attrs["crop"] == "face"
+    assert demo.attrs["mask_style"] == "surgical"
+
+
+def test_conditions_differ_only_under_the_mask(demo):
+    plain, masked = demo["image"].values.astype(int)
+    alpha = demo["alpha"].sel(condition="masked").values
+    assert (plain[alpha == 0] == masked[alpha == 0]).mean() > 0.99  # averaging may round
+    assert np.abs(plain - masked)[alpha == 0].max() <= 1
+    assert np.abs(plain - masked)[alpha == 255].mean() > 5
+
+
+def test_the_face_fills_its_crop(demo):
+    mesh = demo["mesh"].values[:, :, :2]
+    extent = np.ptp(mesh, axis=1).max(axis=1)
+    np.testing.assert_allclose(extent * 1.25, 64, rtol=0.02)
+    np.testing.assert_allclose((mesh.min(axis=1) + mesh.max(axis=1)) / 2, 31.5, atol=0.5)
+
+
+@pytest.mark.parametrize("rule", ["face", "upright", "whole"])
+def test_points_stay_on_the_face_in_a_crop(pictures, rule):
+    for picture in pictures:
+        tilted = np.ascontiguousarray(Image.fromarray(picture).rotate(20, Image.Resampling.BILINEAR, expand=True))
+        found = find_landmarks(tilted)
+        crop, mesh, points = crop_face(tilted, found.mesh, found.points, rule)
+        assert crop.shape[0] == crop.shape[1]
+        again = find_landmarks(crop)
+        eyes = np.linalg.norm(points[36:42].mean(axis=0) - points[42:48].mean(axis=0))
+        assert np.linalg.norm(again.points - points, axis=1).mean() < 0.07 * eyes
+        assert np.linalg.norm(again.mesh[:, :2] - mesh[:, :2], axis=1).mean() < 0.07 * eyes
+        if rule == "upright":
+            across = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
+            assert abs(np.degrees(np.arctan2(across[1], across[0]))) < 3
+
+
+def test_a_large_picture_is_shrunk_with_its_points(pictures):
+    large = np.asarray(Image.fromarray(pictures[0]).resize((1600, 1600), Image.Resampling.BICUBIC))
+    found = find_landmarks(large)
+    crop, mesh, _ = crop_face(large, found.mesh, found.points)
+    assert crop.shape == (512, 512, 3)
+    np.testing.assert_allclose(np.ptp(mesh[:, :2], axis=0).max() * 1.25, 512, rtol=0.01)
+
+
+def test_every_input_has_a_row_with_the_reason(folder):
+    made = prepare(folder, progress=False)
+    status = dict(
+        zip(made["sample"].values.tolist(), made["status"].sel(condition="plain").values.tolist(), strict=True)
+    )
+    assert set(status) == set(REASONS)
+    for name, reason in REASONS.items():
+        assert reason in status[name]
+    broken = made.sel(sample="cut.jpg")
+    assert not broken["image"].any()
+    assert np.isnan(broken["mesh"]).all()
+    assert np.isnan(made["valence"]).all()
+
+
+def test_a_store_an_interrupted_store_and_several_workers_give_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "BLOCK", 2)
+    expected = prepare("demo", limit=5, progress=False)
+    whole = prepare("demo", tmp_path / "whole.zarr", limit=5, progress=False)
+    workers = prepare("demo", tmp_path / "workers.zarr", limit=5, workers=2, progress=False)
+
+    calls = []
+
+    def interrupted(record, settings):
+        calls.append(record.id)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return make(record, settings)
+
+    make = rooms.make_face
+    monkeypatch.setattr(rooms, "make_face", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("demo", tmp_path / "part.zarr", limit=5, progress=False)
+    with pytest.raises(StoreError, match="unfinished: run the command"):
+        open_faces(tmp_path / "part.zarr")
+    with pytest.raises(StoreError, match="other settings"):
+        prepare("demo", tmp_path / "part.zarr", limit=5, seed=3, progress=False)
+    part = prepare("demo", tmp_path / "part.zarr", limit=5, progress=False)
+    assert calls.count(calls[0]) == 1  # the finished block was not made again
+    for other in (whole, workers, part, open_faces(tmp_path / "whole.zarr")):
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(other[name].values, expected[name].values, err_msg=name)
+        np.testing.assert_array_equal(other["sample"].values, expected["sample"].values)
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'upright'"):
+        prepare("demo", crop="uprigt")
+    with pytest.raises(UnknownNameError, match="mask style"):
+        prepare("demo", style="scarf")
+    with pytest.raises(InputError, match="workers is 0"):
+        prepare("demo", workers=0)
+    with pytest.raises(InputError, match="no file or folder"):
+        prepare(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no picture"):
+        prepare(tmp_path / "empty")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(StoreError, match="not a store of fcx"):
+        prepare("demo", tmp_path / "other", limit=1, progress=False)
+    assert (tmp_path / "other" / "thesis.txt").read_text() == "mine"
+
+
+class TestMaskedFiles:
+    def test_names_and_sizes_stay_and_every_input_has_a_row(self, folder, tmp_path):
+        out = tmp_path / "out"
+        rows = {row["path"]: row["status"] for row in mask_pictures(folder, out, progress=False)}
+        assert set(rows) == set(REASONS)
+        for name, reason in REASONS.items():
+            assert reason in rows[name]
+            assert (out / name).exists() == (reason == "ok")
+            if reason == "ok":
+                with Image.open(out / name) as masked, Image.open(folder / name) as plain:
+                    assert masked.size == plain.size
+                    assert masked.format == plain.format
+                    change = np.abs(np.asarray(masked).astype(int) - np.asarray(plain)).max(axis=2) > 40
+                    assert 0.05 < change.mean() < 0.6
+        assert (out / "masks.csv").read_text(encoding="utf-8").count("\n") == 1 + len(REASONS)
+
+    def test_a_second_run_goes_on_and_other_settings_are_refused(self, folder, tmp_path):
+        out = tmp_path / "out"
+        first = mask_pictures(folder, out, progress=False)
+        kept = (out / "a.jpg").stat().st_mtime_ns
+        (out / "sub" / "<b>é & ü.png").unlink()
+        assert mask_pictures(folder, out, progress=False) == [{k: str(v) for k, v in row.items()} if row["status"] == "ok"
+            and row["path"] == "a.jpg" else row for row in first]  # fmt: skip
+        assert (out / "a.jpg").stat().st_mtime_ns == kept
+        assert (out / "sub" / "<b>é & ü.png").exists()
+        with pytest.raises(InputError, match="other settings"):
+            mask_pictures(folder, out, seed=5, progress=False)
+        mask_pictures(folder, out, seed=5, overwrite=True, progress=False)
+
+    def test_one_picture_into_one_file(self, folder, tmp_path):
+        rows = mask_pictures(folder / "a.jpg", tmp_path / "masked.png", progress=False)
+        assert rows[0]["status"] == "ok"
+        with Image.open(tmp_path / "masked.png") as masked:
+            assert masked.size == (224, 224)
+
+    def test_nothing_is_written_over(self, folder, tmp_path):
+        with pytest.raises(InputError, match="written over by its masked self"):
+            mask_pictures(folder, folder, progress=False)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a.jpg").write_text("mine")
+        with pytest.raises(InputError, match="is there already"):
+            mask_pictures(folder, tmp_path / "out", progress=False)
+        assert (tmp_path / "out" / "a.jpg").read_text() == "mine"
+
+
+def test_demo_set_is_complete():
+    records = open_source("demo").records
+    assert sum(np.isfinite(record.valence) for record in records) >= 400
+    assert sum(not np.isfinite(record.valence) for record in records) >= 55

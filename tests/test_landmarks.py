@@ -1,0 +1,130 @@
+"""Landmarks on real faces: found, consistent under mirroring, scaling and turning, and refused where there are none."""
+
+import cv2
+import numpy as np
+import oracles
+import pytest
+
+from fcx.contract import FaceError, InputError, MissingWeightsError, UnknownNameError
+from fcx.landmarks import _face_alignment, canonical, find_landmarks, rasterise
+
+MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38,
+            37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]  # fmt: skip
+
+
+def interocular(points):
+    return np.linalg.norm(points[36:42].mean(axis=0) - points[42:48].mean(axis=0))
+
+
+def test_every_picture_has_one_face_with_plausible_points(pictures):
+    for picture in pictures:
+        found = find_landmarks(picture)
+        assert found.faces == 1
+        assert found.score > 0.6
+        assert found.points.shape == (68, 2)
+        assert found.mesh.shape == (468, 3)
+        eyes, mouth, chin = found.points[36:48, 1].mean(), found.points[48:, 1].mean(), found.points[8, 1]
+        assert eyes < mouth < chin
+        assert found.points[36, 0] < found.points[45, 0]
+
+
+def test_mirrored_picture_gives_mirrored_points(pictures):
+    for picture in pictures:
+        plain = find_landmarks(picture).points
+        mirrored = find_landmarks(np.ascontiguousarray(picture[:, ::-1])).points[MIRRORED]
+        mirrored[:, 0] = picture.shape[1] - 1 - mirrored[:, 0]
+        assert np.linalg.norm(mirrored - plain, axis=1).mean() < 0.06 * interocular(plain)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_points_follow_the_size_of_the_picture(pictures, scale):
+    for picture in pictures:
+        plain = find_landmarks(picture).points
+        other = find_landmarks(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)).points
+        assert np.linalg.norm((other + 0.5) / scale - 0.5 - plain, axis=1).mean() < 0.05 * interocular(plain)
+
+
+def test_points_follow_a_turned_picture(pictures):
+    picture = pictures[0]
+    size = picture.shape[0]
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), 25, 0.8)
+    turned = find_landmarks(cv2.warpAffine(picture, turn, (size, size))).points
+    plain = find_landmarks(picture).points
+    expected = plain @ turn[:, :2].T + turn[:, 2]
+    assert np.linalg.norm(turned - expected, axis=1).mean() < 0.08 * interocular(plain)
+
+
+def test_no_face_is_said(pictures):
+    rng = np.random.default_rng(0)
+    for picture in (np.zeros((200, 200, 3), np.uint8), rng.integers(0, 255, (120, 90, 3), dtype=np.uint8)):
+        with pytest.raises(FaceError, match="no face found"):
+            find_landmarks(picture)
+
+
+def test_the_largest_of_two_faces_is_taken_and_counted(pictures):
+    large, small = pictures[0], cv2.resize(pictures[1], (160, 160), interpolation=cv2.INTER_AREA)
+    both = np.zeros((224, 400, 3), np.uint8)
+    both[:, :224], both[32:192, 232:392] = large, small
+    found = find_landmarks(both)
+    assert found.faces == 2
+    assert found.points[:, 0].mean() < 224
+    with pytest.raises(FaceError, match="2 faces found"):
+        find_landmarks(both, several="refuse")
+
+
+def test_wrong_arguments_are_named(pictures):
+    with pytest.raises(UnknownNameError, match="did you mean 'mesh'"):
+        find_landmarks(pictures[0], "mehs")
+    with pytest.raises(InputError, match="uint8"):
+        find_landmarks(pictures[0].astype(float))
+    with pytest.raises(InputError, match="at least 8x8"):
+        find_landmarks(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_rasterised_triangles_equal_a_test_of_every_pixel():
+    rng = np.random.default_rng(1)
+    vertices = np.column_stack([rng.uniform(2, 38, (14, 2)), rng.uniform(0, 9, 14)])
+    triangles = rng.integers(0, 14, (12, 3))
+    triangles = triangles[[len(set(t)) == 3 for t in triangles]]
+    expected, sure = oracles.rasterise(vertices, triangles, (40, 40))
+    drawn = rasterise(vertices, triangles, (40, 40))
+    assert sure.mean() > 0.5
+    assert (drawn[sure] == expected[sure]).all()
+
+
+def test_the_canonical_face_has_the_order_of_the_points():
+    face = canonical()
+    points = face["xyz"][face["ibug68"]]
+    assert points[8, 1] == face["xyz"][:, 1].min()  # the chin is lowest
+    np.testing.assert_allclose(points[MIRRORED] * [-1, 1, 1], points, atol=0.35)  # cm
+
+
+class TestFaceAlignment:
+    """The second backend, with random weights that the test makes: its plumbing, not its quality."""
+
+    @pytest.fixture
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        _face_alignment.cache_clear()
+        yield tmp_path / "hub" / "checkpoints"
+        _face_alignment.cache_clear()
+
+    def test_missing_weights_are_said_in_one_sentence(self, cache, pictures):
+        with pytest.raises(MissingWeightsError, match=rf"place the file 2DFAN4-\w+\.pth\.tar .* in {cache}"):
+            find_landmarks(pictures[0], "face-alignment")
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+    def test_points_lie_in_the_face(self, cache, pictures):
+        import torch
+        from face_alignment.api import models_urls
+        from face_alignment.models import FAN
+
+        torch.manual_seed(0)
+        cache.mkdir(parents=True)
+        torch.save(FAN(4).state_dict(), cache / models_urls["2DFAN-4"].rsplit("/", 1)[1])
+        found = find_landmarks(pictures[0], "face-alignment")
+        assert found.points.shape == (68, 2)
+        assert np.isfinite(found.points).all()
+        side = np.ptp(found.mesh[:, :2], axis=0).max()
+        assert (np.abs(found.points - found.mesh[:, :2].mean(axis=0)) < 2 * side).all()
+        assert not np.allclose(found.points, find_landmarks(pictures[0]).points)
