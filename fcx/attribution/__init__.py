@@ -1,0 +1,11 @@
+"""Attribution: what in a face moved the outputs of a model, by several methods, streamed to a store.
+
+`attribute` runs the methods of the registry `METHODS` (see `fcx.attribution.methods` for how to add one);
+`open_results` opens what it wrote.
+"""
+
+from fcx.attribution import cam, gradient, lrp  # noqa: F401  registers the methods
+from fcx.attribution.methods import METHODS, Batch, Method, method
+from fcx.attribution.runner import attribute, open_results
+
+__all__ = ["METHODS", "Batch", "Method", "attribute", "method", "open_results"]
