@@ -7,6 +7,7 @@ conditions `plain` and `masked` of the same samples.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -273,7 +274,7 @@ def in_order(work: Callable, blocks: list, workers: int, progress: bool, name: s
         else:
             # Fresh processes: OpenCV's networks do not survive a fork.
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
             made = pool.map(work, blocks)
         try:
             for block, result in zip(blocks, made, strict=True):
@@ -282,6 +283,11 @@ def in_order(work: Callable, blocks: list, workers: int, progress: bool, name: s
         finally:
             if workers > 1:
                 pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the others
 
 
 def _make_block(records, settings) -> dict[str, np.ndarray]:

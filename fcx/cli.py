@@ -1,0 +1,293 @@
+"""The command `fcx`: one library call per command, progress on stderr, exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcx.contract import FcxError
+
+INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
+app = typer.Typer(
+    help="Where does a network that reads facial expressions look, and what changes under a mask?",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+Source = Annotated[str, typer.Argument(help="'demo', a folder of pictures, a CSV, a FER+ array (.npz), or a picture")]
+Faces = Annotated[str, typer.Argument(help="a store that fcx prepare wrote, or any source of fcx prepare")]
+Models = Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: all that ship")]
+Style = Annotated[str, typer.Option(help="mask style")]
+Fit = Annotated[str, typer.Option(help="what the mask is fitted to")]
+Seed = Annotated[int, typer.Option(help="seed of what is random")]
+Several = Annotated[str, typer.Option(help="more than one face in a picture: 'largest' or 'refuse'")]
+Crop = Annotated[str, typer.Option(help="crop rule: face, upright, whole")]
+Workers = Annotated[int, typer.Option(help="processes that work side by side")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one")]
+
+
+@app.command()
+def mask(
+    source: Source,
+    out: Annotated[str, typer.Argument(help="folder for the masked pictures (or a picture, for one picture)")],
+    style: Style = "surgical",
+    fit: Fit = "rigid",
+    seed: Seed = 0,
+    several: Several = "largest",
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+):
+    """Write pictures with masks on their faces: same names, same size; masks.csv has a row for every input."""
+    from fcx.masking import mask_pictures
+
+    rows = mask_pictures(
+        source, out, style=style, fit=fit, seed=seed, several=several, workers=workers, overwrite=overwrite
+    )
+    _summary({row["path"]: row["status"] for row in rows}, "masked", out)
+
+
+@app.command()
+def prepare(
+    source: Source,
+    out: Annotated[str, typer.Argument(help="the store to write, a folder such as faces.zarr")],
+    crop: Crop = "face",
+    style: Style = "surgical",
+    fit: Fit = "rigid",
+    seed: Seed = 0,
+    backend: Annotated[str, typer.Option(help="landmarks: mesh, or face-alignment where its weights are")] = "mesh",
+    several: Several = "largest",
+    pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
+    limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+):
+    """Detect, crop and mask faces, and store them for training and analysis; an interrupted run goes on."""
+    import fcx
+
+    faces = fcx.prepare(
+        source, out, crop=crop, style=style, fit=fit, seed=seed, backend=backend, several=several, pictures=pictures,
+        limit=limit, workers=workers, overwrite=overwrite,
+    )  # fmt: skip
+    status = faces["status"].values
+    failed = (status != "ok").argmax(axis=0)
+    chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))
+    _summary(chosen, "prepared", out)
+
+
+@app.command()
+def predict(
+    photo: Annotated[str, typer.Argument(help="a picture, or a folder of pictures")],
+    out: Annotated[Path, typer.Option(help="folder for the pictures that explain the predictions")] = Path("."),
+    models: Models = "",
+    method: Annotated[str, typer.Option(help="attribution method")] = "lrp",
+    several: Several = "largest",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+):
+    """Print valence and arousal of a photograph by each model, plain and masked, and draw what they look at."""
+    import fcx
+    from fcx.checkpoints import resolve_models
+    from fcx.contract import FaceError, replacing, usable
+    from fcx.figures.photograph import photograph_panel
+
+    resolved = resolve_models(models or None)
+    faces = fcx.prepare(photo, several=several)
+    good = usable(faces)
+    for name, reason in zip(faces["sample"].values[~good], faces["status"].values[0][~good], strict=True):
+        typer.echo(f"fcx: {name}: {reason}", err=True)
+    if not good.any():
+        raise FaceError(f"{photo}: no face could be used")
+    faces = faces.isel(sample=good)
+    results = fcx.attribute(resolved, faces, [method])
+    rows = []
+    for index, sample in enumerate(faces["sample"].values.tolist()):
+        target = out / f"{Path(sample).with_suffix('').as_posix().replace('/', '_')}-fcx.png"
+        with replacing(target) as temporary:
+            photograph_panel(faces, results, method, index).save(temporary)
+        for model in results["model"].values.tolist():
+            for condition in results["condition"].values.tolist():
+                at = results["prediction"].isel(sample=index).sel(model=model, condition=condition)
+                values = {name: float(at.sel(target=name)) for name in ("valence", "arousal")}
+                rows.append({"photo": sample, "model": model, "condition": condition, **values, "picture": str(target)})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for sample in dict.fromkeys(row["photo"] for row in rows):
+        those = [row for row in rows if row["photo"] == sample]
+        typer.echo(f"{sample}\n{'model':<22}{'condition':<12}{'valence':>8}{'arousal':>9}")
+        for row in those:
+            typer.echo(f"{row['model']:<22}{row['condition']:<12}{row['valence']:>+8.2f}{row['arousal']:>+9.2f}")
+        typer.echo(those[0]["picture"])
+
+
+@app.command()
+def train(
+    faces: Annotated[str, typer.Argument(help="a store that fcx prepare wrote, with splits train and validation")],
+    out: Annotated[str, typer.Argument(help="the checkpoint to write (.safetensors)")],
+    condition: Annotated[str, typer.Option(help="what the network learns on: plain or masked")] = "plain",
+    scheme: Annotated[str, typer.Option(help="scratch, last_conv or all_layers")] = "scratch",
+    start: Annotated[str | None, typer.Option(help="checkpoint to start from (last_conv, all_layers)")] = None,
+    recipe: Annotated[str, typer.Option(help="modern or paper")] = "modern",
+    preset: Annotated[str | None, typer.Option(help="paper, code2020 or v1")] = None,
+    width: Annotated[int | None, typer.Option(help="channels of the last convolution")] = None,
+    hidden: Annotated[int | None, typer.Option(help="units of the hidden layer")] = None,
+    batch_norm: Annotated[bool | None, typer.Option(help="batch norm after conv1 to conv9")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="faces in a step")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="peak learning rate")] = None,
+    seed: Seed = 0,
+    threads: Annotated[int | None, typer.Option(help="processor threads")] = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+):
+    """Train a FaceChannel; the same command after an interruption goes on after the last finished epoch."""
+    import fcx
+
+    model = fcx.train(
+        fcx.open_faces(faces), out, condition=condition, scheme=scheme, start=start, recipe=recipe, preset=preset,
+        width=width, hidden=hidden, batch_norm=batch_norm, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, seed=seed, threads=threads, device=device, overwrite=overwrite,
+    )  # fmt: skip
+    for name, scores in model.metadata["scores"]["validation"].items():
+        for target, score in scores.items():
+            typer.echo(f"{name:<8}{target:<9}CCC {score['ccc']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
+    typer.echo(out)
+
+
+@app.command()
+def evaluate(
+    faces: Faces,
+    models: Models = "",
+    split: Annotated[str, typer.Option(help="only the faces of this split")] = "",
+    draws: Annotated[int, typer.Option(help="bootstrap draws")] = 2000,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+):
+    """Print the CCC of each model on plain and masked faces, with 95 % intervals, also within expression."""
+    import fcx
+    from fcx.checkpoints import resolve_models
+    from fcx.contract import InputError
+    from fcx.reporting.inputs import prepared
+
+    resolved, chosen = resolve_models(models or None), prepared(faces)
+    if split:
+        rows = chosen["split"].values == split
+        if not rows.any():
+            raise InputError(
+                f"no face has the split {split!r}: allowed: {', '.join(sorted(set(chosen['split'].values)))}"
+            )
+        chosen = chosen.isel(sample=rows)
+    found = fcx.evaluate(fcx.predict(resolved, chosen), chosen, draws=draws)
+    rows = []
+    for model in found["model"].values.tolist():
+        for condition in found["condition"].values.tolist():
+            for target in found["target"].values.tolist():
+                at = found.sel(model=model, condition=condition, target=target)
+                names = (
+                    "ccc",
+                    "ccc_low",
+                    "ccc_high",
+                    "pearson",
+                    "within_ccc",
+                    "within_ccc_low",
+                    "within_ccc_high",
+                    "n",
+                )
+                rows.append({"model": model, "condition": condition, "target": target,
+                             **{name: float(at[name]) for name in names}})  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    typer.echo(
+        f"{'model':<22}{'condition':<11}{'target':<9}{'CCC':>6}  {'95 % interval':<17}{'r':>6}  within expression"
+    )
+    for row in rows:
+        typer.echo(
+            f"{row['model']:<22}{row['condition']:<11}{row['target']:<9}{row['ccc']:>6.3f}  "
+            f"[{row['ccc_low']:.3f}, {row['ccc_high']:.3f}]{'':<3}{row['pearson']:>6.3f}  {row['within_ccc']:.3f} "
+            f"[{row['within_ccc_low']:.3f}, {row['within_ccc_high']:.3f}]"
+        )
+    typer.echo(f"{rows[0]['n']:.0f} rated faces")
+
+
+@app.command()
+def attribute(
+    faces: Faces,
+    out: Annotated[str, typer.Argument(help="the store to write, a folder such as results.zarr")],
+    models: Models = "",
+    methods: Annotated[str, typer.Option(help="comma-separated")] = "lrp,gradcam,gradient,mean_activation",
+    targets: Annotated[str, typer.Option(help="comma-separated")] = "arousal,valence",
+    shunt_rule: Annotated[str, typer.Option(help="LRP through the shunt")] = "signal_take_all",
+    batch_size: Annotated[int, typer.Option(help="faces at once")] = 64,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+):
+    """Compute attribution maps of models on faces into a store; an interrupted run goes on where it stopped."""
+    import fcx
+    from fcx.checkpoints import resolve_models
+    from fcx.reporting.inputs import prepared
+
+    resolved = resolve_models(models or None)
+    results = fcx.attribute(resolved, prepared(faces), methods, targets, out=out, batch_size=batch_size,
+                            device=device, overwrite=overwrite, shunt_rule=shunt_rule)  # fmt: skip
+    sizes = ", ".join(f"{results.sizes[name]} {name}s" for name in ("model", "condition", "method", "target", "sample"))
+    typer.echo(f"{out}: {sizes}")
+
+
+@app.command()
+def report(
+    out: Annotated[str, typer.Option(help="folder for the reports")] = "reports",
+    notebooks: Annotated[str, typer.Option(help="comma-separated names or files")] = "",
+    parameters: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE of the notebooks, such as faces=photos")
+    ] = None,
+):
+    """Run the notebooks and write self-contained HTML reports with an index; prints the index's path."""
+    import fcx
+    from fcx.contract import InputError
+    from fcx.reporting import NOTEBOOKS
+
+    given = {}
+    for parameter in parameters or []:
+        name, sign, value = parameter.partition("=")
+        if not sign:
+            raise InputError(f"parameter {parameter!r}: give NAME=VALUE, such as faces=demo")
+        given[name] = value
+    typer.echo(fcx.report(out, notebooks=notebooks or NOTEBOOKS, **given))
+
+
+def _summary(status: dict[str, str], what: str, out: str) -> None:
+    """Print how many inputs were used, and why the others were not."""
+    bad = {name: reason for name, reason in status.items() if reason != "ok"}
+    for name, reason in list(bad.items())[:10]:
+        typer.echo(f"fcx: {name}: {reason}", err=True)
+    if len(bad) > 10:
+        typer.echo(f"fcx: and {len(bad) - 10} more, each with its reason in {out}", err=True)
+    typer.echo(f"{out}: {len(status) - len(bad)} of {len(status)} {what}")
+    if status and len(bad) == len(status):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line; what a user gave wrong ends in one sentence and exit code 2."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("fcx: interrupted; the same command goes on where it stopped", err=True)
+        raise
+    except FcxError as error:
+        _fail(str(error))
+    except OSError as error:
+        hint = ": free some space, then run the same command again" if error.errno == errno.ENOSPC else ""
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}{hint}")
+
+
+def _fail(text: str) -> None:
+    typer.echo(f"fcx: {text}", err=True)
+    sys.exit(2)
