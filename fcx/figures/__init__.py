@@ -1,0 +1,27 @@
+"""Results -> Plotly figures that carry an alternative text and the table of their numbers; tables; findings."""
+
+from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, prediction_scatter
+from fcx.figures.findings import findings
+from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
+from fcx.figures.regional import mask_area_chart, region_chart
+from fcx.figures.tables import Findings, Provenance, Table, agreement_table, coverage_table, provenance_table
+
+__all__ = [
+    "TABLE3",
+    "Findings",
+    "Provenance",
+    "Table",
+    "agreement_table",
+    "ccc_chart",
+    "choose_faces",
+    "coverage_table",
+    "difference_chart",
+    "findings",
+    "mask_area_chart",
+    "mask_gallery",
+    "prediction_scatter",
+    "provenance_table",
+    "region_chart",
+    "region_overlay",
+    "saliency_panel",
+]

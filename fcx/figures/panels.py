@@ -1,0 +1,146 @@
+"""Pictures of faces: plain beside masked, regions drawn on them, attribution maps laid over them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from fcx.contract import REGIONS, InputError, choose, usable
+from fcx.figures.montage import Montage, grey, heat, picture, resize
+from fcx.figures.style import Figure, finish, readable
+
+REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
+
+
+def choose_faces(faces, count: int = 6) -> list[str]:
+    """Return the ids of `count` usable faces, one of each expression in turn, in the order of the Dataset.
+
+    Raises: InputError, "no face is usable in every condition ...".
+    """
+    keep = usable(faces)
+    ids, expressions = faces["sample"].values[keep], faces["expression"].values[keep]
+    if not len(ids):
+        raise InputError("no face is usable in every condition: the coverage table gives the reasons")
+    queues = [list(ids[expressions == e]) for e in dict.fromkeys(expressions)]
+    turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    return [str(i) for i in turns[:count]]
+
+
+def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
+    """Draw each face plain above masked, with its expression and human ratings."""
+    shown = _shown(faces, samples, count)
+    conditions = [str(c) for c in shown["condition"].values]
+    tiles = np.array([[picture(shown, c, i) for i in range(shown.sizes["sample"])] for c in conditions])
+    montage = Montage(tiles, left=80, top=140)
+    montage.label_rows([f"<b>{readable(c)}</b>" for c in conditions])
+    montage.label_columns([f"<b>{_expression(face)}</b><br>{_rating(face)}" for face in _each(shown)])
+    alt = f"{len(tiles[0])} faces, one a column, {' above '.join(conditions)}. Expressions: {_listed(shown)}."
+    return _finish(montage, "faces", "The same faces, plain and masked", alt, _described(shown))
+
+
+def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
+    """Draw the regions over plain faces, each pixel in the colour of the region that covers most of it."""
+    shown = _shown(faces, samples, count)
+    plain = [picture(shown, "plain", i) for i in range(shown.sizes["sample"])]
+    painted = [paint_regions(tile, region) for tile, region in zip(plain, shown["regions"].values, strict=True)]
+    montage = Montage(np.array([plain, painted]), left=80)
+    montage.label_rows(["<b>face</b>", "<b>regions</b>"])
+    montage.label_columns([_expression(face) for face in _each(shown)])
+    for name, colour in zip(REGIONS, REGION_COLOURS, strict=True):
+        marker = {"color": colour, "symbol": "square", "size": 14}
+        montage.figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
+    montage.margin["t"] = 120
+    share = shown["regions"].mean(("y", "x")).values / 255
+    table = _described(shown).assign(**{f"{n} (share of area)": a for n, a in zip(REGIONS, share.T, strict=True)})
+    alt = f"Eight regions that partition the crop, in colour over {len(plain)} faces: {', '.join(REGIONS)}."
+    return _finish(montage, "regions", "The regions over which attributions are summed", alt, table)
+
+
+def saliency_panel(faces, results, *, method: str, target: str, samples=None, count: int = 6) -> Figure:
+    """Lay attribution maps over faces: a face a row, a model and condition a column, one shared colour scale.
+
+    The limit of the scale is the 99.5th percentile of the magnitude over all maps shown; signed maps get
+    symmetric limits around zero, unsigned maps limits from zero.
+
+    Raises: UnknownNameError for a method or target that the results do not hold.
+    """
+    choose(method, results["method"].values.tolist(), "method")
+    choose(target, results["target"].values.tolist(), "target")
+    shown = _shown(faces, samples, count)
+    ids = shown["sample"].values
+    # A dict, because `sel` keeps the keyword `method` for itself.
+    maps = results["attribution"].sel({"method": method, "target": target, "sample": ids})
+    models, conditions = ([str(v) for v in maps[d].values] for d in ("model", "condition"))
+    pairs = [(m, c) for m in models for c in conditions]
+    maps = maps.transpose("sample", "model", "condition", "y", "x").values.astype(np.float32)
+    maps = maps.reshape(len(ids), len(pairs), *maps.shape[-2:])  # (sample, column, y, x)
+    predicted = results["prediction"].sel(target=target, sample=ids).transpose("sample", "model", "condition")
+    predicted = predicted.values.reshape(len(ids), len(pairs))
+    known = results.attrs.get("methods", {}).get(method, {})  # what the method declared when it ran
+    signed = known.get("signed", bool((maps < 0).any()))
+    limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0
+    tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
+             for i in range(len(ids))]  # fmt: skip
+    montage = Montage(np.array(tiles), [[_number(v) for v in row] for row in predicted], left=130, right=92)
+    montage.label_rows([f"<b>{_expression(f)}</b><br>rated {_number(f[target])}" for f in _each(shown)])
+    montage.label_columns([c for _, c in pairs])
+    montage.group_columns([readable(m) for m in models], len(conditions))
+    unit = f"units of {target}" if known.get("conserves") else "the method's own units"
+    montage.colour_bar(limit, signed, f"attribution, in {unit}")
+    sums = {f"sum of map, {m}, {c}": maps[:, j].sum((1, 2)) for j, (m, c) in enumerate(pairs)}
+    outputs = {f"prediction, {m}, {c}": predicted[:, j] for j, (m, c) in enumerate(pairs)}
+    alt = (f"{readable(method)} maps for {target} over {len(ids)} faces (rows: {_listed(shown)}) for the models "
+           f"{', '.join(map(readable, models))}, each {' and '.join(conditions)} (columns). One shared colour scale, "
+           f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction.")  # fmt: skip
+    title = f"{readable(method)}: where {target} comes from, by model, plain and masked"
+    table = _described(shown).assign(**outputs, **sums)
+    return _finish(montage, f"saliency_{method}_{target}", title, alt, table)
+
+
+def _shown(faces, samples, count: int):
+    """Return the faces to draw, loaded; `samples` is a list or a comma-separated text of ids."""
+    if isinstance(samples, str):
+        samples = [s.strip() for s in samples.split(",") if s.strip()]
+    for sample in samples or []:
+        choose(sample, faces["sample"].values.tolist(), "face")
+    return faces.sel(sample=samples or choose_faces(faces, count)).load()
+
+
+def paint_regions(tile: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return the grey face with its regions (region, y, x) in colour and their borders darker."""
+    label = np.stack([resize(r) for r in region]).argmax(0).astype(np.uint8)
+    border = cv2.morphologyEx(label, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
+    colour = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in REGION_COLOURS])[label]
+    strength = np.where(border, 0.9, 0.4)[..., None]
+    return np.uint8((1 - strength) * grey(tile) + strength * colour)
+
+
+def _each(faces):
+    return [faces.isel(sample=i) for i in range(faces.sizes["sample"])]
+
+
+def _expression(face) -> str:
+    return readable(face["expression"].item()) or "unlabelled"
+
+
+def _number(value) -> str:
+    return "–" if np.isnan(value := float(value)) else f"{round(value, 2) + 0.0:+.2f}"  # never -0.00
+
+
+def _rating(face) -> str:
+    return f"arousal {_number(face['arousal'])}<br>valence {_number(face['valence'])}"
+
+
+def _listed(faces) -> str:
+    return ", ".join(_expression(face) for face in _each(faces))
+
+
+def _described(faces) -> pd.DataFrame:
+    columns = {"face": "sample", "expression": "expression", "arousal": "arousal", "valence": "valence"}
+    return pd.DataFrame({name: faces[variable].values for name, variable in columns.items()})
+
+
+def _finish(montage: Montage, name, title, alt, table) -> Figure:
+    return finish(montage.figure, name, title, alt, table, montage.total, margin=montage.margin)

@@ -1,0 +1,70 @@
+"""Notebooks -> self-contained HTML reports: strict parameters, papermill, one file per notebook, and an index."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from fcx.contract import FcxError, InputError
+from fcx.reporting.execute import execute, find_notebook, fit_parameters
+
+NOTEBOOKS = ("01_masks", "03_attribution", "04_comparison")
+
+
+def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **parameters) -> Path:
+    """Run the notebooks in order and write one HTML file for each, their numbers, and an index; return its path.
+
+    `notebooks` are names of fcx's own or paths (a list, or comma-separated text). `parameters` are those of the
+    notebooks, such as faces="demo" (or a folder, a CSV, a prepared store), models="plain_scratch,masked_scratch"
+    and runs="runs" (the folder that keeps prepared faces and results); each goes to the notebooks that have it.
+    Beside NAME.html lie NAME.json and NAME/*.csv (the numbers) and NAME.ipynb (the executed notebook).
+
+    Raises: UnknownNameError for a notebook or a parameter that does not exist; FcxError naming notebook, cell
+    and error where a notebook fails (NAME.failed.ipynb then shows how far it came).
+
+    >>> report("reports", faces="demo")  # doctest: +SKIP
+    """
+    from tqdm.std import tqdm
+
+    names = [part.strip() for part in notebooks.split(",")] if isinstance(notebooks, str) else list(notebooks)
+    paths = [find_notebook(name) for name in names]
+    if len({path.stem for path in paths}) < len(paths) or not paths:
+        raise InputError(f"notebooks are {', '.join(map(str, names)) or 'none'}: give at least one, each once")
+    fitted = fit_parameters(parameters, paths)
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the reports")
+    pages = []
+    with tqdm(total=sum(map(_cells, paths)), unit="cell", file=sys.stderr, disable=not progress) as bar:
+        for path in paths:
+            bar.set_description(path.stem)
+            pages.append(_page(path, fitted[path], folder, bar.update))
+            pages[-1].write(folder)
+    from fcx.reporting.export import contents
+
+    return contents(pages, folder)
+
+
+def _page(path: Path, parameters: dict, folder: Path, tick):
+    """Run one notebook and return it as a Page; the executed notebook takes its name only when it is whole."""
+    from fcx.reporting.export import export
+
+    running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
+    try:
+        executed = execute(path, parameters, running, tick)
+    except FcxError as error:
+        os.replace(running, failed)
+        raise type(error)(str(error).replace(str(running), str(failed))) from None
+    except BaseException:
+        running.unlink(missing_ok=True)
+        raise
+    failed.unlink(missing_ok=True)
+    os.replace(running, folder / f"{path.stem}.ipynb")
+    return export(executed, path.stem)
+
+
+def _cells(path: Path) -> int:
+    import nbformat
+
+    return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)

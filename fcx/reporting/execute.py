@@ -1,0 +1,127 @@
+"""Run one notebook with papermill: strict parameters, the kernel of this interpreter, errors in one sentence."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fcx import contract
+from fcx.contract import FcxError, InputError, choose
+
+HERE = Path(__file__).parent.parent
+FOLDERS = (HERE.parent / "notebooks", HERE / "data" / "notebooks")  # a checkout, an installed wheel
+
+
+def find_notebook(name: str | os.PathLike) -> Path:
+    """Return the path of a notebook: one of fcx's by its name, or any by its path.
+
+    Raises: UnknownNameError, "unknown notebook '01_mask': did you mean '01_masks'? ...".
+    """
+    if str(name).endswith(".ipynb"):
+        if not (path := Path(name)).is_file():
+            raise InputError(f"there is no notebook {path}")
+        return path
+    ours = {path.stem: path for folder in reversed(FOLDERS) for path in folder.glob("[0-9]*.ipynb")}
+    return ours[choose(str(name), sorted(ours), "notebook")]
+
+
+def parameters_of(path: Path) -> dict:
+    """Return the parameters of a notebook and their defaults: the assignments of its cell tagged `parameters`."""
+    import nbformat
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise InputError(f"{path} cannot be read as a notebook: {error}") from error
+    tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assigned = [node for node in ast.parse("\n".join(tagged)).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
+
+
+def fit_parameters(given: Mapping, paths: list[Path]) -> dict[Path, dict]:
+    """Return for each notebook those of the `given` parameters that it has, in the type of its defaults.
+
+    Raises: UnknownNameError for a parameter that no notebook has; InputError for one of another type.
+    """
+    known = {path: parameters_of(path) for path in paths}
+    everything = sorted({name for defaults in known.values() for name in defaults})
+    for name in given:
+        choose(name, everything, "parameter")
+    return {path: {name: _typed(name, given[name], default) for name, default in defaults.items() if name in given}
+            for path, defaults in known.items()}  # fmt: skip
+
+
+def _typed(name: str, value, default):
+    """Return `value` in the type of the default; lists become comma-separated text."""
+    kind = type(default)
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str) and kind is not str:
+        with contextlib.suppress(KeyError, ValueError):  # what cannot be read is refused below
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise InputError(f"parameter {name} is {value!r}; allowed: {kind.__name__}, such as {default!r}")
+    return value
+
+
+def execute(path: Path, parameters: Mapping, output: Path, tick: Callable[[], None]):
+    """Run the notebook at `path` and return it executed; `output` holds what was run, after every cell.
+
+    `tick` is called after every cell. Figures come as Plotly's JSON, whatever front end is configured.
+
+    Raises: FcxError (InputError where that is what the notebook raised) naming notebook, cell and error.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return papermill.execute_notebook(
+            path, output, parameters=dict(parameters), progress_bar=False, kernel_name="python3", language="python",
+            kernel_manager_class=_kernel_manager(), on_cell_executed=lambda **_: tick(), shutdown_kernel="immediate",
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise _explained(path, error, output) from None
+    except DeadKernelError:
+        raise FcxError(
+            f"notebook {path.stem}: its process died (out of memory?); {output} shows how far it came"
+        ) from None
+
+
+def _kernel_manager():
+    """Return a kernel manager that runs this very interpreter, whatever kernels are installed by which name."""
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    class ThisInterpreter(AsyncKernelManager):
+        @property
+        def kernel_spec(self):
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+                env={"PLOTLY_RENDERER": "plotly_mimetype", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+                display_name="Python 3", language="python",
+            )  # fmt: skip
+
+    return ThisInterpreter
+
+
+def _explained(path: Path, error, output: Path) -> FcxError:
+    """Return papermill's error as one sentence: the notebook's own words where the error is one of fcx's."""
+    short = error.ename.rsplit(".", 1)[-1]
+    kind = getattr(contract, short, None)
+    words = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue).strip().splitlines() or ["no message"]
+    if isinstance(kind, type) and issubclass(kind, FcxError):
+        return (kind if issubclass(kind, InputError) else FcxError)(f"{words[-1]} (notebook {path.stem})")
+    first = next((line for line in error.source.splitlines() if line.strip()), "")
+    return FcxError(f"notebook {path.stem}, cell {error.exec_count} ({first.strip()}): {short}: {words[-1]}; "
+                    f"{output} shows what was run")  # fmt: skip

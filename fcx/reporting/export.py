@@ -1,0 +1,142 @@
+"""An executed notebook -> one HTML file that needs no network, and its numbers as JSON and CSV."""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fcx.contract import replacing
+from fcx.figures.style import CONFIG
+from fcx.figures.tables import MIME, Provenance, html_table
+
+PLOTLY = "application/vnd.plotly.v1+json"
+TEMPLATES = Path(__file__).parent / "template"
+# The browser itself refuses every request: what a page needs is in the page.
+POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+          "font-src data:; base-uri 'none'; form-action 'none'")  # fmt: skip
+
+
+@dataclass
+class Page:
+    """What one executed notebook holds: its text for people and its numbers for machines."""
+
+    name: str
+    title: str
+    summary: str
+    html: str = ""
+    tables: list[dict] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    provenance: dict = field(default_factory=dict)
+
+    def write(self, folder: Path) -> Path:
+        """Write NAME.html, NAME.json and NAME/TABLE.csv into `folder`, each whole or not at all."""
+        import pandas as pd
+
+        for table in self.tables:
+            with replacing(folder / self.name / f"{table['name']}.csv") as path:
+                pd.DataFrame(table["table"]).to_csv(path, index=False, lineterminator="\n")
+        numbers = {"title": self.title, "findings": self.findings, "tables": self.tables, "provenance": self.provenance}
+        _write(folder / f"{self.name}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+        return _write(folder / f"{self.name}.html", self.html)
+
+
+def export(notebook, name: str) -> Page:
+    """Turn an executed notebook (an nbformat node) into a Page.
+
+    Plotly's library is written once, in the head; figures become <figure> with their alternative
+    text, a caption and the table of their numbers; code is folded away; the kernel's stderr (progress
+    bars) is left out. The same notebook gives the same bytes.
+    """
+    from nbconvert import HTMLExporter
+    from plotly.offline import get_plotlyjs
+    from pygments.formatters import HtmlFormatter
+
+    notebook = copy.deepcopy(notebook)
+    page = Page(name, *_title(notebook, name))
+    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        cell.outputs = [_output(o, page, f"{name}-{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
+    css = (TEMPLATES / "report.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")
+    has_figure = any(table["kind"] == "figure" for table in page.tables)
+    extras = {"policy": POLICY, "title": page.title, "css": css, "plotlyjs": get_plotlyjs() if has_figure else ""}
+    exporter = HTMLExporter(
+        template_name=TEMPLATES.name, extra_template_basedirs=[str(TEMPLATES.parent)],
+        exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
+    )  # fmt: skip
+    page.html, _ = exporter.from_notebook_node(notebook, resources={"fcx": extras})
+    return page
+
+
+def contents(pages: list[Page], folder: Path) -> Path:
+    """Write index.html: a link and a summary for each page, the findings and the provenance of the run."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    given = next((page.provenance for page in reversed(pages) if page.provenance), None)
+    text = environment.get_template("contents.html.j2").render(
+        pages=pages, policy=POLICY, css=(TEMPLATES / "report.css").read_text(),
+        findings=[sentence for page in pages for sentence in page.findings],
+        provenance=Provenance(given).html() if given else "",
+    )  # fmt: skip
+    return _write(folder / "index.html", text + "\n")
+
+
+def _title(notebook, name: str) -> tuple[str, str]:
+    """Return the first heading and the first paragraph under it; a notebook without a heading gets its name."""
+    import nbformat
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (found := re.search(r"(?m)^# +(.+)$", cell.source)):
+            paragraphs = cell.source[found.end() :].strip().split("\n\n")
+            return found[1].strip(), re.sub(r"[*_`]|\[(.+?)\]\(.+?\)", r"\1", " ".join(paragraphs[0].split()))
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"# {html.escape(name)}"))
+    return name, ""
+
+
+def _wanted(output) -> bool:
+    return not (output.output_type == "stream" and output.name == "stderr")
+
+
+def _output(output, page: Page, identity: str):
+    """Return the output as HTML where it is one of ours, and keep its numbers."""
+    data = output.get("data", {})
+    if PLOTLY in data:
+        output.data = {"text/html": _figure(data[PLOTLY], page, identity)}
+    elif MIME in data:
+        ours = data[MIME]
+        if ours["kind"] == "table":
+            page.tables.append({key: ours[key] for key in ("kind", "name", "title", "table")})
+        elif ours["kind"] == "findings":
+            page.findings += ours["sentences"]
+        else:
+            page.provenance = ours["facts"]
+        output.data = {"text/html": data["text/html"]}
+    return output
+
+
+def _figure(drawn: dict, page: Page, identity: str) -> str:
+    """Return a Plotly figure as <figure> with its alternative text, a caption and the table of its numbers."""
+    from plotly.io import to_html
+
+    layout = dict(drawn["layout"])
+    meta = layout.pop("meta", None) or {}
+    alt = html.escape(meta.get("alt", "A figure without a description"))
+    plot = to_html(
+        {"data": drawn["data"], "layout": layout}, config=CONFIG, full_html=False, include_plotlyjs=False,
+        include_mathjax=False, div_id=f"figure-{identity}", validate=False, default_width="100%",
+    )  # fmt: skip
+    folded = ""
+    if "table" in meta:
+        page.tables.append({"kind": "figure", **{key: meta[key] for key in ("name", "title", "alt", "table")}})
+        folded = f"<details><summary>Data table</summary>{html_table(meta['table'], meta['title'])}</details>"
+    return (f'<figure aria-label="{alt}"><div class="plot" role="img" aria-label="{alt}">{plot}</div>'
+            f"<figcaption>{alt}</figcaption>{folded}</figure>")  # fmt: skip
+
+
+def _write(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,66 @@
+"""What the notebooks start from: faces prepared and results computed once, and found again in a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fcx.contract import digest
+
+# The code that makes a store counts with its settings: a changed mask or method never meets an old store.
+FACES_CODE = ("contract.py", "landmarks.py", "regions.py", "masks*", "datasets/*.py", "faces.py")
+RESULTS_CODE = ("contract.py", "model.py", "inference.py", "attribution/*.py")
+
+
+def prepared(faces: str, runs: str = "runs", **settings):
+    """Return a faces Dataset: a store that `prepare` wrote, or any source of `prepare`, kept in the folder `runs`.
+
+    `settings` go to `fcx.prepare`; a source with its settings has a store of its own, found at the second call.
+
+    Raises: what `fcx.prepare` and `fcx.open_faces` raise.
+    """
+    from fcx.faces import open_faces, prepare
+
+    if (Path(faces) / ".zgroup").is_file():
+        return open_faces(faces)
+    source = str(Path(faces).resolve()) if Path(faces).exists() else faces
+    return prepare(faces, _store(runs, "faces", Path(faces).stem, source, settings, _code(FACES_CODE)), **settings)
+
+
+def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
+    """Return a results Dataset of these models, faces and methods, kept in the folder `runs`.
+
+    What is there is opened, what an interrupted run left is finished, and what is missing is computed; weights,
+    faces and settings decide, not names alone. `settings` go to `fcx.attribute`.
+
+    Raises: what `fcx.attribute` raises.
+    """
+    from fcx.attribution import attribute
+    from fcx.checkpoints import resolve_models, weights_hash
+
+    resolved = resolve_models(models)
+    weights = {name: weights_hash(model.state_dict()) for name, model in resolved.items()}
+    shown = [digest(faces[name].values) for name in ("image", "status")]
+    out = _store(
+        runs,
+        "results",
+        f"{len(resolved)}-models",
+        weights,
+        shown,
+        methods.replace(" ", ""),
+        settings,
+        _code(RESULTS_CODE),
+    )
+    return attribute(resolved, faces, methods, out=out, **settings)
+
+
+def _store(runs: str, kind: str, name: str, *parts) -> Path:
+    """Return the path of the store that holds what `parts` describe."""
+    return Path(runs) / f"{kind}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:40]}-{digest(repr(parts).encode())[:8]}.zarr"
+
+
+def _code(patterns) -> str:
+    """Return a hash of the source files that match, relative to the package."""
+    package = Path(__file__).parent.parent
+    files = {path for pattern in patterns for path in package.glob(pattern) if path.is_file()}
+    return digest(b"".join(path.read_bytes() for path in sorted(files)))
