@@ -23,6 +23,7 @@ class Recipe:
     epochs: int
     batch_size: int
     weight_decay: float
+    dropout: float  # of a new network; one that is trained further keeps its own
     ccc_loss: bool  # MSE + (1 - CCC), or MSE alone
     augmented: bool
     keep: str  # "best" epoch on validation, or "last"
@@ -30,11 +31,16 @@ class Recipe:
 
 
 RECIPES = {
-    "modern": Recipe("adamw", 2e-3, 5e-4, "one_cycle", 10, 128, 0.05, True, True, "best"),
+    "modern": Recipe(
+        optimiser="adamw", rate=2e-3, fine_rate=5e-4, schedule="one_cycle", epochs=10, batch_size=128,
+        weight_decay=0.05, dropout=0.05, ccc_loss=True, augmented=True, keep="best",
+    ),
     # Table 1 selects SGD and .05. The rest is what the authors' published code does.
     "paper": Recipe(
-        "sgd", 0.05, 0.05, "plateau", 100, 80, 0.0, False, False, "last",
-        filled_in=("schedule", "epochs", "batch_size", "weight_decay", "ccc_loss", "augmented", "keep", "fine_rate"),
+        optimiser="sgd", rate=0.05, fine_rate=0.05, schedule="plateau", epochs=100, batch_size=80,
+        weight_decay=0.0, dropout=0.25, ccc_loss=False, augmented=False, keep="last",
+        filled_in=("fine_rate", "schedule", "epochs", "batch_size", "weight_decay", "dropout", "ccc_loss",
+                   "augmented", "keep"),
     ),
 }  # fmt: skip
 

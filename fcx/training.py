@@ -29,15 +29,15 @@ SCHEMES = ("scratch", "last_conv", "all_layers")
 
 
 def train(faces, out, *, condition="plain", scheme="scratch", start=None, recipe="modern", preset=None, width=None,
-          hidden=None, batch_norm=None, epochs=None, batch_size=None, learning_rate=None, seed=0, threads=None,
-          device="cpu", progress=True, overwrite=False) -> FaceChannel:  # fmt: skip
+          hidden=None, batch_norm=None, dropout=None, epochs=None, batch_size=None, learning_rate=None, seed=0,
+          threads=None, device="cpu", progress=True, overwrite=False) -> FaceChannel:  # fmt: skip
     """Train a FaceChannel on the rows of `faces` whose split is "train", and write it to `out` (.safetensors).
 
     Rows that are usable in every condition and have both labels are used. `scheme` "last_conv"
     changes conv10, its inhibitory twin, their decay, the hidden layer and the outputs, and
     freezes the trunk with its batch-norm statistics; it and "all_layers" need `start`, a
     checkpoint, whose shape they keep. Otherwise the network is `preset` ("paper"), 64 wide, with
-    batch norm. What is None comes from the recipe. State goes to `out`.state after each epoch:
+    batch norm, and what else is None comes from the recipe. State goes to `out`.state after each epoch:
     the same call after an interruption goes on there and ends in the same bits on as many
     threads; after the end it returns at once.
 
@@ -59,10 +59,10 @@ def train(faces, out, *, condition="plain", scheme="scratch", start=None, recipe
     _check_numbers(recipe, seed, threads)
     device = usable_device(device)
     data = Data(faces, condition)
-    given = {"preset": preset, "width": width, "hidden": hidden, "batch_norm": batch_norm}
+    given = {"preset": preset, "width": width, "hidden": hidden, "batch_norm": batch_norm, "dropout": dropout}
     with _threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _network(start, {name: value for name, value in given.items() if value is not None})
+        model = _network(start, {name: value for name, value in given.items() if value is not None}, recipe)
         check_crop(getattr(model, "metadata", {}), faces, "the start checkpoint")
         check_size(model, faces)
         settings = {
@@ -142,10 +142,11 @@ def _scores(model, faces, rows, device) -> dict:
     }
 
 
-def _network(start, given: dict) -> FaceChannel:
+def _network(start, given: dict, recipe) -> FaceChannel:
     """Return the start checkpoint's model, or a new one of the shape that is `given`."""
     if start is None:
-        return FaceChannel.preset(given.pop("preset", "paper"), **{"width": 64, "batch_norm": True, **given})
+        shape = {"preset": "paper", "width": 64, "batch_norm": True, "dropout": recipe.dropout, **given}
+        return FaceChannel.preset(shape.pop("preset"), **shape)
     model = load_model(start)
     have = model.config.as_dict()
     for name, value in given.items():
