@@ -1,0 +1,168 @@
+"""The command line: every command on real faces, and one sentence with exit code 2 for bad input."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fcx import cli
+from fcx.checkpoints import save_model
+from fcx.model import FaceChannel
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Two small networks with random weights, as files."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        model = FaceChannel.preset("paper", width=8, hidden=8, batch_norm=True)
+        save_model(model, folder / f"{name}.safetensors", {"crop": "face"})
+    return f"{folder}/one.safetensors,{folder}/two.safetensors"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Return a function that runs the command line in a folder of its own: (code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["fcx", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path, pictures):
+    Image.fromarray(pictures[0]).save(tmp_path / "photo.jpg", quality=95)
+    return tmp_path / "photo.jpg"
+
+
+def test_predict_prints_both_outputs_and_draws_a_picture(run, photo, checkpoints, tmp_path):
+    code, out, _ = run("predict", photo, "--models", checkpoints, "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [(row["model"], row["condition"]) for row in rows] == [
+        ("one", "plain"), ("one", "masked"), ("two", "plain"), ("two", "masked")
+    ]  # fmt: skip
+    assert len({row["valence"] for row in rows}) == 4
+    with Image.open(tmp_path / rows[0]["picture"]) as drawn:
+        pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    assert pixels.shape[1] > 600
+    assert (np.abs(pixels[..., 0] - pixels[..., 2]) > 60).mean() > 0.02  # regions and maps are in colour
+    code, out, _ = run("predict", photo, "--models", checkpoints, "--method", "gradcam")
+    assert code == 0
+    assert "valence" in out
+    assert "photo-fcx.png" in out
+
+
+def test_predictions_agree_with_the_library(run, photo, checkpoints):
+    import fcx
+
+    _, out, _ = run("predict", photo, "--models", checkpoints, "--json")
+    faces = fcx.prepare(photo, progress=False)
+    expected = fcx.predict(checkpoints, faces)["prediction"].isel(sample=0)
+    for row in json.loads(out):
+        at = expected.sel(model=row["model"], condition=row["condition"])
+        assert row["valence"] == pytest.approx(float(at.sel(target="valence")), abs=1e-5)
+        assert row["arousal"] == pytest.approx(float(at.sel(target="arousal")), abs=1e-5)
+
+
+def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
+    code, out, _ = run("prepare", "demo", "faces.zarr", "--limit", 6)
+    assert (code, out) == (0, "faces.zarr: 6 of 6 prepared\n")
+    code, out, _ = run("evaluate", "faces.zarr", "--models", checkpoints, "--draws", 50, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert len(rows) == 8
+    assert all(row["ccc_low"] <= row["ccc"] <= row["ccc_high"] for row in rows)
+    code, out, _ = run("evaluate", "faces.zarr", "--models", checkpoints, "--draws", 50)
+    assert code == 0
+    assert "6 rated faces" in out
+    words = ("attribute", "faces.zarr", "results.zarr", "--models", checkpoints, "--methods", "gradcam")
+    code, out, _ = run(*words)
+    assert (code, out) == (0, "results.zarr: 2 models, 2 conditions, 1 methods, 2 targets, 6 samples\n")
+    assert run(*words)[0] == 0  # finished: nothing is computed again
+    code, _, err = run(*words[:-1], "gradient")
+    assert code == 2
+    assert "other settings" in err
+
+
+def test_mask_writes_files_of_the_same_name(run, photo):
+    code, out, _ = run("mask", photo.parent, "masked")
+    assert (code, out) == (0, "masked: 1 of 1 masked\n")
+    with Image.open("masked/photo.jpg") as masked:
+        assert masked.size == (224, 224)
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(run, photo, checkpoints, tmp_path, pictures):
+    (tmp_path / "broken.jpg").write_bytes(photo.read_bytes()[:2000])
+    Image.fromarray(np.full((100, 100, 3), 200, np.uint8)).save(tmp_path / "wall.png")
+    Image.fromarray(np.concatenate([pictures[0], pictures[1]], axis=1)).save(tmp_path / "two.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("path,valence,arousal\nphoto.jpg,3,0\n")
+    whole = checkpoints.split(",")[0]
+    with open(whole, "rb") as file:
+        (tmp_path / "cut.safetensors").write_bytes(file.read()[:5000])
+    cases = {
+        ("predict", "nowhere.jpg", "--models", whole): "nowhere.jpg",
+        ("predict", "broken.jpg", "--models", whole): "cut off",
+        ("predict", "wall.png", "--models", whole): "no face found",
+        ("predict", "two.png", "--models", whole, "--several", "refuse"): "2 faces found",
+        ("predict", "photo.jpg", "--models", "cut.safetensors"): "cut.safetensors",
+        ("predict", "photo.jpg", "--models", whole, "--method", "gradcan"): "did you mean 'gradcam'",
+        ("prepare", "empty", "faces.zarr"): "holds no picture",
+        ("prepare", "table.csv", "faces.zarr"): "valence is 3",
+        ("prepare", "demo", "faces.zarr", "--crop", "hole"): "did you mean 'whole'",
+        ("train", "photo.jpg", "out.safetensors"): "not a store",
+        ("evaluate", "nowhere.zarr", "--models", whole): "nowhere.zarr",
+        ("report", "-p", "faces"): "NAME=VALUE",
+        ("report", "-p", "fases=demo"): "did you mean 'faces'",
+        ("nonsense",): "No such command",
+    }
+    for words, expected in cases.items():
+        code, _, err = run(*words)
+        assert code == 2, words
+        assert expected in err, words
+        assert "Traceback" not in err
+
+
+def test_two_faces_are_counted_and_the_largest_taken(run, checkpoints, tmp_path, pictures):
+    Image.fromarray(np.concatenate([pictures[0], pictures[1]], axis=1)).save(tmp_path / "two.png")
+    assert run("predict", "two.png", "--models", checkpoints)[0] == 0
+
+
+def test_an_interruption_says_how_to_go_on(run, photo, monkeypatch):
+    import fcx.faces
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcx.faces, "make_face", stop)
+    code, _, err = run("prepare", photo, "faces.zarr")
+    assert code == 130
+    assert "goes on where it stopped" in err
+
+
+def test_a_full_disk_is_said(run, photo, monkeypatch):
+    import errno
+
+    import fcx
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "faces.zarr")
+
+    monkeypatch.setattr(fcx, "prepare", full)
+    code, _, err = run("prepare", photo, "faces.zarr")
+    assert code == 2
+    assert "free some space" in err
