@@ -31,9 +31,11 @@ class Recipe:
 
 
 RECIPES = {
+    # Dropout in front of batch norm shifts its variances (Li et al., CVPR 2019): with the paper's .25 a
+    # short training ends at two thirds of the validation CCC that it reaches without.
     "modern": Recipe(
         optimiser="adamw", rate=2e-3, fine_rate=5e-4, schedule="one_cycle", epochs=10, batch_size=128,
-        weight_decay=0.05, dropout=0.05, ccc_loss=True, augmented=True, keep="best",
+        weight_decay=0.05, dropout=0.0, ccc_loss=True, augmented=True, keep="best",
     ),
     # Table 1 selects SGD and .05. The rest is what the authors' published code does.
     "paper": Recipe(
