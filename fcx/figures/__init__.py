@@ -4,10 +4,19 @@ from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, predictio
 from fcx.figures.findings import findings
 from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from fcx.figures.regional import mask_area_chart, region_chart
-from fcx.figures.tables import Findings, Provenance, Table, agreement_table, coverage_table, provenance_table
+from fcx.figures.tables import (
+    Findings,
+    Provenance,
+    Table,
+    agreement_table,
+    coverage_table,
+    method_table,
+    provenance_table,
+)
 
 __all__ = [
     "TABLE3",
+    "Finding",
     "Findings",
     "Provenance",
     "Table",
@@ -19,6 +28,7 @@ __all__ = [
     "findings",
     "mask_area_chart",
     "mask_gallery",
+    "method_table",
     "prediction_scatter",
     "provenance_table",
     "region_chart",

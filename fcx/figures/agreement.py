@@ -54,14 +54,14 @@ def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3) -> Figure:
             _oracle(figure, at, float(evaluation["oracle_ccc"].sel(target=target)), len(models))
     low = np.nanmin([0, table.ccc_low.min(), table.paper.min()])
     figure.update_xaxes(range=[low - 0.05, 1], title_text="CCC")
-    crosses = " Crosses: the paper's Table 3, measured on AffectNet." if table.paper.notna().any() else ""
-    alt = (
-        f"CCC {SCOPES[scope]} of {len(models)} models for {' and '.join(targets)}, {' and '.join(conditions)}, "
-        f"with 95 % intervals. {_best(table)}{crosses}"
-    )
-    table = table if crosses else table.drop(columns="paper")
+    known = table.paper.notna().any()
     title = f"Agreement with human ratings {SCOPES[scope]}"
-    return finish(figure, f"{scope}ccc", title, alt, table, 190 + 70 * len(models))
+    reading = "Points are the CCC of a model, lines its 95 % intervals: filled symbols " + ", open symbols ".join(
+        conditions
+    )
+    reading += ". Crosses are the paper's Table 3, measured on AffectNet." if known else "."
+    table = table if known else table.drop(columns="paper")
+    return finish(figure, f"{scope}ccc", title, reading, _best(table), table, 190 + 70 * len(models))
 
 
 def difference_chart(comparisons, *, between: str) -> Figure:
@@ -85,11 +85,9 @@ def difference_chart(comparisons, *, between: str) -> Figure:
         figure.add_vline(x=0, line={"color": INK, "width": 1}, row=1, col=at)
     reach = 1.08 * np.nanmax(np.abs(table[["low", "high"]]))
     figure.update_xaxes(title_text="difference of CCC", range=[-reach, reach])
-    alt = (
-        f"{CHANGES[between]}: paired differences of CCC with 95 % intervals, filled where the interval leaves out 0. "
-        f"{'; '.join(map(_said, table.itertuples()))}."
-    )
-    return finish(figure, f"differences_{between}", CHANGES[between], alt, table, 170 + 40 * len(labels))
+    reading = "Paired differences of CCC with 95 % intervals; filled where the interval leaves out 0."
+    said, height = f"{'; '.join(map(_said, table.itertuples()))}.", 170 + 40 * len(labels)
+    return finish(figure, f"differences_{between}", CHANGES[between], reading, said, table, height)
 
 
 def differences(comparisons, between: str) -> pd.DataFrame:
@@ -137,10 +135,9 @@ def prediction_scatter(results, faces, *, target: str) -> Figure:
     figure.update_xaxes(title_text=f"{target}, rated", row=len(conditions))
     figure.update_yaxes(title_text="predicted", col=1)
     said = "; ".join(f"{readable(m)}, {c}: r = {r:.2f}" for m, c, *_, r in rows)
-    title = f"Predicted against rated {target}"
-    alt = f"{title} of {count} faces, a panel for each model and condition; the dotted line is equality. {said}."
-    height = 160 + 280 * len(conditions)
-    return finish(figure, f"scatter_{target}", title, alt, pd.DataFrame(rows, columns=columns), height)
+    reading = f"Each point is one of {count} faces, each panel a model and condition; the dotted line is equality."
+    table, height = pd.DataFrame(rows, columns=columns), 160 + 280 * len(conditions)
+    return finish(figure, f"scatter_{target}", f"Predicted against rated {target}", reading, f"{said}.", table, height)
 
 
 def _forest(targets: list[str], labels: list[str]) -> Figure:
@@ -194,4 +191,4 @@ def _best(table: pd.DataFrame) -> str:
     for (target, condition), part in table.dropna(subset="ccc").groupby(["target", "condition"], sort=False):
         top = part.loc[part.ccc.idxmax()]
         said.append(f"{target}, {condition}: highest {top.ccc:.2f} ({readable(top.model)})")
-    return f"{'; '.join(said)}."
+    return f"{'; '.join(said)}." if said else "No CCC is defined."

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from fcx.contract import REGIONS, InputError, choose, usable
 from fcx.figures.montage import Montage, grey, heat, picture, resize
-from fcx.figures.style import Figure, finish, readable
+from fcx.figures.style import Figure, finish, plain_name, readable
 
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 
@@ -36,8 +36,9 @@ def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
     montage = Montage(tiles, left=80, top=140)
     montage.label_rows([f"<b>{readable(c)}</b>" for c in conditions])
     montage.label_columns([f"<b>{_expression(face)}</b><br>{_rating(face)}" for face in _each(shown)])
-    alt = f"{len(tiles[0])} faces, one a column, {' above '.join(conditions)}. Expressions: {_listed(shown)}."
-    return _finish(montage, "faces", "The same faces, plain and masked", alt, _described(shown))
+    reading = f"One face a column, {' above '.join(conditions)}, with the means of its human ratings."
+    said = f"Expressions: {_listed(shown)}."
+    return _finish(montage, "faces", "The same faces, plain and masked", reading, said, _described(shown))
 
 
 def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
@@ -54,8 +55,9 @@ def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
     montage.margin["t"] = 120
     share = shown["regions"].mean(("y", "x")).values / 255
     table = _described(shown).assign(**{f"{n} (share of area)": a for n, a in zip(REGIONS, share.T, strict=True)})
-    alt = f"Eight regions that partition the crop, in colour over {len(plain)} faces: {', '.join(REGIONS)}."
-    return _finish(montage, "regions", "The regions over which attributions are summed", alt, table)
+    reading = "Each pixel has the colour of the region that covers most of it."
+    said = f"{len(plain)} faces with the regions {', '.join(REGIONS)}."
+    return _finish(montage, "regions", "The regions over which attributions are summed", reading, said, table)
 
 
 def saliency_panel(faces, results, *, method: str, target: str, samples=None, count: int = 6) -> Figure:
@@ -91,12 +93,14 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     montage.colour_bar(limit, signed, f"attribution, in {unit}")
     sums = {f"sum of map, {m}, {c}": maps[:, j].sum((1, 2)) for j, (m, c) in enumerate(pairs)}
     outputs = {f"prediction, {m}, {c}": predicted[:, j] for j, (m, c) in enumerate(pairs)}
-    alt = (f"{readable(method)} maps for {target} over {len(ids)} faces (rows: {_listed(shown)}) for the models "
-           f"{', '.join(map(readable, models))}, each {' and '.join(conditions)} (columns). One shared colour scale, "
-           f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction.")  # fmt: skip
+    reading = (
+        f"A face a row; a model and condition a column. One colour scale for all maps, "
+        f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction."
+    )
+    said = f"Faces: {_listed(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
     title = f"{readable(method)}: where {target} comes from, by model, plain and masked"
     table = _described(shown).assign(**outputs, **sums)
-    return _finish(montage, f"saliency_{method}_{target}", title, alt, table)
+    return _finish(montage, f"saliency_{method}_{target}", title, reading, said, table)
 
 
 def _shown(faces, samples, count: int):
@@ -142,5 +146,5 @@ def _described(faces) -> pd.DataFrame:
     return pd.DataFrame({name: faces[variable].values for name, variable in columns.items()})
 
 
-def _finish(montage: Montage, name, title, alt, table) -> Figure:
-    return finish(montage.figure, name, title, alt, table, montage.total, margin=montage.margin)
+def _finish(montage: Montage, name: str, title: str, reading: str, said: str, table: pd.DataFrame) -> Figure:
+    return finish(montage.figure, name, title, reading, said, table, montage.total, margin=montage.margin)

@@ -50,11 +50,13 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
     figure.update_xaxes(range=[-0.5, len(regions) - 0.5], showgrid=False, zeroline=False, **words)
     figure.update_yaxes(title_text=axis)
     title = f"{readable(method)}: {title}"
-    alt = (
-        f"{title}, for {len(models)} models, {' and '.join(conditions)}, with 95 % intervals. "
-        f"Highest region: {_tops(table)}."
+    reading = (
+        f"Points are means over faces, lines 95 % intervals: filled symbols {', open symbols '.join(conditions)}. "
+        "The mask overlays the other regions."
     )
-    return finish(figure, f"{quantity}_{method}", title, alt, table, 160 + 330 * len(targets), margin_t=140)
+    height = 160 + 330 * len(targets)
+    said = f"Highest region: {_tops(table)}."
+    return finish(figure, f"{quantity}_{method}", title, reading, said, table, height, margin_t=140)
 
 
 def _table(statistics, method: str, quantity: str) -> pd.DataFrame:
@@ -89,4 +91,5 @@ def mask_area_chart(faces) -> Figure:
     table = pd.DataFrame(rows, columns=columns)
     said = "; ".join(f"{r.expression} {r.median:.2f}" for r in table.itertuples())
     title = "How much of the crop the mask covers, by expression"
-    return finish(figure, "mask_area", title, f"{title}. Medians: {said}.", table, 430)
+    reading = "Each point is a face; boxes are quartiles, the line in them the median."
+    return finish(figure, "mask_area", title, reading, f"Medians: {said}.", table, 430)

@@ -50,7 +50,7 @@ class Figure(go.Figure):
 
     @property
     def meta(self) -> dict:
-        """What the figure carries: `name`, `alt` (text) and `table` (column -> values)."""
+        """What the figure carries: `name`, `title`, `reading` (its caption), `alt` and `table` (column -> values)."""
         return self.layout.meta
 
     @property
@@ -59,11 +59,15 @@ class Figure(go.Figure):
         return pd.DataFrame(self.meta["table"])
 
 
-def finish(figure: Figure, name: str, title: str, alt: str, table: pd.DataFrame, height: int, **layout) -> Figure:
-    """Give a figure its template, title and height, room for its legend, and what it carries."""
+def finish(figure: Figure, name: str, title: str, reading: str, numbers: str, table, height: int, **layout) -> Figure:
+    """Give a figure its template, title and height, room for its legend, and what it carries.
+
+    `reading` says how the figure is read (its caption), `numbers` what it shows (with it the alternative text).
+    """
     legend = any(trace.showlegend is not False and trace.name for trace in figure.data)
     layout = {"margin_t": 120 if legend else 90, "legend_y": 1 - 44 / height, **layout}
-    meta = {"name": name, "title": title, "alt": alt, "table": plain_table(table)}
+    alt = f"{title}. {reading} {numbers}"
+    meta = {"name": name, "title": title, "reading": reading, "alt": alt, "table": plain_table(table)}
     return figure.update_layout(template=TEMPLATE, title_text=title, height=height, meta=meta, **layout)
 
 

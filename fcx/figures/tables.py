@@ -6,12 +6,13 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fcx.contract import provenance, usable
-from fcx.figures.style import plain_table
+from fcx.figures.style import plain_name, plain_table
 
 MIME = "application/vnd.fcx+json"  # what the exporter reads: {"kind", "name", ...}
 
@@ -29,20 +30,28 @@ class Table:
         return {MIME: content, "text/html": html_table(content["table"], self.title), "text/plain": str(self.frame)}
 
 
+class Finding(NamedTuple):
+    """One statement and the numbers behind it."""
+
+    statement: str
+    numbers: str
+
+
 @dataclass
 class Findings:
-    """Sentences composed from the numbers of one run."""
+    """Statements composed from the numbers of one run."""
 
-    sentences: list[str]
+    items: list[Finding]
 
     def _repr_mimebundle_(self, *args, **kwargs):
-        lines = "".join(f"<li>{html.escape(s)}</li>" for s in self.sentences)
-        content = {"kind": "findings", "name": "findings", "sentences": self.sentences}
-        return {
-            MIME: content,
-            "text/html": f'<ul class="findings">{lines}</ul>',
-            "text/plain": "\n".join(self.sentences),
-        }
+        content = {"kind": "findings", "name": "findings", "findings": [item._asdict() for item in self.items]}
+        text = "\n".join(f"{statement} {numbers}" for statement, numbers in self.items)
+        return {MIME: content, "text/html": self.html(), "text/plain": text}
+
+    def html(self) -> str:
+        """The statements as an HTML list, each with its numbers under it."""
+        rows = (f"<li>{html.escape(said)}<p>{html.escape(numbers)}</p></li>" for said, numbers in self.items)
+        return f'<ul class="findings">{"".join(rows)}</ul>'
 
 
 @dataclass
@@ -64,18 +73,25 @@ class Provenance:
 def html_table(table: Mapping[str, list], caption: str) -> str:
     """Return a table (column -> values) as HTML: names escaped, numbers to three digits, a head for each column."""
     head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in table)
-    rows = ["".join(f"<td{' class=n' if isinstance(v, float | int) else ''}>{_shown(v)}</td>" for v in row)
-            for row in zip(*table.values(), strict=True)]  # fmt: skip
+    rows = ["".join(map(_cell, row)) for row in zip(*table.values(), strict=True)]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     title = f"<caption>{html.escape(caption)}</caption>"
     return f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def _cell(value) -> str:
+    number = isinstance(value, float | int) and not isinstance(value, bool)
+    return f'<td class="n">{_shown(value)}</td>' if number else f"<td>{_shown(value)}</td>"
+
+
 def _shown(value) -> str:
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        fixed = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+        return f"{value:.{fixed}f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
     return html.escape(str(value))
 
 
@@ -107,6 +123,26 @@ def agreement_table(evaluation) -> Table:
     n = {str(t): int(evaluation["n"].sel(target=t)) for t in evaluation["target"].values}
     flat.insert(3, "n", [n[t] for t in flat["target"]])
     return Table("agreement", "Agreement with human ratings and its parts", flat[[*dims, "n", *parts, *within]])
+
+
+def method_table(results) -> Table:
+    """Return what each method declares and does: sign, resolution, empty maps, and how well maps sum to outputs.
+
+    The gap is the median over faces of |sum of map - prediction|; only a method that conserves promises a small one.
+    """
+    rows = []
+    for method in map(str, results["method"].values):
+        declared = results.attrs.get("methods", {}).get(method, {})
+        gaps, empty = [], []
+        for model in results["model"].values:  # one model at a time: all maps at once may not fit into memory
+            maps = results["attribution"].sel({"method": method, "model": model})
+            gap = np.abs(maps.sum(("y", "x"), skipna=False) - results["prediction"].sel(model=model))
+            gaps.append(gap.values.ravel())
+            empty.append((np.abs(maps).max(("y", "x"), skipna=False).values.ravel() == 0)[~np.isnan(gaps[-1])])
+        properties = {key: declared.get(key) for key in ("signed", "conserves", "resolution")}
+        rows.append({"method": plain_name(method), **properties, "empty maps %": 100 * np.concatenate(empty).mean(),
+                     "median |sum of map - prediction|": np.nanmedian(np.concatenate(gaps))})  # fmt: skip
+    return Table("methods", "What the methods declare, and how their maps add up", pd.DataFrame(rows))
 
 
 def provenance_table(*datasets, **parameters) -> Provenance:

@@ -36,7 +36,12 @@ def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **param
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the reports")
     pages = []
-    with tqdm(total=sum(map(_cells, paths)), unit="cell", file=sys.stderr, disable=not progress) as bar:
+    with tqdm(
+        total=sum(_cells(path) + bool(fitted[path]) for path in paths),
+        unit="cell",
+        file=sys.stderr,
+        disable=not progress,
+    ) as bar:
         for path in paths:
             bar.set_description(path.stem)
             pages.append(_page(path, fitted[path], folder, bar.update))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fcx.contract import replacing
 from fcx.figures.style import CONFIG
-from fcx.figures.tables import MIME, Provenance, html_table
+from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 
 PLOTLY = "application/vnd.plotly.v1+json"
 TEMPLATES = Path(__file__).parent / "template"
@@ -29,7 +29,7 @@ class Page:
     summary: str
     html: str = ""
     tables: list[dict] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
+    findings: list[dict] = field(default_factory=list)
     provenance: dict = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
@@ -75,10 +75,11 @@ def contents(pages: list[Page], folder: Path) -> Path:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    found = [finding for page in pages for finding in page.findings]
     given = next((page.provenance for page in reversed(pages) if page.provenance), None)
     text = environment.get_template("contents.html.j2").render(
         pages=pages, policy=POLICY, css=(TEMPLATES / "report.css").read_text(),
-        findings=[sentence for page in pages for sentence in page.findings],
+        findings=Findings([Finding(**each) for each in found]).html() if found else "",
         provenance=Provenance(given).html() if given else "",
     )  # fmt: skip
     return _write(folder / "index.html", text + "\n")
@@ -110,7 +111,7 @@ def _output(output, page: Page, identity: str):
         if ours["kind"] == "table":
             page.tables.append({key: ours[key] for key in ("kind", "name", "title", "table")})
         elif ours["kind"] == "findings":
-            page.findings += ours["sentences"]
+            page.findings += ours["findings"]
         else:
             page.provenance = ours["facts"]
         output.data = {"text/html": data["text/html"]}
@@ -133,7 +134,7 @@ def _figure(drawn: dict, page: Page, identity: str) -> str:
         page.tables.append({"kind": "figure", **{key: meta[key] for key in ("name", "title", "alt", "table")}})
         folded = f"<details><summary>Data table</summary>{html_table(meta['table'], meta['title'])}</details>"
     return (f'<figure aria-label="{alt}"><div class="plot" role="img" aria-label="{alt}">{plot}</div>'
-            f"<figcaption>{alt}</figcaption>{folded}</figure>")  # fmt: skip
+            f"<figcaption>{html.escape(meta.get('reading', ''))}</figcaption>{folded}</figure>")  # fmt: skip
 
 
 def _write(path: Path, text: str) -> Path:

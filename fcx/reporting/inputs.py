@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fcx.contract import digest
+from fcx.contract import TARGETS, digest, usable
 
 # The code that makes a store counts with its settings: a changed mask or method never meets an old store.
 FACES_CODE = ("contract.py", "landmarks.py", "regions.py", "masks*", "datasets/*.py", "faces.py")
@@ -52,6 +52,11 @@ def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
         _code(RESULTS_CODE),
     )
     return attribute(resolved, faces, methods, out=out, **settings)
+
+
+def rated(faces) -> list[str]:
+    """Return the targets that are rated by humans for at least two faces usable in every condition."""
+    return [name for name in TARGETS if (faces[name].notnull().values & usable(faces)).sum() > 1]
 
 
 def _store(runs: str, kind: str, name: str, *parts) -> Path:
