@@ -137,6 +137,7 @@ def train(
     width: Annotated[int | None, typer.Option(help="channels of the last convolution")] = None,
     hidden: Annotated[int | None, typer.Option(help="units of the hidden layer")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="batch norm after conv1 to conv9")] = None,
+    dropout: Annotated[float | None, typer.Option(help="share of units left out while training")] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
     batch_size: Annotated[int | None, typer.Option(help="faces in a step")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="peak learning rate")] = None,
@@ -150,7 +151,7 @@ def train(
 
     model = fcx.train(
         fcx.open_faces(faces), out, condition=condition, scheme=scheme, start=start, recipe=recipe, preset=preset,
-        width=width, hidden=hidden, batch_norm=batch_norm, epochs=epochs, batch_size=batch_size,
+        width=width, hidden=hidden, batch_norm=batch_norm, dropout=dropout, epochs=epochs, batch_size=batch_size,
         learning_rate=learning_rate, seed=seed, threads=threads, device=device, overwrite=overwrite,
     )  # fmt: skip
     for name, scores in model.metadata["scores"]["validation"].items():
