@@ -19,7 +19,7 @@ test: .venv/installed
 	@OMP_NUM_THREADS=1 $(BIN)/pytest
 
 bench: .venv/installed-bench
-	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/benchmarks
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' tests/benchmarks
 
 browser: .venv/installed
 	@$(BIN)/python tests/browser/check_reports.py reports

@@ -75,7 +75,7 @@ def find_landmarks(picture: np.ndarray, name: str = "mesh", *, several: str = "l
     box, eyes, score, count = detect(picture)
     if count > 1 and several == "refuse":
         raise FaceError(f"{count} faces found, one expected: crop the picture, or allow the largest to be taken")
-    mesh = fit_mesh(picture, box, eyes)
+    mesh = _fit_shrunk(picture, box, eyes)
     return Landmarks(BACKENDS[name](picture, mesh), mesh, score, count)
 
 
@@ -118,6 +118,17 @@ def _detect_at(picture: np.ndarray, side: int) -> np.ndarray:
     found[:, corners] = (found[:, corners] + 0.5 - room) * np.tile(ratio, 6) - 0.5
     found[:, 2:4] *= ratio
     return found
+
+
+def _fit_shrunk(picture, box, eyes) -> np.ndarray:
+    """Return the mesh of a face; a large one is first shrunk, because looking up single pixels would alias."""
+    scale = 2 * MESH_SIDE / box[2:].max()
+    if scale >= 1:
+        return fit_mesh(picture, box, eyes)
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    mesh = fit_mesh(small, box * scale, (eyes + 0.5) * scale - 0.5) / scale
+    mesh[:, :2] += (1 / scale - 1) / 2
+    return mesh
 
 
 def fit_mesh(picture: np.ndarray, box: np.ndarray, eyes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,136 @@
+"""Ratios against a peer or a physical limit, measured side by side in one run on one thread: `make bench`.
+
+Agreement is asserted before anything is timed; no timing can fail a run.
+"""
+
+import time
+
+import cv2
+import numpy as np
+import oracles
+import pytest
+import torch
+
+from fcx.attribution import attribute
+from fcx.datasets import open_source
+from fcx.evaluation import ccc, evaluate
+from fcx.faces import prepare
+from fcx.inference import predict
+from fcx.landmarks import _mesh_network, find_landmarks
+from fcx.localisation import sample_statistics
+from fcx.masks import wear_mask
+from fcx.model import FaceChannel
+
+FACES = 128
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return prepare("demo", limit=FACES, progress=False)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return FaceChannel.preset("paper", width=64, batch_norm=True).eval()
+
+
+def seconds(work, rounds=3):
+    """Return the shortest of some rounds, after one that warms up."""
+    work()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def show(capsys, name, ours, other, what):
+    with capsys.disabled():
+        print(f"\n{name}: {ours * 1e3:.2f} ms; {what}: {other * 1e3:.2f} ms; ratio {ours / other:.2f}", end="")
+
+
+def test_landmarks_beside_the_two_network_passes(capsys):
+    pictures = [cv2.resize(record.read(), (256, 256)) for record in open_source("demo").records[:24]]
+    network, blob = _mesh_network(), np.zeros((1, 3, 192, 192), np.float32)
+
+    def passes():
+        for _ in range(2 * len(pictures)):
+            network.setInput(blob)
+            network.forward(["conv2d_21", "conv2d_31"])
+
+    ours = seconds(lambda: [find_landmarks(picture) for picture in pictures]) / len(pictures)
+    show(capsys, "landmarks, 256x256", ours, seconds(passes) / len(pictures), "two passes of the mesh network alone")
+
+
+def test_masks_beside_decoding_the_picture(capsys):
+    records = open_source("demo").records[:24]
+    pictures = [cv2.resize(record.read(), (256, 256)) for record in records]
+    meshes = [find_landmarks(picture).mesh for picture in pictures]
+    ours = seconds(lambda: [wear_mask(p, m) for p, m in zip(pictures, meshes, strict=True)]) / len(pictures)
+    show(capsys, "mask, 256x256", ours, seconds(lambda: [r.read() for r in records]) / len(records), "reading the JPEG")
+
+
+@pytest.mark.parametrize("method", ["gradient", "gradcam", "mean_activation", "lrp"])
+def test_attribution_of_both_targets_beside_a_forward_pass(capsys, faces, model, method):
+    plain = faces.sel(condition=["plain"])
+    forward = seconds(lambda: predict({"m": model}, plain)) / FACES
+    ours = seconds(lambda: attribute({"m": model}, plain, [method])) / FACES
+    show(capsys, f"{method}, two targets, a face", ours, forward, "one forward pass")
+
+
+def test_gradcam_beside_pytorch_grad_cam(capsys, faces, model):
+    peer = pytest.importorskip("pytorch_grad_cam", reason="pip install -e .[bench]")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    plain = faces.sel(condition=["plain"])
+    images = torch.from_numpy(plain["image"].values[0][:, None]).float() / 255
+    cam = peer.GradCAM(model, [model.shunt])
+
+    def theirs():
+        return np.stack([cam(images, [ClassifierOutputTarget(t)] * FACES) for t in (0, 1)])
+
+    def ours():
+        return attribute({"m": model}, plain, ["gradcam"])["attribution"].values[0, 0, 0]
+
+    # The peer scales each map to [0, 1] and interpolates it: the order of its cells must be ours.
+    mine, other = ours()[:, :, 4::8, 4::8].reshape(2 * FACES, -1), theirs()[:, :, 4::8, 4::8].reshape(2 * FACES, -1)
+    alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(mine, other, strict=True) if a.max() > 0]
+    assert np.median(alike) > 0.95
+    show(capsys, "Grad-CAM, two targets, a face", seconds(ours) / FACES, seconds(theirs) / FACES, "pytorch-grad-cam")
+
+
+def test_region_statistics_beside_the_attribution_they_describe(capsys, faces, model):
+    results = attribute({"m": model}, faces, ["lrp"])
+    work = seconds(lambda: attribute({"m": model}, faces, ["lrp"]))
+    show(
+        capsys, "region statistics", seconds(lambda: sample_statistics(results, faces)), work, "the attribution itself"
+    )
+
+
+def test_bootstrap_beside_gathering_every_draw(capsys, faces, model):
+    results = predict({"m": model}, faces)
+    rng, truth = np.random.default_rng(0), faces["valence"].values.astype(float)
+    prediction = results["prediction"].values[0, 0, 1].astype(float)
+    rated = np.isfinite(truth)
+    truth, prediction = truth[rated], prediction[rated]
+    assert np.isclose(ccc(prediction, truth), oracles.ccc_by_chance(prediction, truth))
+
+    def gather():
+        for _ in range(2 * 2):  # conditions, targets
+            for _ in range(2000):
+                rows = rng.integers(0, len(truth), len(truth))
+                ccc(prediction[rows], truth[rows])
+
+    show(capsys, "2000 draws, 4 CCCs and their parts", seconds(lambda: evaluate(results, faces)),
+         seconds(gather, 1), "gathering, the CCC alone")  # fmt: skip
