@@ -167,10 +167,10 @@ def _draw(texture, place, mesh, picture, generator) -> tuple[np.ndarray, np.ndar
     if not cover.any():
         return np.zeros((*shape, 3), np.float32), np.zeros(shape, np.uint8)
     soft = max(0.7, 0.05 * unit)
-    cloth_alpha = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), soft)
+    cloth_alpha = _blur(cover.astype(np.float32), soft)
     loops = _loops(place, shape, unit)
     opaque = np.maximum(cloth_alpha, loops)
-    shadow = 0.35 * cv2.GaussianBlur(opaque, (0, 0), max(0.7, 0.22 * unit))
+    shadow = 0.35 * _blur(opaque, max(0.7, 0.22 * unit))
     light, slope = _light(picture, mesh, shadow)
     shade = np.clip(light * (1 + normals[:, :2] @ slope), 0.12, 1.12)
 
@@ -187,12 +187,23 @@ def _draw(texture, place, mesh, picture, generator) -> tuple[np.ndarray, np.ndar
     cloth[rows, columns] = colour * values[:, 2:3] + 1.5 * grain[:, None]
     # Paint beyond the edge takes the colour of the cloth beside it, so that the soft edge has no fringe.
     rows, columns = np.nonzero(~cover & (cloth_alpha > 0))
-    spread = cv2.GaussianBlur(cloth, (0, 0), soft)
+    spread = _blur(cloth, soft)
     cloth[rows, columns] = spread[rows, columns] / cloth_alpha[rows, columns, None]
     cloth[loops > cloth_alpha] = 225 * np.clip(light, 0.12, 1.1)
     total = opaque + (1 - opaque) ** 2 * shadow
     cloth *= (opaque / np.maximum(total, 1e-6))[:, :, None]  # the rest of the alpha is dark: shadow
     return np.clip(cloth, 0, 255), np.rint(total * 255).astype(np.uint8)
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Return a Gaussian blur; a wide one is done on a smaller picture."""
+    factor = int(sigma / 4)
+    if factor < 2:
+        return cv2.GaussianBlur(image, (0, 0), sigma)
+    rows, columns = image.shape[:2]
+    size = (max(1, columns // factor), max(1, rows // factor))
+    small = cv2.GaussianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / factor)
+    return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
 
 
 def _interpolate(flat, values, triangles, number, rows, columns) -> np.ndarray:
