@@ -1,9 +1,9 @@
 """Results -> Plotly figures that carry an alternative text and the table of their numbers; tables; findings."""
 
 from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, prediction_scatter
-from fcx.figures.findings import findings
 from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from fcx.figures.regional import mask_area_chart, region_chart
+from fcx.figures.statements import findings
 from fcx.figures.tables import (
     Findings,
     Provenance,
