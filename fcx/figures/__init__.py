@@ -5,6 +5,7 @@ from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, salie
 from fcx.figures.regional import mask_area_chart, region_chart
 from fcx.figures.statements import findings
 from fcx.figures.tables import (
+    Finding,
     Findings,
     Provenance,
     Table,

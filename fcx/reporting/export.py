@@ -57,6 +57,8 @@ def export(notebook, name: str) -> Page:
 
     notebook = copy.deepcopy(notebook)
     page = Page(name, *_title(notebook, name))
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # papermill's own cells have random ones
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         cell.outputs = [_output(o, page, f"{name}-{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
     css = (TEMPLATES / "report.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")

@@ -1,0 +1,287 @@
+"""Reports: strict parameters, errors in one sentence, and HTML that carries everything and asks for nothing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+import fcx
+from fcx import figures, reporting
+from fcx.contract import FcxError, InputError, UnknownNameError
+from fcx.figures.style import Figure, finish
+from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
+from fcx.reporting.export import contents, export
+from fcx.reporting.inputs import computed, prepared, rated
+
+HOSTILE = "<script>alert(1)</script>"
+NOTEBOOKS = [find_notebook(name) for name in reporting.NOTEBOOKS]
+
+
+def code(source, *outputs, tags=()):
+    cell = nbformat.v4.new_code_cell(source, outputs=list(outputs))
+    cell.metadata["tags"] = list(tags)
+    return cell
+
+
+def shown(value):
+    """Return what a kernel sends for a displayed value."""
+    return nbformat.v4.new_output("display_data", value._repr_mimebundle_())
+
+
+def write(path, *cells):
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
+    return path
+
+
+def a_figure(name="points"):
+    figure = Figure(go.Scatter(x=[1, 2], y=[3, 4], name=HOSTILE))
+    return finish(figure, name, "Two points", "Each is a point.", "Both rise.", pd.DataFrame({HOSTILE: [1.5, 2]}), 300)
+
+
+def a_notebook():
+    """Return an executed notebook with one of everything."""
+    markdown = nbformat.v4.new_markdown_cell
+    stream = nbformat.v4.new_output
+    return nbformat.v4.new_notebook(cells=[
+        markdown("# A report\n\nWhat it *says* in\none paragraph.\n\nMore."),
+        code("a = 1", stream("stream", name="stderr", text="50%|#####"), stream("stream", name="stdout", text=HOSTILE)),
+        code("figure", shown(a_figure())),
+        code("figure", shown(a_figure("more"))),
+        code("table", shown(figures.Table("numbers", HOSTILE, pd.DataFrame({"a": [1], "b": [HOSTILE]})))),
+        code("said", shown(figures.Findings([figures.Finding(HOSTILE, "0.1 & 0.2")]))),
+        code("facts", shown(figures.Provenance({"commit": "abc", "file": HOSTILE}))),
+    ])  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would load, and the elements it would find."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.loads, self.labels = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        if tag == "figure":
+            self.labels.append(attrs.get("aria-label"))
+        for name in ("src", "href", "data", "poster", "srcset"):
+            if tag != "a" and attrs.get(name):
+                self.loads.append(attrs[name])
+
+
+@pytest.fixture(scope="module")
+def page():
+    return export(a_notebook(), "a")
+
+
+def test_a_page_loads_nothing_and_carries_plotly_once(page):
+    parsed = Page(page.html)
+    assert parsed.loads == []
+    assert len(re.findall(r"plotly\.js v\d", page.html)) == 1
+    assert "cdn.plot.ly/plotly" not in page.html.split("</head>")[1]
+    assert not re.search(r"@import|url\(\s*['\"]?http", page.html.split("<script>")[0])
+    assert "connect-src" not in page.html.split("</head>")[0]  # so that default-src 'none' holds
+    assert "default-src 'none'" in page.html
+    assert len(page.html) < 10_000_000
+
+
+def test_a_page_is_one_document_with_a_heading_a_language_and_texts(page):
+    parsed = Page(page.html)
+    assert parsed.tags.count("h1") == 1
+    assert '<html lang="en">' in page.html
+    assert "<title>A report" in page.html
+    assert parsed.labels == ["Two points. Each is a point. Both rise."] * 2
+    assert parsed.tags.count("figcaption") == 2
+    assert page.html.count("<summary>Data table</summary>") == 2
+    assert page.html.count("<summary>Code</summary>") == 6
+    assert "50%|" not in page.html
+
+
+def test_a_page_keeps_its_numbers(page, tmp_path):
+    assert (page.title, page.summary) == ("A report", "What it says in one paragraph.")
+    assert [table["name"] for table in page.tables] == ["points", "more", "numbers"]
+    page.write(tmp_path)
+    assert (tmp_path / "a.html").read_text() == page.html
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert numbers["tables"][0]["table"] == {HOSTILE: [1.5, 2.0]}
+    assert numbers["findings"] == [{"statement": HOSTILE, "numbers": "0.1 & 0.2"}]
+    assert numbers["provenance"]["commit"] == "abc"
+    assert pd.read_csv(tmp_path / "a" / "points.csv")[HOSTILE].tolist() == [1.5, 2]
+    assert not list(tmp_path.rglob("*partial*"))
+
+
+def test_nothing_that_a_user_named_becomes_markup(page, tmp_path):
+    page.write(tmp_path)
+    index = contents([page], tmp_path).read_text()
+    for text in (page.html, index):
+        assert HOSTILE not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_same_notebook_gives_the_same_bytes(page):
+    again = a_notebook()
+    for number, cell in enumerate(again.cells):
+        cell.id = f"other-{number}"
+        cell.metadata["papermill"] = {"duration": number, "start_time": "now"}
+    assert export(again, "a").html == page.html
+
+
+def test_a_notebook_without_heading_gets_its_name():
+    page = export(nbformat.v4.new_notebook(cells=[code("1")]), "<b>")
+    assert page.title == "<b>"
+    assert "<h1>&lt;b&gt;</h1>" in re.sub(r"<h1[^>]*>", "<h1>", page.html)
+    assert "plotly.js" not in page.html  # no figure, no library
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_our_notebooks_are_clean_and_plainly_parametrised(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
+    assert {type(value) for value in parameters_of(path).values()} <= {str, int, float, bool}
+    words = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert sum(len(re.findall(r"(?m)^# ", source)) for source in words) == 1
+    assert notebook.cells[0].source.startswith("# ")
+
+
+def test_notebooks_share_the_defaults_of_what_they_share():
+    defaults = [parameters_of(path) for path in NOTEBOOKS]
+    for name in ("faces", "runs", "crop", "style", "fit", "seed", "samples"):
+        assert len({repr(each[name]) for each in defaults}) == 1
+    for name in ("models", "methods", "shunt_rule", "device"):
+        assert defaults[1][name] == defaults[2][name]
+
+
+def test_parameters_are_strict(tmp_path):
+    path = write(tmp_path / "n.ipynb", code('a = 1\nb = 0.5\nc = True\nd = "x"  # = "y"', tags=["parameters"]))
+    fitted = fit_parameters({"a": "3", "b": 2, "c": "false", "d": ["u", "v"]}, [path])
+    assert fitted == {path: {"a": 3, "b": 2.0, "c": False, "d": "u,v"}}
+    assert type(fitted[path]["b"]) is float
+    with pytest.raises(UnknownNameError, match="unknown parameter 'modles': did you mean 'models'"):
+        fit_parameters({"modles": "x"}, NOTEBOOKS)
+    for name, value in {"a": "three", "b": "x", "c": "maybe", "d": 5}.items():
+        with pytest.raises(InputError, match=f"parameter {name} is"):
+            fit_parameters({name: value}, [path])
+
+
+def test_each_parameter_goes_to_the_notebooks_that_have_it():
+    fitted = fit_parameters({"draws": 5, "faces": "demo"}, NOTEBOOKS)
+    assert [sorted(fitted[path]) for path in NOTEBOOKS] == [["faces"], ["faces"], ["draws", "faces"]]
+
+
+def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean '01_masks'"):
+        fcx.report(tmp_path / "r", notebooks="01_mask")
+    with pytest.raises(InputError, match="there is no notebook"):
+        fcx.report(tmp_path / "r", notebooks=[tmp_path / "none.ipynb"])
+    (tmp_path / "bad.ipynb").write_text("{")
+    with pytest.raises(InputError, match="cannot be read as a notebook"):
+        fcx.report(tmp_path / "r", notebooks=[tmp_path / "bad.ipynb"])
+    with pytest.raises(InputError, match="each once"):
+        fcx.report(tmp_path / "r", notebooks="01_masks,01_masks")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        fcx.report(tmp_path / "file", notebooks="01_masks")
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_interrupted_run_leaves_nothing_half_done(tmp_path, monkeypatch):
+    def interrupted(path, parameters, output, tick):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reporting, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fcx.report(tmp_path / "r", notebooks="01_masks", progress=False)
+    assert list((tmp_path / "r").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return a folder with a CSV of six rated demo faces and one without a face, and two tiny checkpoints."""
+    import cv2
+    import numpy as np
+    import torch
+
+    folder = tmp_path_factory.mktemp("small")
+    faces = fcx.prepare("demo", limit=6, progress=False)
+    rows = []
+    for number, sample in enumerate(faces["sample"].values):
+        name = f"{number} <b>&.png"
+        picture = faces["picture"].sel(condition="plain", sample=sample).values
+        cv2.imwrite(str(folder / name), np.pad(picture, ((40, 40), (40, 40), (0, 0)), mode="edge")[..., ::-1])
+        rows.append({"path": name, "valence": number / 6 - 0.5, "arousal": (number % 3) / 3,
+                     "expression": ["happy", "sad"][number % 2]})  # fmt: skip
+    cv2.imwrite(str(folder / "empty.png"), np.zeros((200, 200, 3), np.uint8))
+    rows.append({"path": "empty.png", "valence": 0, "arousal": 0, "expression": "happy"})
+    pd.DataFrame(rows).to_csv(folder / "faces.csv", index=False)
+    torch.manual_seed(0)
+    for name in ("one", "two"):
+        fcx.save_model(
+            fcx.FaceChannel.preset("paper", width=8, hidden=8), folder / f"{name}.safetensors", {"crop": "face"}
+        )
+    return folder
+
+
+def test_faces_are_prepared_once_and_results_computed_once(small, tmp_path, monkeypatch):
+    faces = prepared(str(small / "faces.csv"), tmp_path)
+    assert rated(faces) == ["arousal", "valence"]
+    models = f"{small / 'one.safetensors'},{small / 'two.safetensors'}"
+    results = computed(models, faces, "gradient", tmp_path)
+    stores = sorted(tmp_path.iterdir())
+    assert len(stores) == 2
+    monkeypatch.setattr("fcx.contract.Store.write", None)  # whatever is written from here on fails
+    again = prepared(str(small / "faces.csv"), tmp_path)
+    assert again.identical(faces)
+    assert prepared(str(stores[0]), tmp_path).identical(faces)
+    assert computed(models, again, "gradient", tmp_path).identical(results)
+    assert sorted(tmp_path.iterdir()) == stores
+    with pytest.raises(TypeError):  # another setting is another store, made anew
+        prepared(str(small / "faces.csv"), tmp_path, seed=1)
+    with pytest.raises(TypeError):
+        computed(models, again, "gradcam", tmp_path)
+
+
+def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_path, capfd):
+    source = "import sys\n\nraise ValueError('first\\nlast word')"
+    failing = write(tmp_path / "failing.ipynb", nbformat.v4.new_markdown_cell("# x"), code("kept = 1"), code(source))
+    models = [small / "one.safetensors", small / "two.safetensors"]
+    out = tmp_path / "reports"
+    with pytest.raises(FcxError) as caught:
+        fcx.report(out, notebooks=["04_comparison", failing], faces=small / "faces.csv", models=models, draws=20,
+                   methods="gradient,gradcam", method="gradcam", count=2, runs=tmp_path / "runs")  # fmt: skip
+    text = str(caught.value)
+    assert text.startswith("notebook failing, cell 2 (import sys): ValueError: last word")
+    assert "\n" not in text
+    assert caught.value.__suppress_context__
+    kept = nbformat.read(out / "failing.failed.ipynb", as_version=4)
+    assert any(cell.source == "kept = 1" for cell in kept.cells)
+    assert not (out / "index.html").exists()
+    assert not list(out.glob(".*"))
+    page = (out / "04_comparison.html").read_text()
+    parsed = Page(page)
+    assert parsed.loads == []
+    assert parsed.tags.count("h1") == 1
+    assert len(parsed.labels) == 10
+    assert all(len(label) > 60 for label in parsed.labels)
+    assert "6 of 7 faces given can be used" in page
+    assert "<b>&.png" not in page
+    numbers = json.loads((out / "04_comparison.json").read_text())
+    assert {"ccc", "within_ccc", "enrichment_gradcam", "agreement"} <= {table["name"] for table in numbers["tables"]}
+    assert numbers["provenance"]["parameters"]["draws"] == 20
+    assert "04_comparison" in capfd.readouterr().err  # the progress bar
+
+
+def test_the_demo_is_the_default_everywhere():
+    assert {parameters_of(path)["faces"] for path in NOTEBOOKS} == {"demo"}
+    assert Path(parameters_of(NOTEBOOKS[0])["runs"]) == Path("runs")
