@@ -146,7 +146,10 @@ def _network(start, given: dict, recipe) -> FaceChannel:
     """Return the start checkpoint's model, or a new one of the shape that is `given`."""
     if start is None:
         shape = {"preset": "paper", "width": 64, "batch_norm": True, "dropout": recipe.dropout, **given}
-        return FaceChannel.preset(shape.pop("preset"), **shape)
+        model = FaceChannel.preset(shape.pop("preset"), **shape)
+        if recipe.zero_head:
+            torch.nn.init.zeros_(model.head.weight)
+        return model
     model = load_model(start)
     have = model.config.as_dict()
     for name, value in given.items():
