@@ -133,6 +133,18 @@ def test_the_same_notebook_gives_the_same_bytes(page):
     assert export(again, "a").html == page.html
 
 
+def test_a_users_own_figures_are_drawn_and_names_do_not_collide():
+    own = nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": {
+        "data": [{"x": [1], "y": [1]}], "layout": {"meta": "a note"}}})  # fmt: skip
+    page = export(nbformat.v4.new_notebook(cells=[code("own", own)]), "own")
+    assert "plotly.js v" in page.html
+    assert Page(page.html).labels == ["A figure without a description"]
+    page = export(
+        nbformat.v4.new_notebook(cells=[code("x", shown(a_figure("../a b")), shown(a_figure("../a b")))]), "x"
+    )
+    assert [table["name"] for table in page.tables] == [".._a_b", ".._a_b-2"]
+
+
 def test_a_notebook_without_heading_gets_its_name():
     page = export(nbformat.v4.new_notebook(cells=[code("1")]), "<b>")
     assert page.title == "<b>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -32,6 +33,14 @@ class Page:
     findings: list[dict] = field(default_factory=list)
     provenance: dict = field(default_factory=dict)
 
+    def keep(self, kind: str, carried: dict) -> None:
+        """Keep the table of a figure or a table, under a name that is free and can be a file's."""
+        name, taken = re.sub(r"[^\w.-]", "_", carried["name"]), {table["name"] for table in self.tables}
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        free = next(candidate for candidate in names if candidate not in taken)
+        kept = {key: carried[key] for key in ("title", "alt", "table") if key in carried}
+        self.tables.append({"kind": kind, "name": free, **kept})
+
     def write(self, folder: Path) -> Path:
         """Write NAME.html, NAME.json and NAME/TABLE.csv into `folder`, each whole or not at all."""
         import pandas as pd
@@ -59,10 +68,11 @@ def export(notebook, name: str) -> Page:
     page = Page(name, *_title(notebook, name))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cells have random ones
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(cells):
         cell.outputs = [_output(o, page, f"{name}-{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
     css = (TEMPLATES / "report.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")
-    has_figure = any(table["kind"] == "figure" for table in page.tables)
+    has_figure = any("plotly-graph-div" in o.get("data", {}).get("text/html", "") for c in cells for o in c.outputs)
     extras = {"policy": POLICY, "title": page.title, "css": css, "plotlyjs": get_plotlyjs() if has_figure else ""}
     exporter = HTMLExporter(
         template_name=TEMPLATES.name, extra_template_basedirs=[str(TEMPLATES.parent)],
@@ -111,7 +121,7 @@ def _output(output, page: Page, identity: str):
     elif MIME in data:
         ours = data[MIME]
         if ours["kind"] == "table":
-            page.tables.append({key: ours[key] for key in ("kind", "name", "title", "table")})
+            page.keep("table", ours)
         elif ours["kind"] == "findings":
             page.findings += ours["findings"]
         else:
@@ -125,15 +135,16 @@ def _figure(drawn: dict, page: Page, identity: str) -> str:
     from plotly.io import to_html
 
     layout = dict(drawn["layout"])
-    meta = layout.pop("meta", None) or {}
+    meta = layout.pop("meta", None)
+    meta = meta if isinstance(meta, dict) and "table" in meta else {}  # a figure of the user's own carries nothing
     alt = html.escape(meta.get("alt", "A figure without a description"))
     plot = to_html(
         {"data": drawn["data"], "layout": layout}, config=CONFIG, full_html=False, include_plotlyjs=False,
         include_mathjax=False, div_id=f"figure-{identity}", validate=False, default_width="100%",
     )  # fmt: skip
     folded = ""
-    if "table" in meta:
-        page.tables.append({"kind": "figure", **{key: meta[key] for key in ("name", "title", "alt", "table")}})
+    if meta:
+        page.keep("figure", meta)
         folded = f"<details><summary>Data table</summary>{html_table(meta['table'], meta['title'])}</details>"
     return (f'<figure aria-label="{alt}"><div class="plot" role="img" aria-label="{alt}">{plot}</div>'
             f"<figcaption>{html.escape(meta.get('reading', ''))}</figcaption>{folded}</figure>")  # fmt: skip
