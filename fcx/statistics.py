@@ -106,7 +106,7 @@ def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, s
 
     Dimension `comparison`, with coordinates model_a, condition_a, model_b, condition_b; a is the later of the
     two, so that differences are masked - plain. p_holm corrects over the whole table, for each method apart.
-    Only samples count that have a value in every model and condition.
+    In each pair the samples count that have a value on both sides: n (comparison, ...).
 
     Raises: InputError where there is nothing to compare; else as in `compare`.
     """
@@ -116,12 +116,20 @@ def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, s
     ]
     if not pairs:
         raise InputError("there is one model and one condition: nothing to compare; give at least two of either")
-    drawn, n = _cells(results, faces, [{"model": m, "condition": c} for m, c in names], quantity, draws, seed)
-    rows = xr.concat([_difference(drawn.isel(cell=i), drawn.isel(cell=j)) for i, j in pairs], "comparison")
+    if quantity in QUANTITIES and quantity not in results:
+        results = sample_statistics(results, faces)
+    # Pair by pair: an empty map of one model must not cost another model's comparison that face.
+    rows = xr.concat([_pair(results, faces, names[i], names[j], quantity, draws, seed) for i, j in pairs], "comparison")
     for side, end in enumerate("ab"):
         for key, dim in enumerate(("model", "condition")):
             rows = rows.assign_coords({f"{dim}_{end}": ("comparison", [names[pair[side]][key] for pair in pairs])})
-    return _corrected(rows.assign(n=n)).assign_attrs(quantity=quantity, draws=draws, seed=seed)
+    return _corrected(rows).assign_attrs(quantity=quantity, draws=draws, seed=seed)
+
+
+def _pair(results, faces, a: tuple, b: tuple, quantity: str, draws: int, seed: int) -> xr.Dataset:
+    cells = [{"model": model, "condition": condition} for model, condition in (a, b)]
+    drawn, n = _cells(results, faces, cells, quantity, draws, seed)
+    return _difference(drawn.isel(cell=0), drawn.isel(cell=1)).assign(n=n)
 
 
 def _names(results, dim: str) -> list[str]:

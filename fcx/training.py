@@ -36,8 +36,9 @@ def train(faces, out, *, condition="plain", scheme="scratch", start=None, recipe
     Rows that are usable in every condition and have both labels are used. `scheme` "last_conv"
     changes conv10, its inhibitory twin, their decay, the hidden layer and the outputs, and
     freezes the trunk with its batch-norm statistics; it and "all_layers" need `start`, a
-    checkpoint, whose shape they keep. Otherwise the network is `preset` ("paper"), 64 wide, with
-    batch norm, and what else is None comes from the recipe. State goes to `out`.state after each epoch:
+    checkpoint, whose shape they keep. Otherwise the network is `preset`, or where none is named
+    `paper`, 64 wide, with batch norm. Dropout and what else is None come from the recipe. State goes
+    to `out`.state after each epoch:
     the same call after an interruption goes on there and ends in the same bits on as many
     threads; after the end it returns at once.
 
@@ -145,11 +146,10 @@ def _scores(model, faces, rows, device) -> dict:
 def _network(start, given: dict, recipe) -> FaceChannel:
     """Return the start checkpoint's model, or a new one of the shape that is `given`."""
     if start is None:
-        shape = {"preset": "paper", "width": 64, "batch_norm": True, "dropout": recipe.dropout, **given}
-        model = FaceChannel.preset(shape.pop("preset"), **shape)
-        if recipe.zero_head:
-            torch.nn.init.zeros_(model.head.weight)
-        return model
+        # A preset that is named is built as it is; left open, the network is the small one that ships.
+        own = {} if "preset" in given else {"preset": "paper", "width": 64, "batch_norm": True}
+        shape = {**own, "dropout": recipe.dropout, **given}
+        return FaceChannel.preset(shape.pop("preset"), **shape)
     model = load_model(start)
     have = model.config.as_dict()
     for name, value in given.items():

@@ -45,8 +45,9 @@ def attribute(
 
     `models` is what `fcx.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` and `targets`
     are names, a list or comma-separated. Maps are in units of the output (the gradient: per unit of grey in
-    [0, 1]) and explain it before the activation of a tanh head; they are never scaled, and NaN for faces that
-    could not be used. Computed and stored as `dtype`, "float32" or "float64"; at most 64 faces at once.
+    [0, 1]; `mean_activation`: of the activation, for it explains no output) and explain it before the
+    activation of a tanh head; they are never scaled, and NaN for faces that could not be used. Computed
+    and stored as `dtype`, "float32" or "float64"; at most 64 faces at once.
 
     With `out` (a folder or an fsspec URL) the maps stream into a Zarr store, and the same call after an
     interruption goes on where it stopped; without, they stay in memory. `options` are those of the methods,
