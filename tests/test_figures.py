@@ -249,6 +249,9 @@ def test_provenance_holds_parameters_and_what_the_stores_say(faces, results):
     assert shown.facts["faces"] == {"crop": "face"}
     assert shown.facts["results"]["checkpoints"] == {"a": "b"}
     assert "numpy" in shown.facts["versions"]
+    made = {"step": "prepare", "versions": shown.facts["versions"], "commit": "a"}
+    marked = figures.provenance_table(faces.assign_attrs(provenance=made))
+    assert marked.facts["faces"]["provenance"] == {"step": "prepare", "commit": "a"}  # the same versions once
     assert json.loads(json.dumps(shown._repr_mimebundle_()[MIME]["facts"])) == shown.facts
 
 

@@ -58,7 +58,7 @@ def _training(comparisons, target: str) -> list[Finding]:
         parts = [(_verdict(r), plain_name(r.a), _numbers(r, r.estimate_a, "against", r.estimate_b))
                  for r in part.itertuples()]  # fmt: skip
         start = f"{target.capitalize()}: on {condition} faces, compared with {plain_name(first)}, the CCC is"
-        said.append(_finding(start, parts))
+        said.append(_finding(start, parts, "every other model"))
     return said
 
 
@@ -82,7 +82,7 @@ def _places(statistics, method: str, target: str) -> Finding:
     parts, numbers = [], []
     for condition in map(str, density["condition"].values):
         tops = [(plain_name(m), *_densest(density.sel(model=m, condition=condition))) for m in density["model"].values]
-        parts.append(f"on {condition} faces {_grouped((region, name) for name, region, _ in tops)}")
+        parts.append(f"on {condition} faces {_grouped([(region, name) for name, region, _ in tops])}")
         numbers.append(f"{condition}: {', '.join(f'{name} {times}' for name, _, times in tops)}")
     return Finding(
         f"{target.capitalize()}, {plain_name(method)}: attribution is densest, for its area, {'; '.join(parts)}.",
@@ -124,17 +124,19 @@ def _mask_shift(shifts, method: str, target: str) -> list[Finding]:
     return [_finding(start, parts)] if parts else []
 
 
-def _finding(start: str, parts) -> Finding:
+def _finding(start: str, parts, everyone: str = "every model") -> Finding:
     """Return a statement from (verdict, model, numbers)."""
-    statement = _grouped((verdict, model) for verdict, model, _ in parts)
+    statement = _grouped([(verdict, model) for verdict, model, _ in parts], everyone)
     return Finding(f"{start} {statement}.", f"{'; '.join(f'{model}: {numbers}' for _, model, numbers in parts)}.")
 
 
-def _grouped(parts) -> str:
-    """Return (verdict, name) pairs as 'lower for a and b; higher for c'."""
+def _grouped(parts, everyone: str = "every model") -> str:
+    """Return (verdict, name) pairs as 'lower for a and b; higher for c', or 'lower for every model'."""
     groups: dict[str, list[str]] = {}
     for verdict, name in parts:
         groups.setdefault(verdict, []).append(name)
+    if len(groups) == 1 < len(parts):
+        return f"{parts[0][0]} for {everyone}"
     return "; ".join(f"{verdict} for {_listed(names)}" for verdict, names in groups.items())
 
 

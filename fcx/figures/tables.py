@@ -151,8 +151,16 @@ def provenance_table(*datasets, **parameters) -> Provenance:
     for dataset in datasets:
         kind = dataset.attrs.get("kind", "results" if "prediction" in dataset else "faces")
         hidden = ("kind", "complete", "fingerprint")
-        facts[kind] = {k: _parsed(v) for k, v in dataset.attrs.items() if k not in hidden}
+        stored = {k: _parsed(v) for k, v in dataset.attrs.items() if k not in hidden}
+        facts[kind] = _without(stored, facts["versions"])
     return Provenance(json.loads(json.dumps(facts, default=str)))
+
+
+def _without(facts, versions: dict):
+    """Return nested facts without the versions that are those of this run."""
+    if not isinstance(facts, Mapping):
+        return facts
+    return {name: _without(value, versions) for name, value in facts.items() if value != versions}
 
 
 def _parsed(value):
