@@ -109,7 +109,8 @@ def coverage_table(faces) -> Table:
             row[f"usable {condition}"] = int((found[chosen] == "ok").sum())
         row["usable, paired"] = int(usable(faces)[chosen].sum())
         row["coverage %"] = 100 * row["usable, paired"] / max(1, row["given"])
-        reasons = [r for r in status[:, chosen].T.ravel() if r != "ok"]
+        # A face that fails in both conditions for one reason counts once.
+        reasons = [r for face in status[:, chosen].T for r in dict.fromkeys(face) if r != "ok"]
         row["reasons"] = "; ".join(f"{reason}: {reasons.count(reason)}" for reason in dict.fromkeys(reasons)) or "–"
         rows.append(row)
     return Table("coverage", "Faces given and faces used", pd.DataFrame(rows))
