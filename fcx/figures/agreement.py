@@ -1,4 +1,4 @@
-"""Agreement with human ratings as charts: the CCC beside the paper's, its differences, and single predictions."""
+"""Agreement with the labels as charts: the CCC beside the paper's, its differences, and single predictions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3) -> Figure:
     low = np.nanmin([0, table.ccc_low.min(), table.paper.min()])
     figure.update_xaxes(range=[low - 0.05, 1], title_text="CCC")
     known = table.paper.notna().any()
-    title = f"Agreement with human ratings {SCOPES[scope]}"
+    title = f"Agreement with the labels {SCOPES[scope]}"
     reading = "Points are the CCC of a model, lines its 95 % intervals: filled symbols " + ", open symbols ".join(
         conditions
     )
@@ -107,7 +107,7 @@ def differences(comparisons, between: str) -> pd.DataFrame:
 
 
 def prediction_scatter(results, faces, *, target: str) -> Figure:
-    """Draw predictions against human ratings, a panel for each model and condition, with the line of equality."""
+    """Draw predictions against the labels, a panel for each model and condition, with the line of equality."""
     choose(target, [str(t) for t in results["target"].values], "target")
     models, conditions = ([str(v) for v in results[d].values] for d in ("model", "condition"))
     shown = faces.isel(sample=usable(faces) & np.isfinite(faces[target].values))

@@ -12,6 +12,12 @@ from fcx.figures.montage import Montage, grey, heat, picture, resize
 from fcx.figures.style import Figure, finish, plain_name, readable
 
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
+# What a map says; "" stands for methods that attribute the output.
+SHOWS = {
+    "": "where {} comes from",
+    "gradient": "where {} is sensitive to a change",
+    "mean_activation": "where the last convolutional layer is active (the same for every output)",
+}
 
 
 def choose_faces(faces, count: int = 6) -> list[str]:
@@ -29,14 +35,14 @@ def choose_faces(faces, count: int = 6) -> list[str]:
 
 
 def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
-    """Draw each face plain above masked, with its expression and human ratings."""
+    """Draw each face plain above masked, with its expression and labels."""
     shown = _shown(faces, samples, count)
     conditions = [str(c) for c in shown["condition"].values]
     tiles = np.array([[picture(shown, c, i) for i in range(shown.sizes["sample"])] for c in conditions])
     montage = Montage(tiles, left=80, top=140)
     montage.label_rows([f"<b>{readable(c)}</b>" for c in conditions])
     montage.label_columns([f"<b>{_expression(face)}</b><br>{_rating(face)}" for face in _each(shown)])
-    reading = f"One face a column, {' above '.join(conditions)}, with the means of its human ratings."
+    reading = f"One face a column, {' above '.join(conditions)}, with its labels."
     said = f"Expressions: {_listed(shown)}."
     return _finish(montage, "faces", "The same faces, plain and masked", reading, said, _described(shown))
 
@@ -98,7 +104,7 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
         f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction."
     )
     said = f"Faces: {_listed(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
-    title = f"{readable(method)}: where {target} comes from, by model, plain and masked"
+    title = f"{readable(method)}: {SHOWS.get(method, SHOWS['']).format(target)}, by model, plain and masked"
     table = _described(shown).assign(**outputs, **sums)
     return _finish(montage, f"saliency_{method}_{target}", title, reading, said, table)
 
@@ -109,6 +115,9 @@ def _shown(faces, samples, count: int):
         samples = [s.strip() for s in samples.split(",") if s.strip()]
     for sample in samples or []:
         choose(sample, faces["sample"].values.tolist(), "face")
+        reasons = [r for r in faces["status"].sel(sample=sample).values.tolist() if r != "ok"]
+        if reasons:
+            raise InputError(f"the face {sample!r} cannot be drawn: {reasons[0]}")
     return faces.sel(sample=samples or choose_faces(faces, count)).load()
 
 

@@ -1,4 +1,8 @@
-"""Statements composed from the numbers of one run: "higher" and "lower" only where an interval leaves out 0."""
+"""Statements composed from the numbers of one run.
+
+A difference is "higher" or "lower" only where its interval leaves out 0. What compares nothing (a share, a range)
+is said as numbers, without a verdict.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +35,10 @@ def findings(faces, evaluation, comparisons, statistics, shifts, *, method: str)
 def _counted(faces, evaluation) -> Finding:
     given = f"{int(usable(faces).sum())} of {faces.sizes['sample']} faces given can be used plain and masked"
     if evaluation is None:
-        return Finding(f"{given}.", "None carries a human rating, so there is no agreement to measure.")
+        return Finding(f"{given}.", "None carries a label, so there is no agreement to measure.")
     n = evaluation["n"].values
     used = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    return Finding(f"{given}.", f"{used} of them carry human ratings; agreement is measured on these pairs.")
+    return Finding(f"{given}.", f"{used} of them carry labels; agreement is measured on these pairs.")
 
 
 def _masking(comparisons, target: str) -> list[Finding]:
@@ -63,21 +67,22 @@ def _training(comparisons, target: str) -> list[Finding]:
 
 
 def _within(evaluation, target: str) -> list[Finding]:
-    """Say how much agreement is left within expression."""
+    """Say how much agreement there is within expression."""
     whole, within, oracle = (evaluation[n].sel(target=target) for n in ("ccc", "within_ccc", "oracle_ccc"))
     if not np.isfinite(within).any() or not np.isfinite(oracle):
         return []
-    said = "lower than" if (within < whole).all() else "not everywhere lower than"
     return [Finding(
-        f"{target.capitalize()}: within expression the CCC is {said} over the whole set.",
-        f"Within expression between {_range(within)}, over the whole set between {_range(whole)}; an oracle that knows "
-        f"only the expression would reach {_two(oracle)}.",
+        f"{target.capitalize()}: within expression the CCC lies between {_range(within)}, over the whole set between "
+        f"{_range(whole)}.",
+        f"An oracle that knows only the expression would reach {_two(oracle)} over the whole set, and 0 within.",
     )]  # fmt: skip
 
 
 def _places(statistics, method: str, target: str) -> Finding:
     """Say in which region of the face each model's attribution is densest, plain and masked."""
-    density = statistics["density_mean"].sel({"method": method, "target": target})
+    density = statistics[[f"density_{end}" for end in ("mean", "low", "high")]].sel(
+        {"method": method, "target": target}
+    )
     density = density.sel(region=[r for r in density["region"].values if r != "mask"])
     parts, numbers = [], []
     for condition in map(str, density["condition"].values):
@@ -91,23 +96,31 @@ def _places(statistics, method: str, target: str) -> Finding:
 
 
 def _densest(density) -> tuple[str, str]:
-    """Return the region with the highest density, and that density."""
-    if not np.isfinite(density).any():
+    """Return the region with the highest density, with those whose intervals reach its own, and that density."""
+    mean = density["density_mean"].values
+    if not np.isfinite(mean).any():
         return "nowhere (empty maps)", "none"
-    top = density.isel(region=int(np.nanargmax(density.values)))
-    return f"at the {top['region'].item()}", f"{float(top):.1f}"
+    top = int(np.nanargmax(mean))
+    near = density["density_high"].values >= density["density_low"].values[top]
+    others = [str(r) for r in density["region"].values[near] if r != density["region"].values[top]]
+    return f"at the {' or '.join([str(density['region'].values[top]), *others])}", f"{mean[top]:.1f}"
 
 
 def _mask_share(statistics, method: str, target: str) -> Finding:
-    """Say whether attribution on the mask is above the mask's share of the area."""
+    """Say how much of the attribution lies on the mask; a verdict would need more than its area (see the text)."""
     worn = statistics.sel({"method": method, "target": target, "region": "mask", "condition": "masked"})
-    parts = []
-    for model in worn["model"].values:
-        density, low, high = (float(worn[f"density_{end}"].sel(model=model)) for end in ("mean", "low", "high"))
-        verdict = "above" if low > 1 else "below" if high < 1 else "not clearly different from"
-        parts.append((f"{verdict} the mask's share of the area", plain_name(model), _times(density, low, high)))
-    start = f"{target.capitalize()}, {plain_name(method)}: on masked faces the share of attribution on the mask is"
-    return _finding(start, parts)
+    share, area = worn["share_mean"], float(statistics["area"].sel(region="mask").mean())
+    numbers = [
+        f"{plain_name(str(m))}: {float(share.sel(model=m)):.0%}, "
+        + _times(*(float(worn[f"density_{end}"].sel(model=m)) for end in ("mean", "low", "high")))
+        for m in worn["model"].values
+    ]
+    return Finding(
+        f"{target.capitalize()}, {plain_name(method)}: on masked faces the mask, {area:.0%} of the crop, holds "
+        f"{float(share.min()):.0%} to {float(share.max()):.0%} of the attribution.",
+        f"Share, and times its share of the area: {'; '.join(numbers)}. An untrained network, too, attributes more "
+        "to what stands in the middle; the next comparison, with the same place on unmasked faces, is the fair one.",
+    )
 
 
 def _mask_shift(shifts, method: str, target: str) -> list[Finding]:

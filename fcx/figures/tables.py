@@ -123,26 +123,30 @@ def agreement_table(evaluation) -> Table:
     flat = evaluation[[*parts, *within]].transpose(*dims, ...).to_dataframe(dim_order=dims).reset_index()
     n = {str(t): int(evaluation["n"].sel(target=t)) for t in evaluation["target"].values}
     flat.insert(3, "n", [n[t] for t in flat["target"]])
-    return Table("agreement", "Agreement with human ratings and its parts", flat[[*dims, "n", *parts, *within]])
+    return Table("agreement", "Agreement with the labels and its parts", flat[[*dims, "n", *parts, *within]])
 
 
 def method_table(results) -> Table:
     """Return what each method declares and does: sign, resolution, empty maps, and how well maps sum to outputs.
 
-    The gap is the median over faces of |sum of map - prediction|; only a method that conserves promises a small one.
+    The gap is the median over faces of |sum of map - prediction|, also as a share of |prediction|; only a method
+    that conserves promises a small one, and biases absorb some of the output even then.
     """
     rows = []
     for method in map(str, results["method"].values):
         declared = results.attrs.get("methods", {}).get(method, {})
-        gaps, empty = [], []
+        gaps, parts, empty = [], [], []
         for model in results["model"].values:  # one model at a time: all maps at once may not fit into memory
             maps = results["attribution"].sel({"method": method, "model": model})
-            gap = np.abs(maps.sum(("y", "x"), skipna=False) - results["prediction"].sel(model=model))
+            output = results["prediction"].sel(model=model)
+            gap = np.abs(maps.sum(("y", "x"), skipna=False) - output)
             gaps.append(gap.values.ravel())
+            parts.append((gap / np.abs(output)).values.ravel())
             empty.append((np.abs(maps).max(("y", "x"), skipna=False).values.ravel() == 0)[~np.isnan(gaps[-1])])
         properties = {key: declared.get(key) for key in ("signed", "conserves", "resolution")}
         rows.append({"method": plain_name(method), **properties, "empty maps %": 100 * np.concatenate(empty).mean(),
-                     "median |sum of map - prediction|": np.nanmedian(np.concatenate(gaps))})  # fmt: skip
+                     "median |sum of map - prediction|": np.nanmedian(np.concatenate(gaps)),
+                     "the same, % of |prediction|": 100 * np.nanmedian(np.concatenate(parts))})  # fmt: skip
     return Table("methods", "What the methods declare, and how their maps add up", pd.DataFrame(rows))
 
 

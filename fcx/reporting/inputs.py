@@ -55,7 +55,7 @@ def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
 
 
 def rated(faces) -> list[str]:
-    """Return the targets that are rated by humans for at least two faces usable in every condition."""
+    """Return the targets that are labelled for at least two faces usable in every condition."""
     return [name for name in TARGETS if (faces[name].notnull().values & usable(faces)).sum() > 1]
 
 
