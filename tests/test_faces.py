@@ -6,8 +6,9 @@ from PIL import Image
 
 from fcx import faces as rooms
 from fcx.contract import InputError, StoreError, UnknownNameError, check
+from fcx.crops import crop_face
 from fcx.datasets import open_source
-from fcx.faces import crop_face, open_faces, prepare
+from fcx.faces import open_faces, prepare
 from fcx.landmarks import find_landmarks
 from fcx.masking import mask_pictures
 
