@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fcx.contract import choose
 from fcx.figures.montage import TILE, heat, picture, resize
 from fcx.figures.panels import paint_regions
-from fcx.figures.style import readable
+from fcx.figures.style import plain_name
 
 GAP, HEAD, FOOT, LEFT = 8, 78, 26, 78  # pixels
 
@@ -35,7 +35,7 @@ def photograph_panel(faces, results, method: str, index: int = 0) -> Image.Image
         write(word, LEFT + column * step + TILE / 2, HEAD - 12)
     for number, model in enumerate(models):
         middle = LEFT + (2 + (number + 0.5) * len(targets)) * step - GAP / 2
-        write(readable(model), middle, HEAD - 34, wide=True)
+        write(plain_name(model), middle, HEAD - 34, wide=True)
     for row, condition in enumerate(conditions):
         top, tile = HEAD + row * drop, picture(faces, condition, index)
         write(condition, LEFT / 2, top + TILE / 2)
@@ -47,7 +47,7 @@ def photograph_panel(faces, results, method: str, index: int = 0) -> Image.Image
         for column, value in enumerate(output.ravel(), start=2):
             write(f"{value:+.2f}", LEFT + column * step + TILE / 2, top + TILE + FOOT / 2)
     scale = f"red to blue: ±{limit:.2g}" if signed else f"pale to dark: 0 to {limit:.2g}"
-    write(f"{readable(method)}, one scale for all maps ({scale}); under each map: the model's output",
+    write(f"{plain_name(method)}, one scale for all maps ({scale}); under each map: the model's output",
           sheet.width / 2, sheet.height - 15, wide=True)  # fmt: skip
     write("where a network that reads facial expressions looks", sheet.width / 2, 18, wide=True)
     return sheet
