@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from fcx.contract import choose, usable
-from fcx.figures.style import COLOURS, INK, Figure, bars, dots, finish, looks, readable
+from fcx.figures.style import COLOURS, INK, Figure, bars, dots, finish, looks, plain_name, readable
 
 # CCC (arousal, valence) on AffectNet and on MaskedAffectNet: Barros and Sciutti, "I Only Have Eyes for You: The
 # Impact of Masks On Convolutional-Based Facial Expression Recognition", CVPR Workshops 2021, Table 3. Their faces,
@@ -100,7 +100,7 @@ def differences(comparisons, between: str) -> pd.DataFrame:
         a, b, place = (str(one[name].item()) for name in (f"{between}_a", f"{between}_b", f"{same}_a"))
         for target in one["target"].values if a != b else ():
             cell = {name: float(one[name].sel(target=target)) for name in numbers}
-            label = f"{readable(place)}: {readable(a)} − {readable(b)}"
+            label = f"{plain_name(place)}: {plain_name(a)} − {plain_name(b)}"
             rows.append({"target": str(target), same: place, "a": a, "b": b, "label": label, **cell})
     places = list(dict.fromkeys(row[same] for row in rows))  # rows of one place together, in the order given
     return pd.DataFrame(sorted(rows, key=lambda row: places.index(row[same])))
@@ -182,7 +182,7 @@ def _oracle(figure: Figure, at: int, value: float, count: int) -> None:
 
 
 def _said(row) -> str:
-    return f"{row.label}, {row.target}: {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    return f"{readable(row.label)}, {row.target}: {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
 
 
 def _best(table: pd.DataFrame) -> str:
