@@ -44,6 +44,7 @@ RESULTS = {
     "prediction": (("model", "condition", "target", "sample"), "f", True),
     "attribution": (("model", "condition", "method", "target", "sample", "y", "x"), "fi", False),
 }
+UNFINISHED = "being laid out"  # the fingerprint of a store whose arrays are not all there yet
 CONTRACTS = {"faces": FACES, "results": RESULTS}
 SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3}
 
@@ -199,12 +200,14 @@ class Store:
         self.path = str(path)
         mark = _fingerprint(kind, variables, coords, settings, blocks)
         found = _read_attrs(self.path)
-        if found is None or overwrite:
-            if found is None and Path(self.path).exists() and any(Path(self.path).iterdir()):
+        if found is None or overwrite or found["fingerprint"] == UNFINISHED:
+            there = Path(self.path)
+            if found is None and there.exists() and not (there.is_dir() and not any(there.iterdir())):
                 raise StoreError(f"{self.path} exists and is not a store of fcx: choose another path")
             self.group = zarr.open_group(self.path, mode="w", zarr_format=2)
+            # Whoever finds this mark knows that the store is ours, and was interrupted while being laid out.
+            self.group.attrs.update({"kind": kind, "complete": False, "fingerprint": UNFINISHED})
             self._lay_out(variables, coords, blocks, chunks)
-            # The fingerprint comes last: a store without it was interrupted while being laid out.
             # `coordinates` is how xarray knows, when it reads, what is a coordinate beside the dimensions' own.
             beside = " ".join(name for name, (dims, _) in coords.items() if dims != (name,))
             layout = {"kind": kind, "complete": False, "coordinates": beside, "fingerprint": mark}
