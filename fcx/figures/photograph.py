@@ -46,9 +46,9 @@ def photograph_panel(faces, results, method: str, index: int = 0) -> Image.Image
         output = results["prediction"].sel(condition=condition).isel(sample=index).transpose("model", "target").values
         for column, value in enumerate(output.ravel(), start=2):
             write(f"{value:+.2f}", LEFT + column * step + TILE / 2, top + TILE + FOOT / 2)
-    scale = f"red to blue: ±{limit:.2g}" if signed else f"pale to dark: 0 to {limit:.2g}"
-    write(f"{plain_name(method)}, one scale for all maps ({scale}); under each map: the model's output",
-          sheet.width / 2, sheet.height - 15, wide=True)  # fmt: skip
+    scale = "red raises the output, blue lowers it" if signed else "the darker, the more"
+    words = f"{plain_name(method)}: {scale}; one scale for all maps, full at {limit:.2g}; under each map the output"
+    write(words, sheet.width / 2, sheet.height - 15, wide=True)
     write("where a network that reads facial expressions looks", sheet.width / 2, 18, wide=True)
     return sheet
 

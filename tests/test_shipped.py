@@ -1,0 +1,63 @@
+"""The checkpoints that ship: what they are, and that their model card says what their files say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcx.checkpoints import load_model, read_metadata, shipped
+from fcx.contract import TARGETS
+from fcx.inference import predict
+
+NAMES = ["plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers"]
+CARD = Path(__file__).parent.parent / "checkpoints" / "README.md"
+
+
+def test_four_networks_ship_and_load():
+    assert list(shipped()) == NAMES
+    for name, path in shipped().items():
+        model = load_model(name)
+        assert sum(p.numel() for p in model.parameters()) == 437_010
+        assert path.stat().st_size < 1_900_000
+        assert not model.training
+        assert (model.shunt.decay > 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_says_how_each_was_made(name):
+    metadata = read_metadata(shipped()[name])
+    assert metadata["crop"] == "face"
+    assert metadata["mask"]["style"] == "surgical"
+    assert metadata["condition"] == name.split("_")[0]
+    assert metadata["scheme"] == name.split("_", 1)[1]
+    assert len(metadata["history"]) == metadata["epochs"]
+    if name.startswith("masked") and metadata["scheme"] != "scratch":
+        assert metadata["start"]["sha256"] == read_metadata(shipped()["plain_scratch"])["sha256"]
+
+
+def test_the_network_for_plain_faces_reaches_the_prototype():
+    scores = read_metadata(shipped()["plain_scratch"])["scores"]["validation"]["plain"]
+    assert min(scores[target]["ccc"] for target in TARGETS) >= 0.85
+
+
+def test_fine_tuning_the_last_convolution_leaves_the_trunk():
+    plain, tuned = load_model("plain_scratch").state_dict(), load_model("masked_last_conv").state_dict()
+    for name, value in plain.items():
+        assert (value == tuned[name]).all() == name.startswith("trunk."), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_card_repeats_the_scores_of_the_files(name):
+    scores = read_metadata(shipped()[name])["scores"]["validation"]
+    cells = [
+        f"{s['ccc']:.2f} [{s['low']:.2f}, {s['high']:.2f}]"
+        for s in (scores[condition][target] for condition in ("plain", "masked") for target in TARGETS)
+    ]
+    assert f"| `{name}` | {' | '.join(cells)} |" in CARD.read_text(encoding="utf-8")
+
+
+def test_outputs_on_real_faces_differ_by_model_and_condition(demo):
+    predicted = predict(None, demo)["prediction"]
+    assert np.isfinite(predicted).all()
+    assert (np.abs(predicted.sel(condition="plain") - predicted.sel(condition="masked")).mean("sample") > 0.01).all()
+    assert (np.abs(predicted) < 1.5).all()
