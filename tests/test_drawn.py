@@ -193,7 +193,7 @@ def test_findings_on_the_share_of_the_mask(said):
     assert said[statement].startswith(
         "Share, and times its share of the area: plain scratch: 25%, 0.83 times [0.81, 0.86]; "
         "masked scratch: 40%, 1.33 times [1.31, 1.36]; masked last conv: 31%, 1.03 times [1.01, 1.06]; "
-        "my <own>: 20%, 0.67 times [0.65, 0.70]. An untrained network, too, "
+        "my <own>: 20%, 0.67 times [0.65, 0.70]. Area alone is no fair "
     )
 
 

@@ -131,7 +131,8 @@ def prediction_scatter(results, faces, *, target: str) -> Figure:
             rows.append((model, condition, count, *moments, np.corrcoef(rated, predicted)[0, 1]))
     columns = ["model", "condition", "n", "mean rated", "mean predicted", "SD rated", "SD predicted", "Pearson r"]
     figure.update_xaxes(range=[-1.05, 1.05], dtick=0.5)
-    figure.update_yaxes(range=[-1.05, 1.05], dtick=0.5)
+    reach = 1.05 * max(1.0, float(np.nanmax(np.abs(results["prediction"].sel(target=target)))))  # outputs are linear
+    figure.update_yaxes(range=[-reach, reach], dtick=0.5)
     figure.update_xaxes(title_text=f"{target}, rated", row=len(conditions))
     figure.update_yaxes(title_text="predicted", col=1)
     said = "; ".join(f"{readable(m)}, {c}: r = {r:.2f}" for m, c, *_, r in rows)
