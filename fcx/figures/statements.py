@@ -119,7 +119,7 @@ def _mask_share(statistics, method: str, target: str) -> Finding:
         f"{target.capitalize()}, {plain_name(method)}: on masked faces the mask, {area:.0%} of the crop, holds "
         f"{float(share.min()):.0%} to {float(share.max()):.0%} of the attribution.",
         f"Share, and times its share of the area: {'; '.join(numbers)}. Area alone is no fair "
-        "null for what stands in the middle of the crop; the next comparison, with the same place on unmasked faces, is.",
+        "null for what stands in the middle; the next comparison, with the same place on unmasked faces, is.",
     )
 
 

@@ -143,7 +143,8 @@ def method_table(results) -> Table:
             gaps.append(gap.values.ravel())
             parts.append((gap / np.abs(output)).values.ravel())
             empty.append((np.abs(maps).max(("y", "x"), skipna=False).values.ravel() == 0)[~np.isnan(gaps[-1])])
-        properties = {key: declared.get(key) for key in ("signed", "conserves", "resolution")}
+        names = {"signed": "signed", "conserves": "conserves without biases", "resolution": "resolution"}
+        properties = {name: declared.get(key) for key, name in names.items()}
         rows.append({"method": plain_name(method), **properties, "empty maps %": 100 * np.concatenate(empty).mean(),
                      "median |sum of map - prediction|": np.nanmedian(np.concatenate(gaps)),
                      "the same, % of |prediction|": 100 * np.nanmedian(np.concatenate(parts))})  # fmt: skip
