@@ -141,7 +141,7 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
                 raise InputError(f"model {name!r} is a {type(model).__name__}, not a torch module")
         resolved = dict(models)
     else:
-        if isinstance(models, str) and not Path(models).is_file():
+        if isinstance(models, str) and ("," in models or not Path(models).is_file()):
             models = [part.strip() for part in models.split(",") if part.strip()]
         elif isinstance(models, str | os.PathLike):
             models = [models]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -96,17 +97,25 @@ def predict(
     from fcx.figures.photograph import photograph_panel
 
     resolved = resolve_models(models or None)
-    faces = fcx.prepare(photo, several=several)
+    crop = next(iter(resolved.values())).metadata.get("crop") or "face"
+    faces = fcx.prepare(photo, crop=crop, several=several)
     good = usable(faces)
-    for name, reason in zip(faces["sample"].values[~good], faces["status"].values[0][~good], strict=True):
-        typer.echo(f"fcx: {name}: {reason}", err=True)
+    bad = [f"{name}: {reason}" for name, reason in zip(*_texts(faces, ~good), strict=True)]
     if not good.any():
-        raise FaceError(f"{photo}: no face could be used")
+        raise FaceError("; ".join(bad[:5]))
+    for words in bad:
+        typer.echo(f"fcx: {words}", err=True)
     faces = faces.isel(sample=good)
+    for name, count in zip(faces["sample"].values, faces["faces_found"].values, strict=True):
+        if count > 1:
+            typer.echo(f"fcx: {name}: {count} faces found, the largest is shown", err=True)
     results = fcx.attribute(resolved, faces, [method])
     rows = []
     for index, sample in enumerate(faces["sample"].values.tolist()):
-        target = out / f"{Path(sample).with_suffix('').as_posix().replace('/', '_')}-fcx.png"
+        stem = Path(sample).with_suffix("").as_posix().replace("/", "_")
+        target = out / f"{stem}-fcx.png"
+        if str(target) in {row["picture"] for row in rows}:  # x.jpg beside x.png
+            target = out / f"{stem}-{index + 1}-fcx.png"
         with replacing(target) as temporary:
             photograph_panel(faces, results, method, index).save(temporary)
         for model in results["model"].values.tolist():
@@ -261,6 +270,11 @@ def report(
     typer.echo(fcx.report(out, notebooks=notebooks or NOTEBOOKS, **given))
 
 
+def _texts(faces, chosen) -> tuple[list[str], list[str]]:
+    """Return ids and reasons of some faces."""
+    return faces["sample"].values[chosen].tolist(), faces["status"].values[0][chosen].tolist()
+
+
 def _summary(status: dict[str, str], what: str, out: str) -> None:
     """Print how many inputs were used, and why the others were not."""
     bad = {name: reason for name, reason in status.items() if reason != "ok"}
@@ -283,6 +297,12 @@ def main() -> None:
         raise
     except FcxError as error:
         _fail(str(error))
+    except MemoryError:
+        _fail("not enough memory: give smaller pictures, or fewer at once")
+    except BrokenExecutor:
+        _fail(
+            "a worker process was killed, most often for want of memory: run the same command again with fewer workers"
+        )
     except OSError as error:
         hint = ": free some space, then run the same command again" if error.errno == errno.ENOSPC else ""
         where = f"{error.filename}: " if error.filename else ""

@@ -152,14 +152,18 @@ def provenance(**extra) -> dict:
 
 def commit() -> str:
     """Return the commit of the source that runs ('unknown' outside a checkout, '+' where changed)."""
+    root = Path(__file__).parent.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return "unknown"  # installed below somebody else's checkout
+        return git("describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()
 
 
 @contextlib.contextmanager
@@ -170,7 +174,10 @@ def replacing(path: str | os.PathLike):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # Short, because the name itself may be as long as the file system allows.
+    temporary = path.with_name(
+        f".{digest(path.name.encode(errors='surrogateescape'))}.{os.getpid()}.partial{path.suffix}"
+    )
     try:
         yield temporary
         os.replace(temporary, path)
@@ -197,11 +204,15 @@ class Store:
                  settings: Mapping, attrs: Mapping, chunks: Mapping, overwrite: bool = False):  # fmt: skip
         import zarr
 
-        self.path = str(path)
+        self.path = _expanded(path)
         mark = _fingerprint(kind, variables, coords, settings, blocks)
         found = _read_attrs(self.path)
         if found is None or overwrite or found["fingerprint"] == UNFINISHED:
             there = Path(self.path)
+            if found is not None and found.get("kind") != kind:
+                raise StoreError(
+                    f"{self.path} holds {found.get('kind')}, which {kind} may not replace: choose another path"
+                )
             if found is None and there.exists() and not (there.is_dir() and not any(there.iterdir())):
                 raise StoreError(f"{self.path} exists and is not a store of fcx: choose another path")
             self.group = zarr.open_group(self.path, mode="w", zarr_format=2)
@@ -267,15 +278,21 @@ def open_store(path, kind: str):
     """
     import xarray
 
-    attrs = _read_attrs(str(path))
+    path = _expanded(path)
+    attrs = _read_attrs(path)
     if attrs is None:
         raise StoreError(f"{path} is not a store of fcx: expected {kind} that fcx wrote (a .zarr folder)")
     if attrs.get("kind") != kind:
         raise StoreError(f"{path} holds {attrs.get('kind')}, not {kind}")
     if not attrs.get("complete"):
         raise StoreError(f"{path} is unfinished: run the command that writes it again, it goes on where it stopped")
-    opened = xarray.open_zarr(str(path), chunks=None, consolidated=False, zarr_format=2)
+    opened = xarray.open_zarr(path, chunks=None, consolidated=False, zarr_format=2)
     return check(opened.drop_vars("_done", errors="ignore"), kind)
+
+
+def _expanded(path) -> str:
+    """Return a path or URL as text, with a leading ~ as the home folder."""
+    return str(path) if "://" in str(path) else str(Path(path).expanduser())
 
 
 def _read_attrs(path: str) -> dict | None:

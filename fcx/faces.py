@@ -6,9 +6,11 @@ conditions `plain` and `masked` of the same samples.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,13 +29,12 @@ from fcx.contract import (
     Store,
     check,
     choose,
-    digest,
     open_store,
     provenance,
 )
 from fcx.crops import crop_face, scaled
 from fcx.datasets import open_source
-from fcx.landmarks import BACKENDS, find_landmarks
+from fcx.landmarks import BACKENDS, find_landmarks, ready
 from fcx.masks import FITS, STYLES, wear_mask
 from fcx.regions import region_maps
 
@@ -101,7 +102,8 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     if out is None:
         return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces"))
     same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
-    same["labels"] = digest(np.array([[record.valence, record.arousal] for record in records]))
+    same["inputs"] = found.fingerprint()
+    ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
                   chunks={"sample": BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
     pending = store.pending()
@@ -123,13 +125,13 @@ def open_faces(path):
 def make_face(record, settings: Settings) -> dict:
     """Return what the store holds of one record, as name -> array; `status` says what went wrong, if anything."""
     if record.reason:
-        return {"status": record.reason}
+        return {"status": _shortened(record.reason)}
     try:
         picture = record.read()
         found = find_landmarks(picture, settings.backend, several=settings.several)
         crop, mesh, points = crop_face(picture, found.mesh, found.points, settings.crop)
     except InputError as error:
-        return {"status": str(error)}
+        return {"status": _shortened(str(error))}
     masked, alpha = wear_mask(crop, mesh, settings.style, fit=settings.fit, seed=settings.seed, sample=record.id)
     scale = GRID / len(crop)
     grey = [cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) for part in (crop, masked)]
@@ -147,6 +149,11 @@ def make_face(record, settings: Settings) -> dict:
     if settings.pictures:
         face["picture"] = np.stack([_resize(part, PICTURE) for part in (crop, masked)])
     return face
+
+
+def _shortened(text: str, limit: int = 240) -> str:
+    """Return a reason that fits into the store: a long path loses its middle, never the reason at the end."""
+    return text if len(text) <= limit else f"{text[: limit - 171]} ... {text[-166:]}"
 
 
 def _resize(picture: np.ndarray, size: int) -> np.ndarray:
@@ -208,22 +215,32 @@ def in_order(work: Callable, blocks: list, workers: int, progress: bool, name: s
         if workers == 1:
             made = map(work, blocks)
         else:
-            # Fresh processes: OpenCV's networks do not survive a fork.
+            # Fresh processes: OpenCV's networks do not survive a fork. They inherit that Ctrl-C is not for them.
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-            made = pool.map(work, blocks)
+            with _deaf_to_interrupts():
+                pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+                made = pool.map(work, blocks)
         try:
             for block, result in zip(blocks, made, strict=True):
                 yield block, result
                 bar.update(len(block))
         finally:
             if workers > 1:
-                pool.shutdown(cancel_futures=True)
+                with _deaf_to_interrupts():  # a second Ctrl-C in here would never end
+                    pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the others
+@contextlib.contextmanager
+def _deaf_to_interrupts():
+    """Ignore Ctrl-C for a moment, where this is the thread that hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _make_block(records, settings) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -93,9 +94,12 @@ def detect(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, int]:
     rivals = scores >= RIVAL * scores.max()
     rivals &= sides >= RIVAL * sides[rivals].max()
     best = np.flatnonzero(rivals)[np.argmax(sides[rivals])]
-    centres = found[rivals, :2] + found[rivals, 2:4] / 2
-    apart = np.abs(centres - (found[best, :2] + found[best, 2:4] / 2)).max(axis=1) > sides[best] / 3
-    return found[best, :4], found[best, 4:8].reshape(2, 2), float(scores[best]), 1 + int(apart.sum())
+    counted = [best]  # the same face may be found twice, at two sizes
+    for other in np.flatnonzero(rivals)[np.argsort(-scores[rivals], kind="stable")]:
+        middles = found[[other, *counted], :2] + found[[other, *counted], 2:4] / 2
+        if (np.abs(middles[1:] - middles[0]).max(axis=1) > sides[counted] / 3).all():
+            counted.append(other)
+    return found[best, :4], found[best, 4:8].reshape(2, 2), float(scores[best]), len(counted)
 
 
 def _detect_at(picture: np.ndarray, side: int) -> np.ndarray:
@@ -217,13 +221,36 @@ def canonical() -> dict[str, np.ndarray]:
     return data | {"ibug68": np.array(numbers)}
 
 
-@cache
+def ready(name: str) -> None:
+    """Load what the backend `name` needs.
+
+    Raises: MissingWeightsError, which file to place where.
+    """
+    if choose(name, BACKENDS, "landmark backend") == "face-alignment":
+        _face_alignment()
+
+
+_networks = threading.local()  # OpenCV's networks keep their input and output: each thread has its own
+
+
+def _own(make: Callable) -> Callable:
+    """Return `make` with its result kept for each thread."""
+
+    def get():
+        if not hasattr(_networks, make.__name__):
+            setattr(_networks, make.__name__, make())
+        return getattr(_networks, make.__name__)
+
+    return get
+
+
+@_own
 def _detector():
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # loading warns about targets
     return cv2.FaceDetectorYN.create(str(WEIGHTS / "yunet_n_dynamic.onnx"), "", (320, 320), DETECTOR_THRESHOLD)
 
 
-@cache
+@_own
 def _mesh_network():
     # The new engine drops all but one output.
     return cv2.dnn.readNetFromTFLite(str(WEIGHTS / "mediapipe_face_landmark.tflite"), cv2.dnn.ENGINE_CLASSIC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from functools import partial
 from pathlib import Path
 
@@ -33,19 +34,31 @@ def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, several
     [{'path': 'ada.jpg', 'status': 'ok', 'style': 'surgical', ...}]
     """
     settings = Settings("whole", style, fit, seed, several=several)
+    if not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers is {workers!r}; allowed: whole numbers from 1")
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out
+    if not one:  # a folder of masks inside the source is not masked again
+        records = [record for record in records if not _lies_in(_origin(record), folder)] or records
     targets = {record.id: out if one else folder / record.id for record in records}
-    _refuse_overwriting(records, targets)
+    _refuse_overwriting(records, targets, folder)
+    if one and out.exists() and not overwrite:
+        raise InputError(f"{out} is there already: choose another name, or pass overwrite (--overwrite)")
     done = {} if one or overwrite else _done(folder, settings, targets)
     todo = [record for record in records if record.id not in done]
     blocks = [todo[i : i + BLOCK] for i in range(0, len(todo), BLOCK)]
+
+    def save() -> None:
+        if not one:
+            rows = [done.get(r.id) or {**_row(r, settings), "status": "pending"} for r in records]
+            _write_table(folder / TABLE, rows)
+
+    save()  # an interrupted run must know its own files again
     work = partial(_mask_block, targets=targets, settings=settings)
     for _, rows in in_order(work, blocks, workers, progress, "masks"):
         done |= {row["path"]: row for row in rows}
-        if not one:
-            _write_table(folder / TABLE, [done[record.id] for record in records if record.id in done])
+        save()
     return [done[record.id] for record in records]
 
 
@@ -54,13 +67,12 @@ def _mask_block(records, targets, settings) -> list[dict]:
 
 
 def _mask_one(record, target: Path, settings) -> dict:
-    row = {"path": record.id, "status": record.reason or "ok", "style": settings.style, "fit": settings.fit,
-           "seed": settings.seed, "faces_found": "", "detector_score": ""}  # fmt: skip
+    row = _row(record, settings)
     try:
         if not record.reason:
             picture = record.read()
             found = find_landmarks(picture, several=settings.several)
-            row |= {"faces_found": found.faces, "detector_score": f"{found.score:.3f}"}
+            row |= {"faces_found": str(found.faces), "detector_score": f"{found.score:.3f}"}
             masked, _ = wear_mask(
                 picture, found.mesh, settings.style, fit=settings.fit, seed=settings.seed, sample=record.id
             )
@@ -68,6 +80,11 @@ def _mask_one(record, target: Path, settings) -> dict:
     except InputError as error:
         row["status"] = str(error)
     return row
+
+
+def _row(record, settings) -> dict[str, str]:
+    return {"path": record.id, "status": record.reason or "ok", "style": settings.style, "fit": settings.fit,
+            "seed": str(settings.seed), "faces_found": "", "detector_score": ""}  # fmt: skip
 
 
 def _write_picture(target: Path, picture: np.ndarray) -> None:
@@ -83,19 +100,33 @@ def _write_picture(target: Path, picture: np.ndarray) -> None:
             raise InputError(f"{target} cannot be written: the format {target.suffix} can only be read") from error
 
 
-def _refuse_overwriting(records, targets) -> None:
+def _refuse_overwriting(records, targets, folder) -> None:
     for record in records:
-        origin = record.read.args[0] if isinstance(record.read, partial) and record.read.args else None
-        if isinstance(origin, str | Path) and targets[record.id].resolve() == Path(origin).resolve():
+        if not Path(os.path.abspath(targets[record.id])).is_relative_to(os.path.abspath(folder)):
+            raise InputError(f"{record.id} would be written outside {folder}: give paths below the table's own folder")
+        origin = _origin(record)
+        if origin and os.path.realpath(targets[record.id]) == os.path.realpath(origin):
             raise InputError(f"{origin} would be written over by its masked self: choose another folder")
+
+
+def _origin(record) -> str:
+    """Return the path of the file behind a record, '' where there is none."""
+    origin = record.read.args[0] if isinstance(record.read, partial) and record.read.args else None
+    return os.fspath(origin) if isinstance(origin, str | os.PathLike) else ""
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    return bool(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _done(folder: Path, settings, targets) -> dict[str, dict]:
     """Return the rows of an earlier run with the same settings whose pictures are there."""
     rows = []
     if (folder / TABLE).is_file():
-        with open(folder / TABLE, newline="", encoding="utf-8") as file:
+        with open(folder / TABLE, newline="", encoding="utf-8", errors="replace") as file:
             rows = list(csv.DictReader(file))
+        if rows and not {"path", "status"} <= rows[0].keys():
+            raise InputError(f"{folder / TABLE} is no table of masked pictures: choose another folder, or move it away")
     for row in rows:
         if (row.get("style"), row.get("fit"), row.get("seed")) != (settings.style, settings.fit, str(settings.seed)):
             raise InputError(
@@ -112,7 +143,10 @@ def _done(folder: Path, settings, targets) -> dict[str, dict]:
 
 
 def _write_table(path: Path, rows: list[dict]) -> None:
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

@@ -92,6 +92,12 @@ def test_other_settings_are_refused_and_overwritten_when_told(faces, tmp_path):
     assert Store(tmp_path / "a.zarr", *layout(faces), **other, overwrite=True).pending() == [0]
 
 
+def test_a_store_of_another_kind_is_not_written_over(faces, tmp_path):
+    Store(tmp_path / "a.zarr", *layout(faces), **FILE)
+    with pytest.raises(StoreError, match="holds faces"):
+        Store(tmp_path / "a.zarr", *layout(faces), **{**FILE, "kind": "results"}, overwrite=True)
+
+
 def test_stores_that_are_not_there_or_of_another_kind_are_named(faces, tmp_path):
     with pytest.raises(StoreError, match="not a store of fcx"):
         open_store(tmp_path / "nowhere", "faces")

@@ -130,6 +130,14 @@ def test_a_store_an_interrupted_store_and_several_workers_give_the_same(tmp_path
         np.testing.assert_array_equal(other["sample"].values, expected["sample"].values)
 
 
+def test_inputs_that_changed_are_not_mistaken_for_the_old_ones(folder, tmp_path, pictures):
+    prepare(folder, tmp_path / "a.zarr", progress=False)
+    prepare(folder, tmp_path / "a.zarr", progress=False)  # the same: nothing to do
+    Image.fromarray(pictures[2]).save(folder / "a.jpg", quality=95)
+    with pytest.raises(StoreError, match="other settings or inputs"):
+        prepare(folder, tmp_path / "a.zarr", progress=False)
+
+
 def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'upright'"):
         prepare("demo", crop="uprigt")
@@ -178,11 +186,42 @@ class TestMaskedFiles:
             mask_pictures(folder, out, seed=5, progress=False)
         mask_pictures(folder, out, seed=5, overwrite=True, progress=False)
 
+    def test_an_interrupted_run_goes_on_with_its_own_files(self, folder, tmp_path, monkeypatch):
+        from fcx import masking
+
+        made = []
+
+        def interrupted(record, target, settings):
+            made.append(record.id)
+            if len(made) == 3:
+                raise KeyboardInterrupt
+            return mask_one(record, target, settings)
+
+        mask_one = masking._mask_one
+        monkeypatch.setattr(masking, "_mask_one", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mask_pictures(folder, tmp_path / "out", progress=False)
+        assert "pending" in (tmp_path / "out" / "masks.csv").read_text(encoding="utf-8")
+        rows = mask_pictures(folder, tmp_path / "out", progress=False)
+        assert rows == mask_pictures(folder, tmp_path / "other", progress=False)
+
+    def test_masks_inside_the_source_are_not_masked_again(self, folder):
+        first = mask_pictures(folder, folder / "masked", progress=False)
+        assert mask_pictures(folder, folder / "masked", progress=False) == first
+        assert not (folder / "masked" / "masked").exists()
+
+    def test_a_table_cannot_write_outside_the_folder(self, folder, tmp_path):
+        (folder / "sub" / "table.csv").write_text("path,valence,arousal\n../a.jpg,0,0\n")
+        with pytest.raises(InputError, match="outside"):
+            mask_pictures(folder / "sub" / "table.csv", tmp_path / "out", overwrite=True, progress=False)
+
     def test_one_picture_into_one_file(self, folder, tmp_path):
         rows = mask_pictures(folder / "a.jpg", tmp_path / "masked.png", progress=False)
         assert rows[0]["status"] == "ok"
         with Image.open(tmp_path / "masked.png") as masked:
             assert masked.size == (224, 224)
+        with pytest.raises(InputError, match="is there already"):
+            mask_pictures(folder / "a.jpg", tmp_path / "masked.png", progress=False)
 
     def test_nothing_is_written_over(self, folder, tmp_path):
         with pytest.raises(InputError, match="written over by its masked self"):

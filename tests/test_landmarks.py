@@ -72,6 +72,24 @@ def test_the_largest_of_two_faces_is_taken_and_counted(pictures):
         find_landmarks(both, several="refuse")
 
 
+def test_a_face_that_is_found_at_two_sizes_counts_once(pictures, monkeypatch):
+    from fcx import landmarks
+
+    monkeypatch.setattr(landmarks, "SURE", 2)  # always look at both sizes
+    assert landmarks.detect(pictures[0])[3] == 1
+    both = np.concatenate([pictures[0], pictures[1]], axis=1)
+    assert landmarks.detect(both)[3] == 2
+
+
+def test_threads_do_not_disturb_each_other(pictures):
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = [find_landmarks(picture).mesh for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        for found, mesh in zip(pool.map(find_landmarks, pictures * 2), expected * 2, strict=True):
+            np.testing.assert_array_equal(found.mesh, mesh)
+
+
 def test_wrong_arguments_are_named(pictures):
     with pytest.raises(UnknownNameError, match="did you mean 'mesh'"):
         find_landmarks(pictures[0], "mehs")

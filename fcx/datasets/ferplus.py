@@ -118,8 +118,25 @@ def _load(path: Path) -> dict[str, np.ndarray]:
                 raise InputError(
                     f"{path} is no FER+ array: it lacks {', '.join(missing)}; it holds {', '.join(archive)}"
                 )
-            return {name: archive[name] for name in ARRAYS}
+            data = {name: archive[name] for name in ARRAYS}
+        _check_arrays(path, data)
+        return data
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, AttributeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as a FER+ array (.npz): it is damaged, or another format") from error
+
+
+def _check_arrays(path: Path, data: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that do not belong together."""
+    count, columns, usages = len(data["name"]), len(data["vote_columns"]), data["usage_names"].astype(str)
+    shapes = {"images": (count, 48, 48), "usage": (count,), "votes": (count, columns), "dup_group": (count,)}
+    for name, shape in {**shapes, "seen_in_private_test": (count,)}.items():
+        if data[name].shape != shape or data[name].dtype.kind not in "uib":
+            raise InputError(
+                f"{path}: {name} is {data[name].dtype} {data[name].shape}, should be whole numbers {shape}"
+            )
+    if set(usages) - set(SPLITS) or (count and data["usage"].max() >= len(usages)):
+        raise InputError(
+            f"{path}: usage_names are {', '.join(usages)}; allowed: {', '.join(SPLITS)}, numbered by usage"
+        )

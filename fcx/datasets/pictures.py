@@ -35,11 +35,11 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     >>> read_picture(open_source("demo").records[0].read.args[0]).shape
     (224, 224, 3)
     """
-    path = Path(path)
+    file, path = Path(path), os.fsencode(path).decode("utf-8", "backslashreplace")  # the text goes into messages
     try:
-        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+        if file.exists() and not file.is_file():  # reading a pipe or a device may never end
             raise ImageError(f"{path} cannot be read as a picture: it is not a file")
-        data = path.read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be opened: {_cause(error)}") from error
     if not data:

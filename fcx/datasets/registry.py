@@ -8,11 +8,12 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fcx.contract import InputError, UnknownNameError, choose
+from fcx.contract import InputError, UnknownNameError, choose, digest
 
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 UNKNOWN = float("nan")  # a label that nobody gave
@@ -62,6 +63,23 @@ class Source:
     adapter: str
     path: str
     options: dict = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Return a hash of ids, labels and pictures (of files: path, size and time), to tell an input that changed."""
+        marks = [repr((r.id, r.valence, r.arousal, r.expression, r.reason, _mark(r.read))) for r in self.records]
+        return digest("\n".join(marks).encode(errors="surrogateescape"))
+
+
+def _mark(read: Callable) -> tuple:
+    """Return what tells the picture behind `read` from another one."""
+    origin = read.args[0] if isinstance(read, partial) and read.args else None
+    if isinstance(origin, np.ndarray):
+        return (digest(origin),)
+    try:
+        found = os.stat(origin)
+    except (OSError, TypeError, ValueError):
+        return (str(origin),)
+    return (os.path.realpath(origin), found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ def prepared(faces: str, runs: str = "runs", **settings):
 
     Raises: what `fcx.prepare` and `fcx.open_faces` raise.
     """
+    from fcx.datasets import open_source
     from fcx.faces import open_faces, prepare
 
     if (Path(faces) / ".zgroup").is_file():
         return open_faces(faces)
-    source = str(Path(faces).resolve()) if Path(faces).exists() else faces
-    return prepare(faces, _store(runs, "faces", Path(faces).stem, source, settings, _code(FACES_CODE)), **settings)
+    inputs = open_source(faces).fingerprint()
+    return prepare(faces, _store(runs, "faces", Path(faces).stem, inputs, settings, _code(FACES_CODE)), **settings)
 
 
 def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
