@@ -166,7 +166,8 @@ def _mesh_pass(picture, centre, side, eyes) -> tuple[np.ndarray, float]:
     points, presence = (output.ravel().astype(np.float64) for output in network.forward(["conv2d_21", "conv2d_31"]))
     points = points.reshape(468, 3)
     inverse = np.linalg.inv(turn)
-    flat = (points[:, :2] - forward[:, 2]) @ inverse.T
+    # The network counts from the edge of the first pixel; pixel centres are at integers here.
+    flat = (points[:, :2] - 0.5 - forward[:, 2]) @ inverse.T
     return np.column_stack([flat, points[:, 2] / scale]), float(presence[0])
 
 

@@ -6,6 +6,7 @@ import oracles
 import pytest
 
 from fcx.contract import FaceError, InputError, MissingWeightsError, UnknownNameError
+from fcx.datasets import open_source
 from fcx.landmarks import _face_alignment, canonical, find_landmarks, rasterise
 
 MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38,
@@ -34,6 +35,18 @@ def test_mirrored_picture_gives_mirrored_points(pictures):
         mirrored = find_landmarks(np.ascontiguousarray(picture[:, ::-1])).points[MIRRORED]
         mirrored[:, 0] = picture.shape[1] - 1 - mirrored[:, 0]
         assert np.linalg.norm(mirrored - plain, axis=1).mean() < 0.06 * interocular(plain)
+
+
+def test_points_are_not_shifted_to_one_side():
+    """Half a pixel of the network's 192 would show as a shift of .5 between a face and its mirror image."""
+    shifts = []
+    for record in open_source("demo").records[::16]:
+        picture = record.read()
+        plain = find_landmarks(picture).mesh[:, 0]
+        mirrored = find_landmarks(np.ascontiguousarray(picture[:, ::-1])).mesh[:, 0]
+        seen = 1.5 * np.ptp(plain) / 192  # pixels of the picture in one of the network's, roughly
+        shifts.append((plain.mean() + mirrored.mean() - (picture.shape[1] - 1)) / 2 / seen)
+    assert abs(np.mean(shifts)) < 0.25
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
