@@ -141,7 +141,7 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
                 raise InputError(f"model {name!r} is a {type(model).__name__}, not a torch module")
         resolved = dict(models)
     else:
-        if isinstance(models, str) and ("," in models or not Path(models).is_file()):
+        if isinstance(models, str) and not _is_file(models):
             models = [part.strip() for part in models.split(",") if part.strip()]
         elif isinstance(models, str | os.PathLike):
             models = [models]
@@ -155,6 +155,13 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
     if not resolved:
         raise InputError(f"no model was given; these ship with fcx: {', '.join(shipped()) or 'none'}")
     return resolved
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # many names in a row are too long for one
+        return False
 
 
 def check_name(path) -> Path:
