@@ -100,7 +100,8 @@ def predict(
     crop = next(iter(resolved.values())).metadata.get("crop") or "face"
     faces = fcx.prepare(photo, crop=crop, several=several)
     good = usable(faces)
-    bad = [f"{name}: {reason}" for name, reason in zip(*_texts(faces, ~good), strict=True)]
+    reasons = zip(faces["sample"].values[~good], faces["status"].values[0][~good], strict=True)
+    bad = [f"{name}: {reason}" for name, reason in reasons]
     if not good.any():
         raise FaceError("; ".join(bad[:5]))
     for words in bad:
@@ -192,23 +193,8 @@ def evaluate(
             )
         chosen = chosen.isel(sample=rows)
     found = fcx.evaluate(fcx.predict(resolved, chosen), chosen, draws=draws)
-    rows = []
-    for model in found["model"].values.tolist():
-        for condition in found["condition"].values.tolist():
-            for target in found["target"].values.tolist():
-                at = found.sel(model=model, condition=condition, target=target)
-                names = (
-                    "ccc",
-                    "ccc_low",
-                    "ccc_high",
-                    "pearson",
-                    "within_ccc",
-                    "within_ccc_low",
-                    "within_ccc_high",
-                    "n",
-                )
-                rows.append({"model": model, "condition": condition, "target": target,
-                             **{name: float(at[name]) for name in names}})  # fmt: skip
+    names = ["ccc", "ccc_low", "ccc_high", "pearson", "within_ccc", "within_ccc_low", "within_ccc_high", "n"]
+    rows = found[names].to_dataframe(dim_order=["model", "condition", "target"]).reset_index().to_dict("records")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -221,7 +207,7 @@ def evaluate(
             f"[{row['ccc_low']:.3f}, {row['ccc_high']:.3f}]{'':<3}{row['pearson']:>6.3f}  {row['within_ccc']:.3f} "
             f"[{row['within_ccc_low']:.3f}, {row['within_ccc_high']:.3f}]"
         )
-    typer.echo(f"{rows[0]['n']:.0f} rated faces")
+    typer.echo(f"{rows[0]['n']:.0f} labelled faces")
 
 
 @app.command()
@@ -268,11 +254,6 @@ def report(
             raise InputError(f"parameter {parameter!r}: give NAME=VALUE, such as faces=demo")
         given[name] = value
     typer.echo(fcx.report(out, notebooks=notebooks or NOTEBOOKS, **given))
-
-
-def _texts(faces, chosen) -> tuple[list[str], list[str]]:
-    """Return ids and reasons of some faces."""
-    return faces["sample"].values[chosen].tolist(), faces["status"].values[0][chosen].tolist()
 
 
 def _summary(status: dict[str, str], what: str, out: str) -> None:

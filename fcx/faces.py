@@ -89,9 +89,9 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
     """
     settings = Settings(crop, style, fit, seed, backend, several, pictures)
-    _whole(workers, "workers", 1)
+    whole(workers, "workers", 1)
     found = open_source(source, **options)
-    records = found.records if limit is None else found.records[: _whole(limit, "limit", 1)]
+    records = found.records if limit is None else found.records[: whole(limit, "limit", 1)]
     attrs = {
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
         "provenance": provenance(step="prepare"),
@@ -270,7 +270,8 @@ def _in_memory(variables, coords, attrs, made):
     return check(xarray.Dataset(joined, coords=coords, attrs={**attrs, "kind": "faces"}), "faces")
 
 
-def _whole(value, name: str, least: int) -> int:
+def whole(value, name: str, least: int) -> int:
+    """Return `value` if it is a whole number of at least `least`, else refuse it by `name`."""
     if not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
     return value

@@ -11,7 +11,7 @@ import numpy as np
 
 from fcx.contract import InputError, replacing
 from fcx.datasets import SUFFIXES, open_source
-from fcx.faces import Settings, in_order
+from fcx.faces import Settings, in_order, whole
 from fcx.landmarks import find_landmarks
 from fcx.masks import wear_mask
 
@@ -34,8 +34,7 @@ def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, several
     [{'path': 'ada.jpg', 'status': 'ok', 'style': 'surgical', ...}]
     """
     settings = Settings("whole", style, fit, seed, several=several)
-    if not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers is {workers!r}; allowed: whole numbers from 1")
+    whole(workers, "workers", 1)
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out

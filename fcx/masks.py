@@ -148,10 +148,8 @@ def _hull_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     face = canonical()["xyz"].astype(np.float64)
     planes = ConvexHull(face[face[:, 1] < 2.6]).equations
-    planes = planes[planes[:, 2] > 0.05]
-    heights = (
-        -(planes[:, 0, None] * x.ravel() + planes[:, 1, None] * y.ravel() + planes[:, 3, None]) / planes[:, 2, None]
-    )
+    a, b, c, d = (column[:, None] for column in planes[planes[:, 2] > 0.05].T)
+    heights = -(a * x.ravel() + b * y.ravel() + d) / c
     return heights.min(axis=0).reshape(x.shape)
 
 
@@ -233,7 +231,7 @@ def _light(picture, mesh, covered) -> tuple[float, np.ndarray]:
     inside[inside] = covered[points[inside, 1], points[inside, 0]] < 1 / 512
     if inside.sum() < 6:
         return 0.85, np.zeros(2)
-    luma = picture[points[inside, 1], points[inside, 0]] @ np.array([0.299, 0.587, 0.114])
+    luma = picture[points[inside, 1], points[inside, 0]] @ LUMA.astype(float)
     level = np.clip(0.45 + 0.62 * np.median(luma) / 200, 0.3, 1.08)
     across = vertices[list(SKIN), 0][inside] / 7
     slope = np.polyfit(across, luma / max(np.median(luma), 1), 1)[0] if np.ptp(across) > 0.5 else 0.0

@@ -88,7 +88,7 @@ def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
     assert all(row["ccc_low"] <= row["ccc"] <= row["ccc_high"] for row in rows)
     code, out, _ = run("evaluate", "faces.zarr", "--models", checkpoints, "--draws", 50)
     assert code == 0
-    assert "6 rated faces" in out
+    assert "6 labelled faces" in out
     words = ("attribute", "faces.zarr", "results.zarr", "--models", checkpoints, "--methods", "gradcam")
     code, out, _ = run(*words)
     assert (code, out) == (0, "results.zarr: 2 models, 2 conditions, 1 methods, 2 targets, 6 samples\n")

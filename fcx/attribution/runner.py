@@ -89,7 +89,7 @@ def open_results(path) -> xr.Dataset:
 
     Raises: StoreError where there is none, where it was interrupted, or where it holds something else.
 
-    >>> open_results("results.zarr")["attribution"].sel(method="lrp")  # doctest: +SKIP
+    >>> open_results("results.zarr")["attribution"].sel({"method": "lrp"})  # doctest: +SKIP
     """
     return open_store(path, "results")
 
