@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 
 from fcx.contract import FaceError
-from fcx.landmarks import LEFT_EYE, RIGHT_EYE
+from fcx.landmarks import LEFT_EYE, RIGHT_EYE, canonical
+from fcx.pose import find_pose
 
-MARGIN = 1.25  # the crop's side, in extents of the mesh
+MARGIN = 1.25  # the crop's side, in extents of the face
 CROP_LIMIT = 512  # pixels: larger crops are shrunk before the mask is worn
 SMALLEST = 20  # pixels: the extent of a face below which there is too little to see
 
@@ -16,9 +17,10 @@ SMALLEST = 20  # pixels: the extent of a face below which there is too little to
 def crop_face(picture: np.ndarray, mesh: np.ndarray, points: np.ndarray, rule: str = "face"):
     """Return the square crop (row, column, channel) of a face, and its mesh and points in crop pixels.
 
-    `face`: a square around the centre of the mesh, side 1.25 times its larger extent; `upright`: the
-    same after turning the eyes level; `whole`: the whole picture, made square. What lies beyond the
-    picture repeats its edge. Crops above 512 pixels are shrunk.
+    `face`: a square around the canonical face in the pose of this one, side 1.25 times its larger
+    extent, so that an open mouth cannot move it; `upright`: the same after turning the eyes level;
+    `whole`: the whole picture, made square. What lies beyond the picture repeats its edge. Crops above
+    512 pixels are shrunk.
 
     Raises: FaceError for a face below 20 pixels.
     """
@@ -28,7 +30,8 @@ def crop_face(picture: np.ndarray, mesh: np.ndarray, points: np.ndarray, rule: s
         side = max(picture.shape[:2])
         centre = np.array([picture.shape[1] - 1, picture.shape[0] - 1]) / 2
     else:
-        low, high = mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)
+        placed = find_pose(mesh).place(canonical()["xyz"])[:, :2]
+        low, high = placed.min(axis=0), placed.max(axis=0)
         if (high - low).max() < SMALLEST:
             raise FaceError(f"the face is only {(high - low).max():.0f} pixels large, at least {SMALLEST} are needed")
         centre, side = (low + high) / 2, MARGIN * (high - low).max()

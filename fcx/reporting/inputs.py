@@ -8,7 +8,9 @@ from pathlib import Path
 from fcx.contract import TARGETS, digest, usable
 
 # The code that makes a store counts with its settings: a changed mask or method never meets an old store.
-FACES_CODE = ("contract.py", "landmarks.py", "regions.py", "masks*", "datasets/*.py", "crops.py", "faces.py")
+FACES_CODE = (
+    "contract.py", "landmarks.py", "pose.py", "regions.py", "masks/*", "datasets/*.py", "crops.py", "faces.py",
+)  # fmt: skip
 RESULTS_CODE = ("contract.py", "model.py", "inference.py", "attribution/*.py")
 
 
