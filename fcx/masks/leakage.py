@@ -1,0 +1,202 @@
+"""Whether masks show what they hide: valence and arousal predicted from nothing but the mask, against chance.
+
+A mask can leak in two ways: its outline follows the hidden mouth, or its paint shows it. So the audit takes
+a mask's own light (`pixels`) and its binary `outline` apart, for several fits, beside references that say where
+a leak may come from: the head's `pose`, which every mask follows, the `light` on the face, and the whole
+unmasked `face`, which shows that the procedure finds what is there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import cv2
+import numpy as np
+import xarray as xr
+
+from fcx.contract import GRID, TARGETS, InputError, check, choose, usable
+from fcx.evaluation import ccc, clusters, column
+from fcx.masks.wear import paint_mask
+from fcx.pose import UPPER, find_pose
+from fcx.statistics import holm
+
+FITS = {"rigid": {"fit": "rigid"}, "jaw": {"fit": "jaw"}, "published": {"style": "published"}}
+SOURCES = ("pixels", "outline")  # of a mask: these are the tests
+REFERENCES = ("pose", "light", "face")  # the same for every fit
+FEWEST = 30  # faces, below which ten folds tell nothing
+ALPHAS = np.logspace(-4, 4, 9)  # ridge penalties for inputs of total variance 1: from next to none to the mean alone
+LEVEL = 0.05
+
+
+def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: int = 10, permutations: int = 200,
+                  limit: int = 1000, seed: int = 0, progress: bool = True, **look) -> xr.Dataset:  # fmt: skip
+    """Return how well ridge regression predicts the labels from a mask alone, against shuffled labels.
+
+    `faces` is a faces Dataset; on each labelled face a mask is worn anew for each of `fits` ("rigid", "jaw",
+    and "published", which is a style of its own), on the stored display picture (on the grid where none is
+    stored); `look` is what else `paint_mask` takes. More than `limit` faces are thinned at random. Inputs, on the 64x64 grid: "pixels", the grey light
+    of the mask without the face (alpha * paint, premultiplied); "outline", alpha above one half; "pose", yaw,
+    pitch, roll and height with their squares and products; "light", the median luma of the upper face; "face",
+    the unmasked grey face.
+
+    Variables (fit, source, target): ccc, over all predictions of a cross-validation in which no subject is
+    trained and tested on; null_low and null_high, the ends of the range in which 90 % of the CCC of shuffled
+    labels lie; p, one-sided, at most 0.05 exactly where ccc is above null_high; p_holm, over the masks' own
+    sources and all fits, for each target apart (NaN for references). n counts faces. Labels are shuffled
+    jointly for both targets, and as blocks of a subject where subjects are known (exact for equal blocks).
+    The null is not centred at 0: a prediction that knows only the mean of the other folds correlates negatively.
+
+    Raises: UnknownNameError for a fit or style; InputError for fewer than 30 labelled faces, labels that do
+    not vary, or numbers that cannot be used; ContractError for what is not a faces Dataset.
+    Source: Ojala and Garriga, JMLR 11, 2010 (test 1); p: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9(1), 2010.
+
+    >>> leakage_audit(faces, ["rigid"])["p"].sel(source="outline", target="arousal")  # doctest: +SKIP
+    """
+    check(faces, "faces")
+    fits = [choose(fit, FITS, "fit") for fit in ([fits] if isinstance(fits, str) else fits)]
+    least = {"folds": (folds, 2), "permutations": (permutations, 19), "limit": (limit, FEWEST), "seed": (seed, 0)}
+    for name, (value, lowest) in least.items():
+        if not isinstance(value, int | np.integer) or value < lowest:
+            raise InputError(f"{name} is {value!r}; allowed: whole numbers from {lowest}")
+    if not fits or len(set(fits)) < len(fits):
+        raise InputError(f"fits are {fits}; give at least one of {', '.join(FITS)}, each once")
+    chosen = _chosen(faces, limit, seed)
+    labels = np.stack([chosen[target].values for target in TARGETS], axis=1).astype(np.float64)
+    cluster = clusters(column(chosen, "subject"))
+    shuffles = shuffled(cluster, permutations, seed)
+    parts = split(cluster, folds, seed)
+    with _bar(len(fits) * (len(labels) + len(SOURCES) * folds) + len(REFERENCES) * folds, progress) as bar:
+        known = {name: _against_chance(x, labels, parts, shuffles, bar) for name, x in _references(chosen).items()}
+        rows = []
+        for fit in fits:
+            worn = _worn(chosen, {"style": style, "seed": seed, **look, **FITS[fit]}, bar)
+            found = {name: _against_chance(x, labels, parts, shuffles, bar) for name, x in worn.items()}
+            rows.append([{**found, **known}[source] for source in (*SOURCES, *REFERENCES)])
+    names = ("ccc", "null_low", "null_high", "p")
+    values = np.moveaxis(np.array(rows), 2, 0)  # (name, fit, source, target)
+    corrected = np.full(values.shape[1:], np.nan)
+    for at in range(len(TARGETS)):
+        corrected[:, : len(SOURCES), at] = holm(values[3, :, : len(SOURCES), at])
+    dims = ("fit", "source", "target")
+    made = {name: (dims, value) for name, value in zip(names, values, strict=True)}
+    return xr.Dataset(
+        {**made, "p_holm": (dims, corrected), "n": len(labels)},
+        {"fit": fits, "source": [*SOURCES, *REFERENCES], "target": list(TARGETS)},
+        {"style": style, "folds": folds, "permutations": permutations, "seed": seed, "family": corrected[0].size,
+         "given": faces.sizes["sample"], "subjects": int(cluster.max()) + 1},
+    )  # fmt: skip
+
+
+def shuffled(cluster: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """Return (permutation, sample) int: whose label each sample takes, the blocks of a subject kept together.
+
+    Subjects' labels follow each other in random order and are dealt out again to the samples, in the order of
+    their subjects: a free shuffle where each subject has one sample, an exchange of whole subjects where all
+    have as many.
+    """
+    rng = np.random.default_rng(seed)
+    place = np.argsort(cluster, kind="stable")  # samples by subject
+    blocks = np.split(place, np.cumsum(np.bincount(cluster))[:-1])
+    shuffles = np.empty((permutations, len(cluster)), int)
+    for row in shuffles:
+        row[place] = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
+    return shuffles
+
+
+def split(cluster: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (train, test) rows of each fold; no subject is on both sides.
+
+    Raises: InputError for fewer subjects than folds.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    if (count := int(cluster.max()) + 1) < folds:
+        raise InputError(f"there are {count} subjects and {folds} folds: give at most {count} folds")
+    return list(GroupKFold(folds, shuffle=True, random_state=seed).split(cluster, groups=cluster))
+
+
+def _against_chance(inputs, labels, parts, shuffles, bar) -> np.ndarray:
+    """Return ccc, null_low, null_high and p (name, target) of labels (sample, target) predicted from inputs."""
+    from sklearn.linear_model import RidgeCV
+
+    # One scale for all features: scaling each would blow up the pixels that only a few masks reach, and the
+    # noise in these hides a leak (measured: a CCC of 0.42 falls to 0.00). Ridge is blind to the rotation to
+    # principal axes, which are fewer than pixels.
+    axes, spread, _ = np.linalg.svd(inputs - inputs.mean(axis=0), full_matrices=False)
+    inputs = axes * (spread / (np.linalg.norm(spread) or 1) * np.sqrt(len(inputs)))
+    count, targets = labels.shape
+    # The labels themselves, then each shuffle: as columns of one regression they share its decomposition.
+    order = np.concatenate([np.arange(count)[None], shuffles])
+    truth = labels[order].transpose(1, 0, 2).reshape(count, -1)  # (sample, permutation x target)
+    predicted = np.empty_like(truth)
+    for train, test in parts:
+        ridge = RidgeCV(ALPHAS, alpha_per_target=True).fit(inputs[train], truth[train])
+        predicted[test] = ridge.predict(inputs[test])
+        bar.update()
+    found = ccc(predicted.T, truth.T).reshape(-1, targets)
+    value, null = found[0], np.sort(found[1:], axis=0)
+    p = (1 + (null >= value).sum(axis=0)) / (1 + len(null))
+    beyond = int(LEVEL * (1 + len(null)))  # ccc above the beyond-th highest means p <= LEVEL
+    return np.stack([value, null[beyond - 1], null[-beyond], p])
+
+
+def _chosen(faces, limit: int, seed: int):
+    """Return the faces that are usable and labelled, at most `limit`, in the order of their ids."""
+    labels = np.stack([faces[target].values for target in TARGETS])
+    known = np.flatnonzero(usable(faces) & np.isfinite(labels).all(axis=0))
+    if len(known) < FEWEST:
+        raise InputError(
+            f"{len(known)} of {faces.sizes['sample']} faces are usable and have valence and arousal; "
+            f"a leakage audit needs at least {FEWEST}"
+        )
+    for target, values in zip(TARGETS, labels[:, known], strict=True):
+        if np.ptp(values) == 0:
+            raise InputError(f"{target} is {values[0]:g} for every face: there is nothing to predict")
+    # By id, so that the order in which faces are given changes nothing.
+    known = known[np.argsort(faces["sample"].values[known].astype(str), kind="stable")]
+    if len(known) > limit:
+        known = np.sort(np.random.default_rng(seed).choice(known, limit, replace=False))
+    names = [name for name in ("image", "mesh", "picture", *TARGETS) if name in faces]
+    return faces[names].isel(sample=known).load()
+
+
+def _references(faces) -> dict[str, np.ndarray]:
+    """Return reference -> (sample, feature)."""
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    plain = faces["image"].sel(condition="plain").values
+    poses = [find_pose(mesh) for mesh in faces["mesh"].values]
+    pose = StandardScaler().fit_transform([(*pose.angles, pose.height) for pose in poses])  # degrees, and a ratio
+    upper = np.rint(faces["mesh"].values[:, UPPER, :2]).astype(int).clip(0, GRID - 1)
+    luma = [np.median(image[at[:, 1], at[:, 0]]) for image, at in zip(plain, upper, strict=True)]
+    return {
+        "pose": StandardScaler().fit_transform(PolynomialFeatures(2, include_bias=False).fit_transform(pose)),
+        "light": np.array(luma)[:, None],
+        "face": plain.reshape(len(plain), -1).astype(np.float64),
+    }
+
+
+def _worn(faces, how: dict, bar) -> dict[str, np.ndarray]:
+    """Return source -> (sample, feature) of masks that are worn anew."""
+    if "picture" in faces:
+        plain = faces["picture"].sel(condition="plain").values
+    else:
+        plain = np.repeat(faces["image"].sel(condition="plain").values[..., None], 3, axis=-1)
+    scale = plain.shape[1] / GRID
+    worn = {"pixels": [], "outline": []}
+    for picture, grid, sample in zip(plain, faces["mesh"].values, faces["sample"].values, strict=True):
+        mesh = grid * scale
+        mesh[:, :2] += (scale - 1) / 2  # pixel centres lie at whole numbers
+        paint, alpha = paint_mask(picture, mesh, sample=str(sample), **how)
+        light = cv2.cvtColor(paint, cv2.COLOR_RGB2GRAY) * (alpha / np.float32(255))
+        light, alpha = (cv2.resize(part, (GRID, GRID), interpolation=cv2.INTER_AREA) for part in (light, alpha))
+        worn["pixels"].append(light.ravel())
+        worn["outline"].append(alpha.ravel() > 127)
+        bar.update()
+    return {name: np.array(values, np.float64) for name, values in worn.items()}
+
+
+def _bar(total: int, progress: bool):
+    from tqdm.std import tqdm
+
+    return tqdm(total=total, desc="leakage", unit="step", file=sys.stderr, disable=not progress, delay=1)
