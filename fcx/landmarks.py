@@ -24,6 +24,7 @@ import numpy as np
 from fcx.contract import FaceError, InputError, MissingWeightsError, choose
 
 WEIGHTS = Path(__file__).parent / "data" / "weights"
+FAN_WEIGHTS = "2DFAN4-11f355bf06.pth.tar"  # the file name in face_alignment.api.models_urls
 DETECTOR_THRESHOLD = 0.3  # at .9 a third of the 48x48 faces is missed
 # The longer side at which the detector looks and the room it leaves around, pixels; the second pair where the first
 # fails. 144 + 2 x 8 is a multiple of 32, as the network pads to: 192 takes 2.5 times as long and finds no more faces.
@@ -32,17 +33,26 @@ SURE = 0.6  # a score below this at the first size asks for the second
 RIVAL = 0.5  # a second find counts as a face when its score and its size are at least this share of the best
 MESH_SIDE = 192
 PRESENCE = -4.0  # the mesh's own logit for a face: pictures of noise get -6 and less, half of the 48x48 faces over 16
+DOUBTFUL = 5.0  # a presence below this asks for other angles, which must reach more
+TRIED = np.radians(50)  # the detector's eyes are level rather than tilted where a head is turned by 45 degrees and more
+LEVEL = np.radians(3)  # eyes that a pass turns by less are where they were
+PASSES = 6
 LEFT_EYE, RIGHT_EYE = (33, 133), (263, 362)  # corners, as seen in the picture
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """What was found in one picture: 68 points (point, xy), mesh (vertex, xyz), how sure, how many."""
+    """What was found in one picture: 68 points (point, xy), mesh (vertex, xyz), how sure, how many.
+
+    `five` (5, xy) are the detector's own points, found without the mesh: the eyes, the tip of the
+    nose and the corners of the mouth, left before right as seen in the picture.
+    """
 
     points: np.ndarray
     mesh: np.ndarray
     score: float
     faces: int
+    five: np.ndarray
 
 
 BACKENDS: dict[str, Callable] = {}
@@ -73,17 +83,27 @@ def find_landmarks(picture: np.ndarray, name: str = "mesh", *, several: str = "l
     """
     choose(name, BACKENDS, "landmark backend")
     choose(several, ("largest", "refuse"), "policy for several faces")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape[:2]) < 8:
-        raise InputError(f"a picture is (row, column, 3) uint8 of at least 8x8, not {picture.dtype} {picture.shape}")
-    box, eyes, score, count = detect(picture)
+    check_picture(picture)
+    box, five, score, count = detect(picture)
     if count > 1 and several == "refuse":
         raise FaceError(f"{count} faces found, one expected: crop the picture, or allow the largest to be taken")
-    mesh = _fit_shrunk(picture, box, eyes)
-    return Landmarks(BACKENDS[name](picture, mesh), mesh, score, count)
+    mesh = _fit_shrunk(picture, box, five[:2])
+    return Landmarks(BACKENDS[name](picture, mesh), mesh, score, count, five)
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Refuse what is not an RGB picture (row, column, channel) uint8 of at least 8x8 pixels.
+
+    Raises: InputError.
+    """
+    if not isinstance(picture, np.ndarray):
+        raise InputError(f"a picture is a NumPy array (row, column, 3) uint8, not a {type(picture).__name__}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape[:2]) < 8:
+        raise InputError(f"a picture is (row, column, 3) uint8 of at least 8x8, not {picture.dtype} {picture.shape}")
 
 
 def detect(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Return the largest face of a picture: box (x, y, width, height), eyes (2, xy), score, number of faces.
+    """Return the largest face of a picture: box (x, y, width, height), five points (5, xy), score, number.
 
     Raises: FaceError, "no face found ...".
     """
@@ -101,7 +121,7 @@ def detect(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, int]:
         middles = found[[other, *counted], :2] + found[[other, *counted], 2:4] / 2
         if (np.abs(middles[1:] - middles[0]).max(axis=1) > sides[counted] / 3).all():
             counted.append(other)
-    return found[best, :4], found[best, 4:8].reshape(2, 2), float(scores[best]), len(counted)
+    return found[best, :4], found[best, 4:14].reshape(5, 2), float(scores[best]), len(counted)
 
 
 def _detect_at(picture: np.ndarray, side: int, room: int) -> np.ndarray:
@@ -139,25 +159,45 @@ def _fit_shrunk(picture, box, eyes) -> np.ndarray:
 def fit_mesh(picture: np.ndarray, box: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     """Return the 468-point mesh (vertex, xyz) of the face in `box` (x, y, width, height).
 
-    The network sees a square of 1.5 times the box, turned so that the eyes are level; a second
-    pass looks at the extent of the first mesh, which helps faces that are tilted.
+    The network sees a square of 1.5 times the box, turned so that the eyes are level; further passes look at
+    the extent of the mesh before, until its eyes are level to 3 degrees: two passes for an upright face, more
+    for a tilted one. A face that is hardly there may be one that the detector saw at a wrong angle: other
+    angles are tried.
 
     Raises: FaceError where the mesh sees no face in the box.
     """
-    centre, side = box[:2] + box[2:] / 2, 1.5 * box[2:].max()
-    mesh, _ = _mesh_pass(picture, centre, side, eyes)
-    points = mesh[:, :2]
-    low, high = points.min(axis=0), points.max(axis=0)
-    eyes = np.stack([points[list(LEFT_EYE)].mean(axis=0), points[list(RIGHT_EYE)].mean(axis=0)])
-    mesh, presence = _mesh_pass(picture, (low + high) / 2, 1.5 * (high - low).max(), eyes)
+    mesh, presence = _converge(picture, box, eyes)
+    if presence < DOUBTFUL:
+        for angle in (-TRIED, TRIED):
+            other = _converge(picture, box, eyes, angle)
+            if other[1] > max(presence, DOUBTFUL):
+                mesh, presence = other
     if not (presence > PRESENCE and np.isfinite(mesh).all()):
         raise FaceError(f"no face found (what the detector took for one has a presence of {presence:.1f} in the mesh)")
     return mesh
 
 
-def _mesh_pass(picture, centre, side, eyes) -> tuple[np.ndarray, float]:
+def _converge(picture, box, eyes, turned: float = 0.0) -> tuple[np.ndarray, float]:
+    """Return mesh and presence, begun with the eyes at `turned` radians from where the detector has them."""
+    centre, side, angle = box[:2] + box[2:] / 2, 1.5 * box[2:].max(), _angle(eyes) + turned
+    for number in range(PASSES):
+        mesh, presence = _mesh_pass(picture, centre, side, angle)
+        points, before = mesh[:, :2], angle
+        low, high = points.min(axis=0), points.max(axis=0)
+        centre, side = (low + high) / 2, 1.5 * (high - low).max()
+        angle = _angle(np.stack([points[list(LEFT_EYE)].mean(axis=0), points[list(RIGHT_EYE)].mean(axis=0)]))
+        if number and abs(np.sin((angle - before) / 2)) < np.sin(LEVEL / 2):
+            break
+    return mesh, presence
+
+
+def _angle(eyes: np.ndarray) -> float:
+    """Return the angle of the line from the left to the right eye, radians, positive where the right one is lower."""
     across = eyes[1] - eyes[0]
-    angle = np.arctan2(across[1], across[0])
+    return np.arctan2(across[1], across[0])
+
+
+def _mesh_pass(picture, centre, side, angle) -> tuple[np.ndarray, float]:
     scale = MESH_SIDE / side
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     forward = np.column_stack([turn, (MESH_SIDE - 1) / 2 - turn @ centre])
@@ -194,20 +234,16 @@ def points_from_face_alignment(picture: np.ndarray, mesh: np.ndarray) -> np.ndar
 
 @cache
 def _face_alignment():
-    from urllib.parse import urlparse
-
-    import face_alignment
-    from face_alignment.api import models_urls
-
     # torch.hub.get_dir(), spelled out: this module does not import torch.
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "torch"
     folder = Path(home).expanduser() / "hub" / "checkpoints"
-    file = Path(urlparse(models_urls["2DFAN-4"]).path).name
-    if not (folder / file).is_file():
+    if not (folder / FAN_WEIGHTS).is_file():
         raise MissingWeightsError(
-            f"the backend 'face-alignment' needs its weights: place the file {file} of the face-alignment "
+            f"the backend 'face-alignment' needs its weights: place the file {FAN_WEIGHTS} of the face-alignment "
             f"project in {folder}, or use the backend 'mesh', whose weights come with fcx"
         )
+    import face_alignment  # takes seconds: only where it can be used
+
     # The faces are already found, so the detector that needs no weights will do.
     return face_alignment.FaceAlignment(
         face_alignment.LandmarksType.TWO_D, device="cpu", face_detector="folder", compile=False
