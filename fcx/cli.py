@@ -25,6 +25,11 @@ Faces = Annotated[str, typer.Argument(help="a store that fcx prepare wrote, or a
 Models = Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: all that ship")]
 Style = Annotated[str, typer.Option(help="mask style")]
 Fit = Annotated[str, typer.Option(help="what the mask is fitted to")]
+Wearing = Annotated[str, typer.Option(help="how the mask is worn: proper, under_nose or under_chin")]
+Scale = Annotated[float, typer.Option(help="size of the mask, 1 is its own")]
+Shift = Annotated[str, typer.Option(help="centimetres right and up, with a comma between")]
+Colour = Annotated[str, typer.Option(help="a name, #rrggbb, or any to draw one; default: the style's own")]
+Jitter = Annotated[float, typer.Option(help="how far masks differ in how they sit, 0 for not at all")]
 Seed = Annotated[int, typer.Option(help="seed of what is random")]
 Several = Annotated[str, typer.Option(help="more than one face in a picture: 'largest' or 'refuse'")]
 Crop = Annotated[str, typer.Option(help="crop rule: face, upright, whole")]
@@ -40,6 +45,11 @@ def mask(
     style: Style = "surgical",
     fit: Fit = "rigid",
     seed: Seed = 0,
+    wearing: Wearing = "proper",
+    scale: Scale = 1.0,
+    shift: Shift = "0,0",
+    colour: Colour = "",
+    jitter: Jitter = 1.0,
     several: Several = "largest",
     workers: Workers = 1,
     overwrite: Overwrite = False,
@@ -48,8 +58,9 @@ def mask(
     from fcx.masking import mask_pictures
 
     rows = mask_pictures(
-        source, out, style=style, fit=fit, seed=seed, several=several, workers=workers, overwrite=overwrite
-    )
+        source, out, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift, colour=colour,
+        jitter=jitter, several=several, workers=workers, overwrite=overwrite,
+    )  # fmt: skip
     _summary({row["path"]: row["status"] for row in rows}, "masked", out)
 
 
@@ -61,6 +72,11 @@ def prepare(
     style: Style = "surgical",
     fit: Fit = "rigid",
     seed: Seed = 0,
+    wearing: Wearing = "proper",
+    scale: Scale = 1.0,
+    shift: Shift = "0,0",
+    colour: Colour = "",
+    jitter: Jitter = 1.0,
     backend: Annotated[str, typer.Option(help="landmarks: mesh, or face-alignment where its weights are")] = "mesh",
     several: Several = "largest",
     pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
@@ -70,14 +86,20 @@ def prepare(
 ):
     """Detect, crop and mask faces, and store them for training and analysis; an interrupted run goes on."""
     import fcx
+    from fcx.coverage import coverage
 
     faces = fcx.prepare(
-        source, out, crop=crop, style=style, fit=fit, seed=seed, backend=backend, several=several, pictures=pictures,
-        limit=limit, workers=workers, overwrite=overwrite,
+        source, out, crop=crop, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift,
+        colour=colour, jitter=jitter, backend=backend, several=several, pictures=pictures, limit=limit, workers=workers,
+        overwrite=overwrite,
     )  # fmt: skip
     status = faces["status"].values
     failed = (status != "ok").argmax(axis=0)
     chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))
+    rows = coverage(faces)
+    lines = [f"{'by ' + row['by'] if row['by'] != 'all' else '':<15}{row['group']:<16}{row['given']:>7}"
+             f"{row['usable, paired']:>8}{row['coverage %']:>9.1f}" for row in rows if row["given"]]  # fmt: skip
+    typer.echo("\n".join([f"{'coverage':<31}{'given':>7}{'usable':>8}{'%':>9}", *lines]))
     _summary(chosen, "prepared", out)
 
 
@@ -260,12 +282,18 @@ def _summary(status: dict[str, str], what: str, out: str) -> None:
     """Print how many inputs were used, and why the others were not."""
     bad = {name: reason for name, reason in status.items() if reason != "ok"}
     for name, reason in list(bad.items())[:10]:
-        typer.echo(f"fcx: {name}: {reason}", err=True)
+        typer.echo(f"fcx: {one_line(name)}: {one_line(reason)}", err=True)
     if len(bad) > 10:
         typer.echo(f"fcx: and {len(bad) - 10} more, each with its reason in {out}", err=True)
-    typer.echo(f"{out}: {len(status) - len(bad)} of {len(status)} {what}")
-    if status and len(bad) == len(status):
+    good = len(status) - len(bad)
+    typer.echo(f"{out}: {good} of {len(status)} {what} ({100 * good / len(status):.1f} %)")
+    if not good:
         raise typer.Exit(2)
+
+
+def one_line(text: str) -> str:
+    """Return a text with what would move or colour the terminal (a file's name may hold it) written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ TARGETS = ("arousal", "valence")
 CONDITIONS = ("plain", "masked")
 REGIONS = ("eyes", "brows", "nose", "mouth", "cheeks", "forehead", "jaw", "background")
 CROPS = ("face", "upright", "whole")
+ANGLES = ("yaw", "pitch", "roll")  # degrees, as `fcx.pose.Pose.angles` counts them
 GRID = 64  # pixels: the grid that image, regions and attribution share
 PICTURE = 224  # pixels: the display picture
 
@@ -39,6 +40,12 @@ FACES = {
     "arousal": (("sample",), "f", True),
     "status": (("condition", "sample"), "UOT", True),
     "picture": (("condition", "sample", "row", "column", "channel"), "u", False),
+    "detector_score": (("sample",), "f", False),
+    "faces_found": (("sample",), "i", False),
+    "pose": (("sample", "angle"), "f", False),
+    "worn": (("sample",), "UOT", False),  # the look of the mask, as JSON
+    "picture_hash": (("sample",), "UOT", False),
+    "image_hash": (("condition", "sample"), "UOT", False),
 }
 RESULTS = {
     "prediction": (("model", "condition", "target", "sample"), "f", True),
@@ -46,7 +53,7 @@ RESULTS = {
 }
 UNFINISHED = "being laid out"  # the fingerprint of a store whose arrays are not all there yet
 CONTRACTS = {"faces": FACES, "results": RESULTS}
-SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3}
+SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3, "angle": 3}
 
 
 class FcxError(Exception):
@@ -124,7 +131,7 @@ def check(dataset, kind: str):
     for dim, size in SIZES.items():
         if dim in dataset.sizes and dataset.sizes[dim] != size:
             raise ContractError(f"{kind}: {dim!r} has size {dataset.sizes[dim]}, should be {size}")
-    for dim, allowed in (("region", REGIONS), ("target", TARGETS)):
+    for dim, allowed in (("region", REGIONS), ("target", TARGETS), ("angle", ANGLES)):
         if dim in dataset.sizes and dim not in dataset.coords:
             raise ContractError(f"{kind}: dimension {dim!r} has no names; allowed: {', '.join(allowed)}")
     if kind == "faces":

@@ -6,80 +6,51 @@ conditions `plain` and `masked` of the same samples.
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import json
 from functools import partial
 
 import cv2
 import numpy as np
 
 from fcx.contract import (
+    ANGLES,
     CONDITIONS,
-    CROPS,
     GRID,
     PICTURE,
     REGIONS,
+    ContractError,
     InputError,
     Store,
     check,
-    choose,
+    digest,
     open_store,
     provenance,
 )
 from fcx.crops import crop_face, scaled
 from fcx.datasets import open_source
-from fcx.landmarks import BACKENDS, find_landmarks, ready
-from fcx.masks import FITS, STYLES, wear_mask
+from fcx.landmarks import find_landmarks, ready
+from fcx.masks import STYLES
+from fcx.parallel import in_order
+from fcx.pose import find_pose
 from fcx.regions import region_maps
+from fcx.wearing import Settings, begin_workers, drawn_from, wear, whole, with_donors
 
 BLOCK = 32  # faces that are written together
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How faces are made; all of it is recorded in the store."""
-
-    crop: str = "face"
-    style: str = "surgical"
-    fit: str = "rigid"
-    seed: int = 0
-    backend: str = "mesh"
-    several: str = "largest"
-    pictures: bool = True
-
-    def __post_init__(self):
-        choose(self.crop, CROPS, "crop rule")
-        choose(self.style, STYLES, "mask style")
-        choose(self.fit, FITS, "fit")
-        choose(self.backend, BACKENDS, "landmark backend")
-        choose(self.several, ("largest", "refuse"), "policy for several faces")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed is {self.seed!r}; allowed: whole numbers from 0")
-
-    def attrs(self) -> dict:
-        """Return the settings under the names that stores and checkpoints use."""
-        return {
-            "crop": self.crop, "mask_style": self.style, "mask_fit": self.fit, "mask_seed": self.seed,
-            "landmarks": self.backend, "several": self.several,
-        }  # fmt: skip
-
-
-def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", seed=0, backend="mesh",
-            several="largest", pictures=True, workers=1, limit=None, overwrite=False, progress=True,
-            **options):  # fmt: skip
+def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
+            shift=(0.0, 0.0), colour="", jitter=1.0, backend="mesh", several="largest", pictures=True, workers=1,
+            limit=None, overwrite=False, progress=True, **options):  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
     `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are
     those of its adapter. Every input has a row: `status (condition, sample)` is "ok" or says why it
-    could not be used. Landmarks, mesh and regions come from the unmasked picture. With
-    `pictures`, the colour crop is kept at 224x224 for display. An interrupted run with `out` goes on
-    where it stopped. The result does not depend on `workers`.
+    could not be used. Landmarks, mesh and regions come from the unmasked picture; `pose` (degrees) is
+    that of the head in it, `worn` the look of the mask as JSON, and hashes tell whether two people
+    made the same. What the mask looks like is said as in `fcx.wear_mask`; the fit `donor` takes the
+    outline of another face of the source, drawn by hash of the sample and the seed. With `pictures`,
+    the colour crop is kept at 224x224 for display. An interrupted run with `out` goes on where it
+    stopped. The result does not depend on `workers`.
 
     Raises: InputError for a source or a setting that cannot be used; StoreError where `out` holds
     something else; MissingWeightsError where a landmark backend lacks its weights.
@@ -88,7 +59,7 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     >>> dict(faces["image"].sizes)
     {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
     """
-    settings = Settings(crop, style, fit, seed, backend, several, pictures)
+    settings = Settings(crop, style, fit, seed, wearing, scale, shift, colour, jitter, backend, several, pictures)
     whole(workers, "workers", 1)
     found = open_source(source, **options)
     records = found.records if limit is None else found.records[: whole(limit, "limit", 1)]
@@ -97,17 +68,19 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
         "provenance": provenance(step="prepare"),
     }  # fmt: skip
     variables, coords = _layout(records, settings)
-    blocks = [records[i : i + BLOCK] for i in range(0, len(records), BLOCK)]
-    work = partial(_make_block, settings=settings)
+    jobs = with_donors(records, found.records, settings)
+    blocks = [jobs[i : i + BLOCK] for i in range(0, len(jobs), BLOCK)]
+    work = partial(_make_block, variables=variables, settings=settings)
+    start = begin_workers(settings) if workers > 1 else None
     if out is None:
-        return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces"))
+        return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces", start))
     same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
-    same["inputs"] = found.fingerprint()
+    same |= {"inputs": found.fingerprint(), "style": drawn_from(settings)}
     ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
                   chunks={"sample": BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
     pending = store.pending()
-    made = in_order(work, [blocks[number] for number in pending], workers, progress, "faces")
+    made = in_order(work, [blocks[number] for number in pending], workers, progress, "faces", start)
     for number, (block, values) in zip(pending, made, strict=True):
         rows = slice(number * BLOCK, number * BLOCK + len(block))
         store.write(number, {name: (_index(variables[name][0], rows), array) for name, array in values.items()})
@@ -122,29 +95,35 @@ def open_faces(path):
     return open_store(path, "faces")
 
 
-def make_face(record, settings: Settings) -> dict:
+def make_face(record, settings: Settings, donors=()) -> dict:
     """Return what the store holds of one record, as name -> array; `status` says what went wrong, if anything."""
     if record.reason:
         return {"status": _shortened(record.reason)}
+    face = {}
     try:
         picture = record.read()
+        face["picture_hash"] = digest(picture)
         found = find_landmarks(picture, settings.backend, several=settings.several)
+        face |= {"detector_score": found.score, "faces_found": found.faces, "pose": find_pose(found.mesh).angles}
         crop, mesh, points = crop_face(picture, found.mesh, found.points, settings.crop)
     except InputError as error:
-        return {"status": _shortened(str(error))}
-    masked, alpha = wear_mask(crop, mesh, settings.style, fit=settings.fit, seed=settings.seed, sample=record.id)
+        return face | {"status": _shortened(str(error))}
+    try:
+        masked, alpha, worn = wear(crop, mesh, record, settings, donors)
+        face |= {"status": "ok", "worn": json.dumps(worn, ensure_ascii=False)}
+    except InputError as error:  # the face itself is good
+        masked, alpha = np.zeros_like(crop), np.zeros(crop.shape[:2], np.uint8)
+        face["status"] = np.array(["ok", _shortened(str(error))])
     scale = GRID / len(crop)
-    grey = [cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) for part in (crop, masked)]
+    images = [_resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), GRID) for part in (crop, masked)]
     grid = scaled(mesh, scale)
-    face = {
-        "status": "ok",
-        "image": np.stack([_resize(part, GRID) for part in grey]),
+    face |= {
+        "image": np.stack(images),
+        "image_hash": np.array([digest(image) for image in images]),
         "alpha": np.stack([np.zeros((GRID, GRID), np.uint8), _resize(alpha, GRID)]),
         "regions": region_maps(grid),
         "mesh": grid,
         "landmarks": scaled(points, scale),
-        "detector_score": found.score,
-        "faces_found": found.faces,
     }
     if settings.pictures:
         face["picture"] = np.stack([_resize(part, PICTURE) for part in (crop, masked)])
@@ -172,8 +151,14 @@ def _layout(records, settings) -> tuple[dict, dict]:
         "mesh": (("sample", "vertex", "xyz"), "f4"),
         "valence": (per_face, "f4"),
         "arousal": (per_face, "f4"),
+        "valence_spread": (per_face, "f4"),
+        "arousal_spread": (per_face, "f4"),
         "detector_score": (per_face, "f4"),
         "faces_found": (per_face, "i2"),
+        "pose": (("sample", "angle"), "f4"),
+        "worn": (per_face, f"U{_widest(records, settings)}"),
+        "picture_hash": (per_face, "U16"),
+        "image_hash": (("condition", "sample"), "U16"),
         "status": (("condition", "sample"), "U240"),
     }
     if settings.pictures:
@@ -188,6 +173,7 @@ def _layout(records, settings) -> tuple[dict, dict]:
         "condition": (("condition",), _text(CONDITIONS)),
         "sample": (per_face, _text(ids)),
         "region": (("region",), _text(REGIONS)),
+        "angle": (("angle",), _text(ANGLES)),
         "y": (("y",), np.arange(GRID)),
         "x": (("x",), np.arange(GRID)),
         **text,
@@ -195,6 +181,13 @@ def _layout(records, settings) -> tuple[dict, dict]:
     if settings.pictures:
         coords |= {"row": (("row",), np.arange(PICTURE)), "column": (("column",), np.arange(PICTURE))}
     return variables, coords
+
+
+def _widest(records, settings) -> int:
+    """Return a width that the JSON of every look fits into: its numbers, a style's name, a donor's id."""
+    styles = STYLES if settings.style == "mixed" else [settings.style]
+    ids = [record.id for record in records] if settings.fit == "donor" else [""]
+    return 400 + sum(max(len(json.dumps(name, ensure_ascii=False)) for name in names) for names in (styles, ids))
 
 
 def _text(values) -> np.ndarray:
@@ -206,56 +199,22 @@ def _index(dims, rows) -> tuple:
     return tuple(rows if dim == "sample" else slice(None) for dim in dims)
 
 
-def in_order(work: Callable, blocks: list, workers: int, progress: bool, name: str) -> Iterator[tuple[list, object]]:
-    """Yield (block, work(block)) in order, with a progress bar, from one process or several."""
-    from tqdm.std import tqdm
-
-    bar = tqdm(total=sum(map(len, blocks)), desc=name, unit="face", file=sys.stderr, disable=not progress, delay=1)
-    with bar:
-        if workers == 1:
-            made = map(work, blocks)
-        else:
-            # Fresh processes: OpenCV's networks do not survive a fork. They inherit that Ctrl-C is not for them.
-            context = multiprocessing.get_context("spawn")
-            with _deaf_to_interrupts():
-                pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
-                made = pool.map(work, blocks)
-        try:
-            for block, result in zip(blocks, made, strict=True):
-                yield block, result
-                bar.update(len(block))
-        finally:
-            if workers > 1:
-                with _deaf_to_interrupts():  # a second Ctrl-C in here would never end
-                    pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts():
-    """Ignore Ctrl-C for a moment, where this is the thread that hears it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _make_block(records, settings) -> dict[str, np.ndarray]:
-    """Return the arrays of some records, dimensions as in the store."""
-    variables, _ = _layout(records, settings)
-    sizes = {"condition": 2, "sample": len(records), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
-             "vertex": 468, "xyz": 3, "row": PICTURE, "column": PICTURE, "channel": 3}  # fmt: skip
+def _make_block(jobs, variables, settings) -> dict[str, np.ndarray]:
+    """Return the arrays of some (record, donors), dimensions as in the store."""
+    sizes = {"condition": 2, "sample": len(jobs), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
+             "vertex": 468, "xyz": 3, "angle": 3, "row": PICTURE, "column": PICTURE, "channel": 3}  # fmt: skip
     block = {}
     for name, (dims, dtype) in variables.items():
         missing = np.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype)[()]
         block[name] = np.full([sizes[dim] for dim in dims], missing, dtype)
-    for row, record in enumerate(records):
-        block["valence"][row], block["arousal"][row] = record.valence, record.arousal
-        for name, value in make_face(record, settings).items():
-            block[name][_index(variables[name][0], row)] = value
+    for row, (record, donors) in enumerate(jobs):
+        for name in ("valence", "arousal", "valence_spread", "arousal_spread"):
+            block[name][row] = getattr(record, name)
+        for name, value in make_face(record, settings, donors).items():
+            place = _index(variables[name][0], row)
+            block[name][place] = value
+            if block[name].dtype.kind == "U" and np.any(block[name][place] != value):
+                raise ContractError(f"{name} of {record.id!r} has no room in {block[name].dtype}: {value}")
     return block
 
 
@@ -268,10 +227,3 @@ def _in_memory(variables, coords, attrs, made):
         for name, (dims, _) in variables.items()
     }
     return check(xarray.Dataset(joined, coords=coords, attrs={**attrs, "kind": "faces"}), "faces")
-
-
-def whole(value, name: str, least: int) -> int:
-    """Return `value` if it is a whole number of at least `least`, else refuse it by `name`."""
-    if not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
-    return value

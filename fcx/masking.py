@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fcx.contract import InputError, replacing
-from fcx.datasets import SUFFIXES, open_source
-from fcx.faces import Settings, in_order, whole
+from fcx.contract import ANGLES, InputError, digest, replacing
+from fcx.datasets import SUFFIXES, mark, open_source
 from fcx.landmarks import find_landmarks
-from fcx.masks import wear_mask
+from fcx.parallel import in_order
+from fcx.pose import find_pose
+from fcx.wearing import Settings, begin_workers, drawn_from, wear, whole, with_donors
 
 BLOCK = 16  # pictures after which the table is written
 TABLE = "masks.csv"
-COLUMNS = ("path", "status", "style", "fit", "seed", "faces_found", "detector_score")
+COLUMNS = ("path", "status", "faces_found", "detector_score", "yaw", "pitch", "roll", "worn", "source",
+           "picture_hash", "masked_hash", "settings")  # fmt: skip
 
 
-def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, several="largest", workers=1,
-                  overwrite=False, progress=True) -> list[dict]:  # fmt: skip
+def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
+                  shift=(0.0, 0.0), colour="", jitter=1.0, several="largest", workers=1, overwrite=False,
+                  progress=True) -> list[dict]:  # fmt: skip
     """Write each picture of `source` with a mask on its face below the folder `out`, and return a row for each.
 
-    Names and sizes stay; `out`/masks.csv has a row for every input, with "ok" or the reason. A
-    picture file as `source` may have a picture file as `out`. The same call after an interruption
-    goes on where it stopped.
+    Names and sizes stay; `out`/masks.csv has a row for every input: "ok" or the reason, the pose of
+    the head (degrees), the look of its mask (`worn`, JSON), hashes of the pixels read and written, and
+    the settings. A picture file as `source` may have a picture file as `out`. The same call after an
+    interruption goes on where it stopped, and makes again what came from a file that changed since.
 
     Raises: InputError where `out` would write over its source, or over files of other settings.
 
     >>> mask_pictures("photos", "masked")                                    # doctest: +SKIP
-    [{'path': 'ada.jpg', 'status': 'ok', 'style': 'surgical', ...}]
+    [{'path': 'ada.jpg', 'status': 'ok', ...}]
     """
-    settings = Settings("whole", style, fit, seed, several=several)
+    settings = Settings("whole", style, fit, seed, wearing, scale, shift, colour, jitter, several=several)
     whole(workers, "workers", 1)
+    start = begin_workers(settings) if workers > 1 else None
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out
@@ -44,46 +50,54 @@ def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, several
     _refuse_overwriting(records, targets, folder)
     if one and out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or pass overwrite (--overwrite)")
-    done = {} if one or overwrite else _done(folder, settings, targets)
-    todo = [record for record in records if record.id not in done]
+    jobs = with_donors(records, records, settings)
+    rows = {record.id: _row(record, donors, settings) for record, donors in jobs}
+    done = {} if one or overwrite else _done(folder, rows, targets)
+    todo = [job for job in jobs if job[0].id not in done]
     blocks = [todo[i : i + BLOCK] for i in range(0, len(todo), BLOCK)]
 
     def save() -> None:
         if not one:
-            rows = [done.get(r.id) or {**_row(r, settings), "status": "pending"} for r in records]
-            _write_table(folder / TABLE, rows)
+            _write_table(folder / TABLE, [done.get(name) or {**row, "status": "pending"} for name, row in rows.items()])
 
     save()  # an interrupted run must know its own files again
     work = partial(_mask_block, targets=targets, settings=settings)
-    for _, rows in in_order(work, blocks, workers, progress, "masks"):
-        done |= {row["path"]: row for row in rows}
+    for _, made in in_order(work, blocks, workers, progress, "masks", start):
+        done |= {row["path"]: row for row in made}
         save()
     return [done[record.id] for record in records]
 
 
-def _mask_block(records, targets, settings) -> list[dict]:
-    return [_mask_one(record, targets[record.id], settings) for record in records]
+def _mask_block(jobs, targets, settings) -> list[dict]:
+    return [_mask_one(record, targets[record.id], settings, donors) for record, donors in jobs]
 
 
-def _mask_one(record, target: Path, settings) -> dict:
-    row = _row(record, settings)
+def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
+    row = _row(record, donors, settings)
     try:
         if not record.reason:
             picture = record.read()
+            row["picture_hash"] = digest(picture)
             found = find_landmarks(picture, several=settings.several)
+            angles = zip(ANGLES, find_pose(found.mesh).angles, strict=True)
             row |= {"faces_found": str(found.faces), "detector_score": f"{found.score:.3f}"}
-            masked, _ = wear_mask(
-                picture, found.mesh, settings.style, fit=settings.fit, seed=settings.seed, sample=record.id
-            )
+            row |= {name: f"{angle:.1f}" for name, angle in angles}
+            masked, _, worn = wear(picture, found.mesh, record, settings, donors)
             _write_picture(target, masked)
+            row |= {"worn": json.dumps(worn, ensure_ascii=False), "masked_hash": digest(masked)}
     except InputError as error:
         row["status"] = str(error)
     return row
 
 
-def _row(record, settings) -> dict[str, str]:
-    return {"path": record.id, "status": record.reason or "ok", "style": settings.style, "fit": settings.fit,
-            "seed": str(settings.seed), "faces_found": "", "detector_score": ""}  # fmt: skip
+def _row(record, donors, settings) -> dict[str, str]:
+    """Return the row of a record before anything is known of its face."""
+    how = {name: value for name, value in settings.attrs().items() if name not in ("crop", "landmarks")}
+    how["drawn_from"] = drawn_from(settings)
+    return dict.fromkeys(COLUMNS, "") | {
+        "path": record.id, "status": record.reason or "ok", "settings": json.dumps(how, ensure_ascii=False),
+        "source": digest(repr([mark(one.read) for one in (record, *donors)]).encode(errors="surrogateescape")),
+    }  # fmt: skip
 
 
 def _write_picture(target: Path, picture: np.ndarray) -> None:
@@ -118,27 +132,27 @@ def _lies_in(path: str, folder: Path) -> bool:
     return bool(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _done(folder: Path, settings, targets) -> dict[str, dict]:
-    """Return the rows of an earlier run with the same settings whose pictures are there."""
+def _done(folder: Path, wanted: dict[str, dict], targets) -> dict[str, dict]:
+    """Return the rows of an earlier run with the same settings whose sources are as they were, and pictures there."""
     rows = []
     if (folder / TABLE).is_file():
         with open(folder / TABLE, newline="", encoding="utf-8", errors="replace") as file:
             rows = list(csv.DictReader(file))
         if rows and not {"path", "status"} <= rows[0].keys():
             raise InputError(f"{folder / TABLE} is no table of masked pictures: choose another folder, or move it away")
-    for row in rows:
-        if (row.get("style"), row.get("fit"), row.get("seed")) != (settings.style, settings.fit, str(settings.seed)):
-            raise InputError(
-                f"{folder} holds masks of other settings (see {TABLE}): choose another folder, or pass overwrite "
-                "(--overwrite)"
-            )
+    settings = next(iter(wanted.values()))["settings"]
+    if any(row.get("settings") != settings for row in rows):
+        raise InputError(
+            f"{folder} holds masks of other settings (see {TABLE}): choose another folder, or pass overwrite "
+            "(--overwrite)"
+        )
     known = {row["path"]: row for row in rows}
     for name, target in targets.items():
         if name not in known and target.exists():
             raise InputError(f"{target} is there already and is no mask of this run: choose another folder, or pass "
                              "overwrite (--overwrite)")  # fmt: skip
-    return {name: row for name, row in known.items() if name in targets
-            and row["status"] == "ok" and targets[name].exists()}  # fmt: skip
+    return {name: row for name, row in known.items() if name in targets and row["status"] == "ok"
+            and row["source"] == wanted[name]["source"] and targets[name].exists()}  # fmt: skip
 
 
 def _write_table(path: Path, rows: list[dict]) -> None:

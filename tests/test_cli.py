@@ -80,7 +80,13 @@ def test_predictions_agree_with_the_library(run, photo, checkpoints):
 
 def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
     code, out, _ = run("prepare", "demo", "faces.zarr", "--limit", 6)
-    assert (code, out) == (0, "faces.zarr: 6 of 6 prepared\n")
+    assert code == 0
+    head, everything, *rows, last = out.splitlines()
+    assert head.split() == ["coverage", "given", "usable", "%"]
+    assert everything.split() == ["all", "6", "6", "100.0"]
+    assert last == "faces.zarr: 6 of 6 prepared (100.0 %)"
+    for by in ("by expression", "by pose"):  # each partitions the faces
+        assert sum(int(row.split()[-3]) for row in rows if row.startswith(by)) == 6
     code, out, _ = run("evaluate", "faces.zarr", "--models", checkpoints, "--draws", 50, "--json")
     rows = json.loads(out)
     assert code == 0
@@ -100,7 +106,7 @@ def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
 
 def test_mask_writes_files_of_the_same_name(run, photo):
     code, out, _ = run("mask", photo.parent, "masked")
-    assert (code, out) == (0, "masked: 1 of 1 masked\n")
+    assert (code, out) == (0, "masked: 1 of 1 masked (100.0 %)\n")
     with Image.open("masked/photo.jpg") as masked:
         assert masked.size == (224, 224)
 
@@ -124,6 +130,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, photo, checkpoints, tmp_
         ("prepare", "empty", "faces.zarr"): "holds no picture",
         ("prepare", "table.csv", "faces.zarr"): "valence is 3",
         ("prepare", "demo", "faces.zarr", "--crop", "hole"): "did you mean 'whole'",
+        ("prepare", "demo", "faces.zarr", "--style", "surgicl"): "did you mean 'surgical'",
+        ("prepare", "demo", "faces.zarr", "--wearing", "chin"): "under_chin",
+        ("prepare", "demo", "faces.zarr", "--fit", "donr"): "did you mean 'donor'",
+        ("prepare", "demo", "faces.zarr", "--colour", "bleu"): "did you mean 'blue'",
+        ("prepare", "demo", "faces.zarr", "--shift", "abc"): "shift is 'abc'; allowed: two numbers",
+        ("prepare", "demo", "faces.zarr", "--shift", "1,nan"): "shift is (1.0, nan); allowed: two numbers",
+        ("prepare", "demo", "faces.zarr", "--scale", "0"): "scale is 0.0; allowed: 0.3 to 3",
+        ("prepare", "demo", "faces.zarr", "--scale", "nan"): "scale is nan; allowed: 0.3 to 3",
+        ("prepare", "demo", "faces.zarr", "--scale", "big"): "Invalid value for '--scale'",
+        ("prepare", "demo", "faces.zarr", "--jitter", "-1"): "jitter is -1.0; allowed: 0 to 5",
+        ("prepare", "demo", "faces.zarr", "--seed", "-1"): "seed is -1; allowed: whole numbers from 0",
+        ("prepare", "demo", "faces.zarr", "--workers", "0"): "workers is 0; allowed: whole numbers from 1",
+        ("mask", "photo.jpg", "masked", "--workers", "0"): "workers is 0; allowed: whole numbers from 1",
+        ("mask", "photo.jpg", "masked", "--fit", "donor"): "at least two pictures",
         ("train", "photo.jpg", "out.safetensors"): "not a store",
         ("evaluate", "nowhere.zarr", "--models", whole): "nowhere.zarr",
         ("report", "-p", "faces"): "NAME=VALUE",

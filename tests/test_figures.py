@@ -225,7 +225,7 @@ def test_coverage_counts_pairs_and_names_reasons():
     faces["status"][:, 0] = "no face was found"
     faces["status"][1, 1] = f"a mask {HOSTILE}"
     table = figures.coverage_table(faces)
-    total = table.frame.set_index("expression").loc["all"]
+    total = table.frame.set_index("group").loc["all"]
     assert (total["given"], total["usable plain"], total["usable masked"], total["usable, paired"]) == (6, 5, 4, 4)
     assert total["coverage %"] == pytest.approx(400 / 6)
     assert "no face was found: 1" in total["reasons"]

@@ -66,11 +66,11 @@ class Source:
 
     def fingerprint(self) -> str:
         """Return a hash of ids, labels and pictures (of files: path, size and time), to tell an input that changed."""
-        marks = [repr((r.id, r.valence, r.arousal, r.expression, r.reason, _mark(r.read))) for r in self.records]
+        marks = [repr((r.id, r.valence, r.arousal, r.expression, r.reason, mark(r.read))) for r in self.records]
         return digest("\n".join(marks).encode(errors="surrogateescape"))
 
 
-def _mark(read: Callable) -> tuple:
+def mark(read: Callable) -> tuple:
     """Return what tells the picture behind `read` from another one."""
     origin = read.args[0] if isinstance(read, partial) and read.args else None
     if isinstance(origin, np.ndarray):

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fcx.contract import provenance, usable
+from fcx.contract import provenance
+from fcx.coverage import coverage
 from fcx.figures.style import plain_name, plain_table
 
 MIME = "application/vnd.fcx+json"  # what the exporter reads: {"kind", "name", ...}
@@ -96,24 +97,12 @@ def _shown(value) -> str:
 
 
 def coverage_table(faces) -> Table:
-    """Return how many faces were given and can be used, by expression, with the reasons for those that cannot.
+    """Return how many faces were given and can be used: of all, by expression and by pose, with the reasons.
 
-    A face is used only where it is usable in every condition, so that the conditions stay paired.
+    A face is used only where it is usable in every condition, so that the conditions stay paired. Columns: see
+    `fcx.coverage.coverage`.
     """
-    status, expression = faces["status"].values.astype(str), faces["expression"].values.astype(str)
-    rows = []
-    for name in [*sorted(set(expression)), None]:
-        chosen = np.ones(len(expression), bool) if name is None else expression == name
-        row = {"expression": "all" if name is None else name or "unlabelled", "given": int(chosen.sum())}
-        for condition, found in zip(faces["condition"].values.astype(str), status, strict=True):
-            row[f"usable {condition}"] = int((found[chosen] == "ok").sum())
-        row["usable, paired"] = int(usable(faces)[chosen].sum())
-        row["coverage %"] = 100 * row["usable, paired"] / max(1, row["given"])
-        # A face that fails in both conditions for one reason counts once.
-        reasons = [r for face in status[:, chosen].T for r in dict.fromkeys(face) if r != "ok"]
-        row["reasons"] = "; ".join(f"{reason}: {reasons.count(reason)}" for reason in dict.fromkeys(reasons)) or "–"
-        rows.append(row)
-    return Table("coverage", "Faces given and faces used", pd.DataFrame(rows))
+    return Table("coverage", "Faces given and faces used", pd.DataFrame(coverage(faces)))
 
 
 def agreement_table(evaluation) -> Table:

@@ -9,7 +9,8 @@ from fcx.contract import TARGETS, digest, usable
 
 # The code that makes a store counts with its settings: a changed mask or method never meets an old store.
 FACES_CODE = (
-    "contract.py", "landmarks.py", "pose.py", "regions.py", "masks/*", "datasets/*.py", "crops.py", "faces.py",
+    "contract.py", "landmarks.py", "pose.py", "regions.py", "masks/*", "datasets/*.py", "crops.py", "wearing.py",
+    "faces.py",
 )  # fmt: skip
 RESULTS_CODE = ("contract.py", "model.py", "inference.py", "attribution/*.py")
 
