@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 
@@ -30,29 +32,40 @@ def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: boo
     seen = rasterise(placed - corner, triangles(), size)
     if not (seen >= 0).any():
         return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8), window
-    cloth, opacity, facing = _texture_seen(texture, placed - corner, seen, pose.scale)
-    band = _draw_bands([line - corner for line in bands], size, pose.scale) * (1 - opacity)
-    opaque = opacity + band
+    planes, facing = _texture_seen(texture, placed - corner, seen, pose.scale)
+    band = _draw_bands([line - corner for line in bands], size, pose.scale) * (1 - planes[3])
+    opaque = planes[3] + band
     covered = np.zeros(picture.shape[:2], np.float32)
     covered[window] = opaque if not lit else opaque + _shadow(opaque, pose.scale)
     softness, noise = find_grain(picture, pose, covered)
     if lit:
         light, slope = find_light(picture, pose, covered)
-        shade = np.clip(light * (1 + facing[:, :, 0] * slope[0] + facing[:, :, 1] * slope[1]), 0.12, 1.12)
-        cloth *= shade[:, :, None].astype(np.float32)
-        cloth += (band * (BAND * light))[:, :, None]
+        shade = np.clip(light * (1 + facing[0] * slope[0] + facing[1] * slope[1]), 0.12, 1.12)
+        bright = band * np.float32(BAND * light)
+        planes = [plane * shade + bright for plane in planes[:3]]
     # Colour times opacity is blurred together with opacity, so that a soft edge has no fringe.
-    sigma = max(SHARPEST, softness)
-    cloth, opaque = cv2.GaussianBlur(cloth, (0, 0), sigma), cv2.GaussianBlur(opaque, (0, 0), sigma)
+    *planes, opaque = [cv2.GaussianBlur(plane, (0, 0), max(SHARPEST, softness)) for plane in (*planes[:3], opaque)]
     total = opaque
     if lit:  # what the shadow adds to the alpha is dark
         total = opaque + (1 - opaque) ** 2 * _shadow(opaque, pose.scale)
-    paint = cloth / np.maximum(total, 1e-6)[:, :, None]
-    if lit:
-        paint += (noise * generator.standard_normal(size, dtype=np.float32))[:, :, None]
-    alpha = np.rint(total * 255).astype(np.uint8)
-    paint[alpha == 0] = 0
-    return np.clip(np.rint(paint), 0, 255).astype(np.uint8), alpha, window
+    alpha = cv2.convertScaleAbs(total, alpha=255)
+    share = np.where(alpha > 0, 1 / np.maximum(total, 1e-6), 0).astype(np.float32)
+    grain = np.float32(noise * lit) * _grain(size, generator)
+    paint = cv2.merge([cv2.add(plane * share, grain, dtype=cv2.CV_8U) for plane in planes])  # rounds and saturates
+    return paint, alpha, window
+
+
+def _grain(size, generator) -> np.ndarray:
+    """Return noise (row, column) of standard deviation 1: a part of one fixed field, at a place that is drawn."""
+    field = _field()
+    row, column = generator.integers(0, len(field), 2)
+    rows, columns = np.arange(row, row + size[0]) % len(field), np.arange(column, column + size[1]) % len(field)
+    return field[rows[:, None], columns]
+
+
+@cache
+def _field() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((509, 509), dtype=np.float32)
 
 
 def _window(placed: list, scale: float, shape) -> tuple[slice, slice]:
@@ -67,46 +80,58 @@ def _window(placed: list, scale: float, shape) -> tuple[slice, slice]:
 
 
 def _texture_seen(texture, placed, seen, scale):
-    """Return what each pixel shows of the texture: colour times opacity, opacity, and where it faces (right, up)."""
+    """Return what each pixel shows of the texture, and where it faces, as planes (row, column) float32.
+
+    Of the texture: red, green and blue times opacity, and opacity. Facing: the part of the unit normal
+    to the right and up.
+    """
     texture = _premultiplied(texture)
     step = texture.shape[1] / WIDTH / scale
     if step > 1.3:  # looking up single points of a finer texture would alias
         texture = cv2.resize(texture, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
-    across, down = np.meshgrid(
-        np.linspace(0, texture.shape[1] - 1, COLUMNS), np.linspace(0, texture.shape[0] - 1, ROWS)
-    )
-    values = np.column_stack([across.ravel(), down.ravel(), _normals(placed)[:, :2]])
-    rows, columns = np.nonzero(seen >= 0)
-    values = _interpolate(placed[:, :2], values, seen[rows, columns], rows, columns)
-    where = np.full((*seen.shape, 2), -2, np.float32)
-    where[rows, columns] = np.clip(values[:, :2], 0, [texture.shape[1] - 1, texture.shape[0] - 1])
-    facing = np.zeros((*seen.shape, 2), np.float32)
-    facing[rows, columns] = np.clip(values[:, 2:], -1, 1)
-    found = cv2.remap(texture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return found[:, :, :3], found[:, :, 3], facing
+    last = texture.shape[1] - 1, texture.shape[0] - 1
+    across, down = np.meshgrid(np.linspace(0, last[0], COLUMNS), np.linspace(0, last[1], ROWS))
+    right, up = _normals(placed)[:, :2].T
+    # Beside a triangle seen edge-on the values run away.
+    planes = [
+        np.clip(plane, low, high)
+        for plane, low, high in zip(
+            _interpolate(placed[:, :2], [across.ravel(), down.ravel(), right, up], seen, [-2, -2, 0, 0]),
+            (-2, -2, -1, -1), (*last, 1, 1), strict=True,
+        )
+    ]  # fmt: skip
+    found = cv2.remap(texture, planes[0], planes[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.split(found), planes[2:]
 
 
 def _premultiplied(texture) -> np.ndarray:
     texture = np.asarray(texture, np.float32)
-    if texture.shape[2] == 3:
-        return np.dstack([texture, np.ones(texture.shape[:2], np.float32)])
-    opacity = texture[:, :, 3:] / 255
-    return np.concatenate([texture[:, :, :3] * opacity, opacity], axis=2)
+    result = np.empty((*texture.shape[:2], 4), np.float32)
+    result[:, :, 3] = texture[:, :, 3] / 255 if texture.shape[2] == 4 else 1
+    result[:, :, :3] = texture[:, :, :3] * result[:, :, 3:] if texture.shape[2] == 4 else texture
+    return result
 
 
-def _interpolate(flat, values, number, rows, columns) -> np.ndarray:
-    """Return (pixel, value) float32: vertex values, affine over the triangle `number` that each pixel shows."""
-    corners, held = flat[triangles()], values[triangles()]
-    (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T[:, :, None], (corners[:, 2] - corners[:, 0]).T[:, :, None]
-    first, second = held[:, 1] - held[:, 0], held[:, 2] - held[:, 0]
+def _interpolate(flat, values, seen, elsewhere) -> list[np.ndarray]:
+    """Return planes (row, column) float32 of vertex values, affine over the triangle that each pixel shows."""
+    pixels = np.flatnonzero(seen >= 0)
+    number = seen.ravel()[pixels]
+    rows, columns = (index.astype(np.float32) for index in np.divmod(pixels, seen.shape[1]))
+    corners = flat[triangles()]
+    (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
     area = ax * by - ay * bx
     area = np.where(np.abs(area) < 1e-6, np.inf, area)  # seen edge-on: constant
-    over_x, over_y = (first * by - second * ay) / area, (second * ax - first * bx) / area
-    start = held[:, 0] - over_x * corners[:, 0, :1] - over_y * corners[:, 0, 1:]
-    plane = np.stack([over_x, over_y, start], axis=1).astype(np.float32)[number]
-    return (
-        plane[:, 0] * columns[:, None].astype(np.float32) + plane[:, 1] * rows[:, None].astype(np.float32) + plane[:, 2]
-    )
+    planes = []
+    for value, beside in zip(values, elsewhere, strict=True):
+        start, first, second = value[triangles()].T
+        first, second = first - start, second - start
+        over_x, over_y = (first * by - second * ay) / area, (second * ax - first * bx) / area
+        start = start - over_x * corners[:, 0, 0] - over_y * corners[:, 0, 1]
+        over_x, over_y, start = (term.astype(np.float32)[number] for term in (over_x, over_y, start))
+        plane = np.full(seen.shape, beside, np.float32)
+        plane.ravel()[pixels] = over_x * columns + over_y * rows + start
+        planes.append(plane)
+    return planes
 
 
 def _normals(placed) -> np.ndarray:

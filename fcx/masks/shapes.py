@@ -16,7 +16,7 @@ import numpy as np
 from fcx.landmarks import canonical
 from fcx.pose import Pose
 
-COLUMNS, ROWS = 24, 16  # vertices of a surface, across and down
+COLUMNS, ROWS = 20, 14  # vertices of a surface, across and down
 OFFSET = 0.25  # the cloth stands off the hull
 FITS = ("rigid", "jaw", "donor")
 WEARINGS = ("proper", "under_nose", "under_chin")

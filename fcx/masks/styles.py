@@ -19,7 +19,9 @@ COLOURS = {
     "red": "#a8343a", "navy": "#2d3c5e", "teal": "#3d7b7f", "beige": "#cdb99c", "violet": "#6f5a8e",
     "yellow": "#d9b44a",
 }  # fmt: skip
-DOWN, ACROSS = np.mgrid[0 : TEXTURE[0], 0 : TEXTURE[1]] / np.array([TEXTURE[0] - 1, TEXTURE[1] - 1]).reshape(2, 1, 1)
+ACROSS, DOWN = np.meshgrid(
+    np.linspace(0, 1, TEXTURE[1], dtype=np.float32), np.linspace(0, 1, TEXTURE[0], dtype=np.float32)
+)
 SIDE = np.abs(2 * ACROSS - 1)
 
 
@@ -179,7 +181,7 @@ def _line(distance, width) -> np.ndarray:
 def _weave(strength: float, grain: float) -> np.ndarray:
     noise = np.random.default_rng(0).normal(0, 1, TEXTURE)
     noise = cv2.GaussianBlur(noise, (0, 0), grain)
-    return strength * noise / noise.std()
+    return (strength * noise / noise.std()).astype(np.float32)
 
 
 @cache
@@ -208,6 +210,36 @@ def _sewn() -> np.ndarray:
     for fold, lean in ((0.34, 0.10), (0.62, -0.08)):
         tone -= 0.07 * np.clip(SIDE - 0.35, 0, 1) * _line(DOWN - fold - lean * SIDE, 0.02)
     return tone
+
+
+@cache
+def _welded() -> np.ndarray:
+    """Return the tone of a folded respirator: a keel down the middle, welded edges, embossed lines, a nose wire."""
+    tone = 1 + _weave(0.02, 1.1)
+    tone -= 0.20 * _line(ACROSS - 0.5, 0.003) - 0.05 * _line(np.abs(ACROSS - 0.5) - 0.01, 0.006)
+    edge = np.minimum(DOWN, 1 - DOWN)
+    dots = np.sin(300 * ACROSS) * np.sin(220 * DOWN) > 0
+    tone -= 0.10 * dots * (_line(edge - 0.03, 0.008) + _line(np.minimum(ACROSS, 1 - ACROSS) - 0.03, 0.007))
+    arc = np.abs(SIDE - 0.42 - 0.18 * np.cos(np.pi * (DOWN - 0.5)))
+    tone -= 0.09 * _line(arc, 0.008)
+    return tone + 0.10 * _line(DOWN - 0.06, 0.012) * (SIDE < 0.3)
+
+
+@cache
+def _panels() -> np.ndarray:
+    """Return the tone of a duckbill: two panels that meet in a horizontal edge, the lower one in the shade."""
+    tone = 1 + _weave(0.015, 1.0)
+    tone -= 0.14 * _line(DOWN - 0.55, 0.006) + 0.10 * np.clip((DOWN - 0.55) / 0.45, 0, 1)
+    tone -= 0.12 * _line(SIDE - 0.80 + 0.5 * np.abs(DOWN - 0.55), 0.012)
+    return tone - 0.09 * (_line(DOWN - 0.05, 0.006) + _line(DOWN - 0.955, 0.006))
+
+
+@cache
+def _window() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of a clear window before the mouth: where it is, its hem, and the light that it reflects."""
+    radius = (SIDE / 0.62) ** 4 + (np.abs(DOWN - 0.56) / 0.27) ** 4
+    shine = _line(ACROSS - 0.36 - 0.12 * (DOWN - 0.5), 0.03) + 0.5 * _line(ACROSS - 0.64 + 0.1 * (DOWN - 0.5), 0.015)
+    return np.clip((1.06 - radius) / 0.12, 0, 1), _line(radius - 1.1, 0.08), shine
 
 
 @style("surgical", shape="pleated", colours=("blue", "white", "green", "black", "pink"), worn=True)
@@ -240,35 +272,20 @@ def patterned(colour, pattern) -> np.ndarray:
 
 @style("ffp2", shape="folded", colours=("white", "white", "black", "grey"), worn=True)
 def ffp2(colour, pattern) -> np.ndarray:
-    """Draw a folded respirator (KN95, FFP2): a keel down the middle, welded edges, embossed lines."""
-    tone = 1 + _weave(0.02, 1.1)
-    tone -= 0.20 * _line(ACROSS - 0.5, 0.003) - 0.05 * _line(np.abs(ACROSS - 0.5) - 0.01, 0.006)
-    edge = np.minimum(DOWN, 1 - DOWN)
-    dots = np.sin(300 * ACROSS) * np.sin(220 * DOWN) > 0
-    tone -= 0.10 * dots * (_line(edge - 0.03, 0.008) + _line(np.minimum(ACROSS, 1 - ACROSS) - 0.03, 0.007))
-    arc = np.abs(SIDE - 0.42 - 0.18 * np.cos(np.pi * (DOWN - 0.5)))
-    tone -= 0.09 * _line(arc, 0.008)
-    tone += 0.10 * _line(DOWN - 0.06, 0.012) * (SIDE < 0.3)
-    return tone[:, :, None] * colour
+    """Draw a folded respirator (KN95, FFP2)."""
+    return _welded()[:, :, None] * colour
 
 
 @style("duckbill", shape="beak", colours=("white", "blue", "green"), worn=True)
 def duckbill(colour, pattern) -> np.ndarray:
-    """Draw a duckbill respirator: two panels that meet in a horizontal edge."""
-    tone = 1 + _weave(0.015, 1.0)
-    tone -= 0.14 * _line(DOWN - 0.55, 0.006) + 0.10 * np.clip((DOWN - 0.55) / 0.45, 0, 1)
-    tone -= 0.12 * _line(SIDE - 0.80 + 0.5 * np.abs(DOWN - 0.55), 0.012)
-    tone -= 0.09 * (_line(DOWN - 0.05, 0.006) + _line(DOWN - 0.955, 0.006))
-    return tone[:, :, None] * colour
+    """Draw a duckbill respirator."""
+    return _panels()[:, :, None] * colour
 
 
 @style("transparent", shape="pleated", colours=("blue", "white", "black", "grey"))
 def transparent(colour, pattern) -> np.ndarray:
-    """Draw a mask of cloth with a clear window before the mouth, and a reflection on it."""
-    radius = (SIDE / 0.62) ** 4 + (np.abs(DOWN - 0.56) / 0.27) ** 4
-    window = np.clip((1.06 - radius) / 0.12, 0, 1)
-    hem = _line(radius - 1.1, 0.08)
-    shine = _line(ACROSS - 0.36 - 0.12 * (DOWN - 0.5), 0.03) + 0.5 * _line(ACROSS - 0.64 + 0.1 * (DOWN - 0.5), 0.015)
+    """Draw a mask of cloth with a clear window before the mouth."""
+    window, hem, shine = _window()
     paint = (_sewn() - 0.15 * hem)[:, :, None] * colour
     paint += window[:, :, None] * (235 - paint)
     opacity = 255 * (1 - window * (0.90 - 0.25 * shine))

@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass
 
+import cv2
 import numpy as np
 
 from fcx.contract import InputError, choose
@@ -115,8 +116,8 @@ def paint_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *
     "rigid" places the mask by the pose of the upper face alone; "jaw" bends it after nose, cheeks and jaw;
     "donor" bends it after those of another face, the mesh `donor`. `wearing`: "proper", "under_nose" or
     "under_chin". `scale` and `shift` (centimetres to the right and up) change size and place; for style,
-    colour, jitter, seed and sample see `choose_look`. Where the alpha is 255 no pixel of the photograph is left, nor had
-    one below it any influence; a grey picture gets a grey mask.
+    colour, jitter, seed and sample see `choose_look`. Where the alpha is 255 no pixel of the photograph is
+    left, nor had one below it any influence; a grey picture gets a grey mask.
 
     Raises: as `wear_mask`.
     """
@@ -152,10 +153,15 @@ def _greyed(picture, paint, alpha) -> tuple[np.ndarray, np.ndarray]:
 
 def composite(picture: np.ndarray, paint: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Return alpha * paint + (1 - alpha) * picture, (row, column, RGB) uint8, alpha in 255ths."""
-    blend = (alpha.astype(np.float32) / 255)[:, :, None]
-    mixed = picture.astype(np.float32)
-    mixed += (paint - mixed) * blend
-    return np.rint(mixed).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(alpha)  # where there is anything to mix
+    part = slice(top, top + height), slice(left, left + width)
+    mixed = picture.copy()
+    if width:
+        share = alpha[part].astype(np.float32) / 255
+        below = picture[part].astype(np.float32)
+        added = cv2.multiply(paint[part].astype(np.float32) - below, cv2.merge([share, share, share]))
+        mixed[part] = np.rint(below + added).astype(np.uint8)
+    return mixed
 
 
 def generator(sample: str, seed: int) -> np.random.Generator:
