@@ -2,6 +2,7 @@
 
 from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, prediction_scatter
 from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
+from fcx.figures.quality import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
 from fcx.figures.regional import mask_area_chart, region_chart
 from fcx.figures.statements import findings
 from fcx.figures.tables import (
@@ -26,13 +27,17 @@ __all__ = [
     "choose_faces",
     "coverage_table",
     "difference_chart",
+    "failure_gallery",
     "findings",
+    "landmark_table",
     "mask_area_chart",
     "mask_gallery",
+    "mask_shift_chart",
     "method_table",
     "prediction_scatter",
     "provenance_table",
     "region_chart",
     "region_overlay",
+    "robustness_chart",
     "saliency_panel",
 ]

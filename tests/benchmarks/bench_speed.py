@@ -4,6 +4,7 @@ Agreement is asserted before anything is timed; no timing can fail a run.
 """
 
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from fcx.attribution import attribute
+from fcx.contract import FaceError
 from fcx.datasets import open_source
 from fcx.evaluation import ccc, evaluate
 from fcx.faces import prepare
@@ -22,6 +24,7 @@ from fcx.masks import wear_mask
 from fcx.model import FaceChannel
 
 FACES = 128
+DATA = Path(__file__).parents[3] / "shared" / "data"  # beside the checkout, on machines that have it
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +73,29 @@ def test_landmarks_beside_the_two_network_passes(capsys):
             network.forward(["conv2d_21", "conv2d_31"])
 
     ours = seconds(lambda: [find_landmarks(picture) for picture in pictures]) / len(pictures)
-    show(capsys, "landmarks, 256x256", ours, seconds(passes) / len(pictures), "two passes of the mesh network alone")
+    show(capsys, "landmarks, 256x256 (at most 10 ms)", ours, seconds(passes) / len(pictures),
+         "two passes of the mesh network alone")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "goal"), [("portraits", 100), ("diffusionfer/images", 99), ("ferplus/ferplus_train_valid.npz", 97)]
+)
+def test_share_of_faces_found(capsys, name, goal):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    records = open_source(path).records
+    chosen = np.random.default_rng(0).permutation(len(records))[:2000]
+    found, start = 0, time.perf_counter()
+    for record in (records[i] for i in chosen):
+        try:
+            found += find_landmarks(record.read()).faces > 0
+        except FaceError:
+            continue
+    each = (time.perf_counter() - start) / len(chosen)
+    share = f"{found} of {len(chosen)} faces found, {100 * found / len(chosen):.1f} % (at least {goal} %)"
+    with capsys.disabled():
+        print(f"\n{name}: {share}, {each * 1e3:.1f} ms a picture with reading it", end="")
 
 
 def test_masks_beside_decoding_the_picture(capsys):
