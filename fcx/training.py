@@ -149,7 +149,10 @@ def _network(start, given: dict, recipe) -> FaceChannel:
         # A preset that is named is built as it is; left open, the network is the small one that ships.
         own = {} if "preset" in given else {"preset": "paper", "width": 64, "batch_norm": True}
         shape = {**own, "dropout": recipe.dropout, **given}
-        return FaceChannel.preset(shape.pop("preset"), **shape)
+        model = FaceChannel.preset(shape.pop("preset"), **shape)
+        if recipe.zero_head:
+            torch.nn.init.zeros_(model.head.weight)
+        return model
     model = load_model(start)
     have = model.config.as_dict()
     for name, value in given.items():
