@@ -48,11 +48,11 @@ class Pose:
 
     @property
     def angles(self) -> tuple[float, float, float]:
-        """Yaw, pitch and roll, degrees: positive to the right of the picture, up, and clockwise."""
-        forward, right = self.turn[:, 2], self.turn[:, 0]
-        yaw = np.arctan2(forward[0], forward[2])
-        pitch = np.arcsin(np.clip(forward[1], -1, 1))
-        roll = np.arctan2(-right[1], right[0])
+        """Yaw, pitch and roll, degrees: positive to the right of the picture, up, and clockwise; yaw is applied last."""
+        turn = self.turn
+        yaw = np.arctan2(turn[0, 2], turn[2, 2])
+        pitch = np.arcsin(np.clip(turn[1, 2], -1, 1))
+        roll = np.arctan2(-turn[1, 0], turn[1, 1])
         return tuple(float(np.degrees(angle)) for angle in (yaw, pitch, roll))
 
 

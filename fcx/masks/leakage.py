@@ -2,13 +2,14 @@
 
 A mask can leak in two ways: its outline follows the hidden mouth, or its paint shows it. So the audit takes
 a mask's own light (`pixels`) and its binary `outline` apart, for several fits, beside references that say where
-a leak may come from: the head's `pose`, which every mask follows, the `light` on the face, and the whole
-unmasked `face`, which shows that the procedure finds what is there.
+a leak may come from: the head's `pose`, which every mask follows, the `light` on the upper face, in which it is
+painted, and the whole unmasked `face`, which shows that the procedure finds what is there.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -17,14 +18,15 @@ from threadpoolctl import threadpool_limits
 
 from fcx.contract import GRID, TARGETS, InputError, check, choose, usable
 from fcx.evaluation import ccc, clusters, column
+from fcx.masks.photograph import find_light
 from fcx.masks.wear import paint_mask
-from fcx.pose import UPPER, find_pose
+from fcx.pose import find_pose
 from fcx.statistics import holm
 
 FITS = {"rigid": {"fit": "rigid"}, "jaw": {"fit": "jaw"}, "published": {"style": "published"}}
 SOURCES = ("pixels", "outline")  # of a mask: these are the tests
 REFERENCES = ("pose", "light", "face")  # the same for every fit
-LABELS = ("rated", "beyond_pose")
+LABELS = ("rated", "beyond")
 FEWEST = 30  # faces, below which ten folds tell nothing
 ALPHAS = np.logspace(-4, 4, 9)  # ridge penalties for inputs of total variance 1: from next to none to the mean alone
 
@@ -39,9 +41,10 @@ def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: in
 
     Dimension `source`, all on the 64x64 grid: "pixels", the grey light of the mask without the photograph (alpha
     times paint); "outline", alpha above one half; and the references "pose", yaw, pitch, roll and height of the
-    head (`fcx.pose`) with squares and products; "light", the median luma of the upper face; "face", the unmasked
-    grey face. Dimension `labels`: "rated", and "beyond_pose", what linear regression on the reference "pose"
-    leaves of them: a mask sits on the head, so that it shows the pose, and this tells whether it shows more.
+    head (`fcx.pose`), "light", level and slope of the light on the upper face, which masks are lit with, both with
+    squares and products; and "face", the unmasked grey face. Dimension `labels`: "rated", and "beyond", what
+    linear regression on pose and light leaves of them: a mask sits on the head and in its light, so that it
+    shows both, and this tells whether it shows more.
 
     Variables (labels, fit, source, target): ccc, over all predictions of a cross-validation in which no subject
     is trained and tested on; null_low and null_high, between which lie 90 % of the CCC of shuffled labels;
@@ -53,9 +56,9 @@ def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: in
     Raises: UnknownNameError for a fit or style; InputError for fewer than 30 labelled faces, labels that do
     not vary, or numbers that cannot be used; ContractError for what is not a faces Dataset.
     Source: Ojala and Garriga, JMLR 11, 2010 (test 1); p: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9(1),
-    2010; beyond pose: Winkler et al., NeuroImage 92, 2014 (the method of Still and White).
+    2010; beyond: Winkler et al., NeuroImage 92, 2014 (the method of Still and White).
 
-    >>> leakage_audit(faces, ["rigid"])["p"].sel(source="outline", labels="beyond_pose")  # doctest: +SKIP
+    >>> leakage_audit(faces, ["rigid"])["p"].sel(source="outline", labels="beyond")  # doctest: +SKIP
     """
     fits = [fits] if isinstance(fits, str) else list(fits)
     _check(faces, fits, folds=(folds, 2), permutations=(permutations, 19), limit=(limit, FEWEST), seed=(seed, 0))
@@ -64,7 +67,8 @@ def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: in
     shuffles, parts = shuffled(cluster, permutations, seed), split(cluster, folds, seed)
     references = _references(chosen)
     rated = np.stack([chosen[target].values for target in TARGETS], axis=1).astype(np.float64)
-    labels = np.concatenate([rated, residuals(rated, references["pose"])], axis=1)
+    beyond = residuals(rated, np.concatenate([references["pose"], references["light"]], axis=1))
+    labels = np.concatenate([rated, beyond], axis=1)
     steps = len(fits) * (len(rated) + len(SOURCES) * folds) + len(REFERENCES) * folds
     # The matrices are small: threads would only wait for each other, and round differently on another machine.
     with threadpool_limits(1), _bar(steps, progress) as bar:
@@ -191,31 +195,26 @@ def _chosen(faces, limit: int, seed: int):
 
 def _references(faces) -> dict[str, np.ndarray]:
     """Return reference -> (sample, feature)."""
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    plain = faces["image"].sel(condition="plain").values
-    poses = [find_pose(mesh) for mesh in faces["mesh"].values]
-    pose = StandardScaler().fit_transform([(*pose.angles, pose.height) for pose in poses])  # degrees, and a ratio
-    upper = np.rint(faces["mesh"].values[:, UPPER, :2]).astype(int).clip(0, GRID - 1)
-    luma = [np.median(image[at[:, 1], at[:, 0]]) for image, at in zip(plain, upper, strict=True)]
+    poses, lights = [], []
+    for picture, mesh in _pictures(faces):
+        pose = find_pose(mesh)
+        level, slope = find_light(picture, pose, np.zeros(picture.shape[:2]))
+        poses.append((*pose.angles, pose.height))
+        lights.append((level, slope[0]))
+    squares = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler())
+    face = faces["image"].sel(condition="plain").values.reshape(len(poses), -1)
     return {
-        "pose": StandardScaler().fit_transform(PolynomialFeatures(2, include_bias=False).fit_transform(pose)),
-        "light": np.array(luma)[:, None],
-        "face": plain.reshape(len(plain), -1).astype(np.float64),
-    }
+        "pose": squares.fit_transform(poses), "light": squares.fit_transform(lights), "face": face.astype(np.float64)
+    }  # fmt: skip
 
 
 def _worn(faces, how: dict, bar) -> dict[str, np.ndarray]:
     """Return source -> (sample, feature) of masks that are worn anew."""
-    if "picture" in faces:
-        plain = faces["picture"].sel(condition="plain").values
-    else:
-        plain = np.repeat(faces["image"].sel(condition="plain").values[..., None], 3, axis=-1)
-    scale = plain.shape[1] / GRID
     worn = {"pixels": [], "outline": []}
-    for picture, grid, sample in zip(plain, faces["mesh"].values, faces["sample"].values, strict=True):
-        mesh = grid * scale
-        mesh[:, :2] += (scale - 1) / 2  # pixel centres lie at whole numbers
+    for (picture, mesh), sample in zip(_pictures(faces), faces["sample"].values, strict=True):
         paint, alpha = paint_mask(picture, mesh, sample=str(sample), **how)
         light = cv2.cvtColor(paint, cv2.COLOR_RGB2GRAY) * (alpha / np.float32(255))
         light, alpha = (cv2.resize(part, (GRID, GRID), interpolation=cv2.INTER_AREA) for part in (light, alpha))
@@ -223,6 +222,18 @@ def _worn(faces, how: dict, bar) -> dict[str, np.ndarray]:
         worn["outline"].append(alpha.ravel() > 127)
         bar.update()
     return {name: np.array(values, np.float64) for name, values in worn.items()}
+
+
+def _pictures(faces) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the plain picture of each face, (row, column, channel), and the mesh in its pixels."""
+    if "picture" in faces:
+        plain = faces["picture"].sel(condition="plain").values
+    else:
+        plain = np.repeat(faces["image"].sel(condition="plain").values[..., None], 3, axis=-1)
+    scale = plain.shape[1] / GRID
+    for picture, mesh in zip(plain, faces["mesh"].values * np.float64(scale), strict=True):
+        mesh[:, :2] += (scale - 1) / 2  # pixel centres lie at whole numbers
+        yield picture, mesh
 
 
 def _bar(total: int, progress: bool):

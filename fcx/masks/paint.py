@@ -35,9 +35,9 @@ def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: boo
     planes, facing = _texture_seen(texture, placed - corner, seen, pose.scale)
     band = _draw_bands([line - corner for line in bands], size, pose.scale) * (1 - planes[3])
     opaque = planes[3] + band
-    covered = np.zeros(picture.shape[:2], np.float32)
-    covered[window] = opaque if not lit else opaque + _shadow(opaque, pose.scale)
-    softness, noise = find_grain(picture, pose, covered)
+    covered = np.zeros(picture.shape[:2], np.uint8)
+    covered[window] = cv2.dilate(np.uint8(opaque + _shadow(opaque, pose.scale) > 1 / 512), np.ones((9, 9), np.uint8))
+    softness, noise = find_grain(picture, pose, covered) if lit else (SHARPEST, 0.0)
     if lit:
         light, slope = find_light(picture, pose, covered)
         shade = np.clip(light * (1 + facing[0] * slope[0] + facing[1] * slope[1]), 0.12, 1.12)
@@ -50,7 +50,7 @@ def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: boo
         total = opaque + (1 - opaque) ** 2 * _shadow(opaque, pose.scale)
     alpha = cv2.convertScaleAbs(total, alpha=255)
     share = np.where(alpha > 0, 1 / np.maximum(total, 1e-6), 0).astype(np.float32)
-    grain = np.float32(noise * lit) * _grain(size, generator)
+    grain = np.float32(noise) * _grain(size, generator)
     paint = cv2.merge([cv2.add(plane * share, grain, dtype=cv2.CV_8U) for plane in planes])  # rounds and saturates
     return paint, alpha, window
 

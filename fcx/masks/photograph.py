@@ -16,11 +16,11 @@ SOFTEST, NOISIEST = 6.0, 14.0  # limits of what is matched: pixels, grey levels
 
 
 def find_light(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the level of light and its slope (right, up), from skin of the upper face that nothing covers."""
+    """Return the level of light and its slope (right, up), from skin of the upper face that is not `covered`."""
     vertices = canonical()["xyz"][list(SKIN)]
     points = np.rint(pose.place(vertices)[:, :2]).astype(int)
     inside = ((points >= 0) & (points < [picture.shape[1], picture.shape[0]])).all(axis=1)
-    inside[inside] = covered[points[inside, 1], points[inside, 0]] < 1 / 512
+    inside[inside] = covered[points[inside, 1], points[inside, 0]] == 0
     if inside.sum() < 6:
         return 0.85, np.zeros(2)
     luma = picture[points[inside, 1], points[inside, 0]] @ LUMA.astype(float)
@@ -45,7 +45,7 @@ def find_grain(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[fl
     if (high - low).min() < 16:
         return 0.7, 1.0
     grey = cv2.cvtColor(picture[box], cv2.COLOR_RGB2GRAY).astype(np.float32)
-    free = cv2.erode((covered[box] < 1 / 512).astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
+    free = cv2.erode(np.uint8(covered[box] == 0), np.ones((11, 11), np.uint8)) > 0  # what the filters reach
     if free.sum() < 200:
         return 0.7, 1.0
     sharp = _gradient(grey)
@@ -62,7 +62,9 @@ def find_grain(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[fl
 
 
 def _gradient(grey: np.ndarray) -> np.ndarray:
-    return cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    # Not cv2.magnitude: its last bits depend on where in memory the array lies.
+    return np.sqrt(across * across + down * down)
 
 
 def is_grey(picture: np.ndarray, alpha: np.ndarray) -> bool:

@@ -16,8 +16,8 @@ import numpy as np
 from fcx.landmarks import canonical
 from fcx.pose import Pose
 
-COLUMNS, ROWS = 20, 14  # vertices of a surface, across and down
-OFFSET = 0.25  # the cloth stands off the hull
+COLUMNS, ROWS = 21, 14  # vertices of a surface, across (odd: one column runs over the tip of the nose) and down
+OFFSET = 0.32  # the cloth stands off the hull
 FITS = ("rigid", "jaw", "donor")
 WEARINGS = ("proper", "under_nose", "under_chin")
 CENTRE = (0.0, -4.0)  # what scale and roll leave in its place
@@ -90,7 +90,7 @@ def surface(shape: Shape, wearing: str = "proper", scale: float = 1.0, shift=(0.
     """Return the vertices (row, column, xyz) of a shape as it is worn; `roll` in degrees."""
     top, bottom = shape.top(SIDE), shape.bottom(SIDE)
     if wearing == "under_nose":
-        top, bottom = top - 3.5 * (1 - 0.5 * SIDE**2), bottom - 0.5
+        top, bottom = top - (shape.top(np.zeros(1)) + 1.85) * (1 - 0.5 * SIDE**2), bottom - 0.5
     if wearing == "under_chin":
         top, bottom = -8.2 + 5.4 * SIDE**1.6, -11.8 + 5.2 * SIDE**1.7
     x, y = ACROSS * shape.width(DOWN), top + (bottom - top) * DOWN
@@ -124,7 +124,7 @@ def _spline() -> np.ndarray:
 
     support = canonical()["xyz"][list(SUPPORT), :2].astype(np.float64)
     plain = surface(SHAPES["pleated"])[:, :, :2].reshape(-1, 2)
-    weights = RBFInterpolator(support, np.eye(len(SUPPORT)), smoothing=0.5)(plain)
+    weights = RBFInterpolator(support, np.eye(len(SUPPORT)), smoothing=1.5)(plain)
     return weights.reshape(ROWS, COLUMNS, len(SUPPORT))
 
 
@@ -142,7 +142,12 @@ def _heights(upper: bool) -> np.ndarray:
     for a, b, c, d in planes[planes[:, 2] > 0.05]:
         np.minimum(heights, -(a * x + b * y + d) / c, out=heights)
     heights = np.maximum(heights, -9.0).astype(np.float32)
-    return cv2.GaussianBlur(heights, (0, 0), 0.6 / CELL, borderType=cv2.BORDER_REPLICATE)  # cloth has no creases
+
+    def smooth(values):  # cloth has no creases
+        return cv2.GaussianBlur(values, (0, 0), 0.6 / CELL, borderType=cv2.BORDER_REPLICATE)
+
+    missing = np.maximum(heights - smooth(heights), 0)  # at the tip of the nose, which must not show in profile
+    return smooth(heights) + smooth(cv2.dilate(missing, np.ones((15, 15), np.uint8)))
 
 
 @cache
