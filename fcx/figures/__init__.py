@@ -1,6 +1,7 @@
 """Results -> Plotly figures that carry an alternative text and the table of their numbers; tables; findings."""
 
 from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, prediction_scatter
+from fcx.figures.leakage import leakage_chart, leakage_findings, leakage_rows
 from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from fcx.figures.quality import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
 from fcx.figures.regional import mask_area_chart, region_chart
@@ -15,6 +16,7 @@ from fcx.figures.tables import (
     method_table,
     provenance_table,
 )
+from fcx.figures.wardrobe import style_gallery, wearing_gallery
 
 __all__ = [
     "TABLE3",
@@ -30,6 +32,9 @@ __all__ = [
     "failure_gallery",
     "findings",
     "landmark_table",
+    "leakage_chart",
+    "leakage_findings",
+    "leakage_rows",
     "mask_area_chart",
     "mask_gallery",
     "mask_shift_chart",
@@ -40,4 +45,6 @@ __all__ = [
     "region_overlay",
     "robustness_chart",
     "saliency_panel",
+    "style_gallery",
+    "wearing_gallery",
 ]

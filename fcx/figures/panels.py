@@ -36,7 +36,7 @@ def choose_faces(faces, count: int = 6) -> list[str]:
 
 def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
     """Draw each face plain above masked, with its expression and labels."""
-    shown = _shown(faces, samples, count)
+    shown = shown_faces(faces, samples, count)
     conditions = [str(c) for c in shown["condition"].values]
     tiles = np.array([[picture(shown, c, i) for i in range(shown.sizes["sample"])] for c in conditions])
     montage = Montage(tiles, left=80, top=140)
@@ -49,7 +49,7 @@ def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
 
 def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
     """Draw the regions over plain faces, each pixel in the colour of the region that covers most of it."""
-    shown = _shown(faces, samples, count)
+    shown = shown_faces(faces, samples, count)
     plain = [picture(shown, "plain", i) for i in range(shown.sizes["sample"])]
     painted = [paint_regions(tile, region) for tile, region in zip(plain, shown["regions"].values, strict=True)]
     montage = Montage(np.array([plain, painted]), left=80)
@@ -76,7 +76,7 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     """
     choose(method, results["method"].values.tolist(), "method")
     choose(target, results["target"].values.tolist(), "target")
-    shown = _shown(faces, samples, count)
+    shown = shown_faces(faces, samples, count)
     ids = shown["sample"].values
     # A dict, because `sel` keeps the keyword `method` for itself.
     maps = results["attribution"].sel({"method": method, "target": target, "sample": ids})
@@ -109,7 +109,7 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     return _finish(montage, f"saliency_{method}_{target}", title, reading, said, table)
 
 
-def _shown(faces, samples, count: int):
+def shown_faces(faces, samples, count: int):
     """Return the faces to draw, loaded; `samples` is a list or a comma-separated text of ids."""
     if isinstance(samples, str):
         samples = [s.strip() for s in samples.split(",") if s.strip()]
