@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fcx.contract import TARGETS, digest, usable
+from fcx.contract import TARGETS, InputError, digest, usable
 
 # The code that makes a store counts with its settings: a changed mask or method never meets an old store.
 FACES_CODE = (
@@ -61,6 +61,47 @@ def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
 def rated(faces) -> list[str]:
     """Return the targets that are labelled for at least two faces usable in every condition."""
     return [name for name in TARGETS if (faces[name].notnull().values & usable(faces)).sum() > 1]
+
+
+def audited(faces, permutations: int, **settings):
+    """Return the leakage audit of the masks on these faces, or None where it is left out or cannot be made.
+
+    `permutations` 0 leaves it out; `settings` go to `fcx.masks.leakage_audit`. Why it cannot be made is printed.
+    """
+    from fcx.masks import leakage_audit
+
+    if permutations == 0:
+        return print("The audit is left out (permutations = 0).")
+    try:
+        return leakage_audit(faces, permutations=permutations, **settings)
+    except InputError as error:
+        return print(f"No audit: {error}.")
+
+
+def tested(faces, count: int, **settings):
+    """Return name -> Dataset of what puts landmarks to the test, or None where it is left out or cannot be made.
+
+    `count` faces are used, 0 leaves it out; `settings` go to `fcx.landmark_quality.mask_shift`. Why it
+    cannot be made is printed.
+    """
+    from fcx.landmark_quality import agreement, display_pictures, mask_shift, robustness
+
+    if count == 0:
+        return print("The test of landmarks is left out (landmarks = 0).")
+    try:
+        pictures = display_pictures(faces, count)
+        return {"robustness": robustness(pictures), "mask_shift": mask_shift(pictures, **settings),
+                "agreement": agreement(pictures)}  # fmt: skip
+    except InputError as error:
+        return print(f"No test of landmarks: {error}.")
+
+
+def doubtful(faces, source: str, count: int = 12) -> tuple:
+    """Return the faces to look at for failures, and the records of the source, where pictures of refused ones are."""
+    from fcx.datasets import open_source
+    from fcx.landmark_quality import lowest
+
+    return lowest(faces, count), () if (Path(source) / ".zgroup").is_file() else open_source(source).records
 
 
 def _store(runs: str, kind: str, name: str, *parts) -> Path:
