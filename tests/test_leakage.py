@@ -5,6 +5,7 @@ import oracles
 import pytest
 from conftest import make_faces
 
+from fcx import figures
 from fcx.contract import GRID, TARGETS, InputError, UnknownNameError
 from fcx.evaluation import ccc
 from fcx.landmarks import canonical
@@ -48,7 +49,7 @@ def audited(heads):
 
 def test_an_outline_that_follows_the_jaw_is_found_and_a_rigid_one_is_not(audited):
     jaw, rigid = (audited.sel(fit=fit, target="arousal") for fit in ("jaw", "rigid"))
-    for labels in ("rated", "beyond_pose"):
+    for labels in ("rated", "beyond"):
         for source in ("outline", "pixels"):
             found = jaw.sel(source=source, labels=labels)
             assert found["p"] == pytest.approx(1 / 60)
@@ -82,7 +83,7 @@ def test_a_label_that_is_the_pose_leaks_through_the_outline_but_not_beyond_the_p
     for source in ("outline", "pose"):
         assert found["p"].sel(labels="rated", source=source) == pytest.approx(1 / 60)
     assert found["ccc"].sel(labels="rated", source="outline") > 0.4
-    assert found["p"].sel(labels="beyond_pose", source="outline") > 0.05
+    assert found["p"].sel(labels="beyond", source="outline") > 0.05
 
 
 def test_neither_order_nor_repetition_changes_a_digit(heads, audited):
@@ -199,3 +200,48 @@ def test_masks_are_worn_where_the_faces_are(demo):
         assert (pixels[alpha == 0] < 30).all()  # nothing of the photograph: the two differ by a pixel at most
         inside = alpha == 255
         assert np.abs(pixels - image)[inside].mean() < 8
+
+
+def test_the_chart_draws_every_number_over_its_range_of_chance(audited):
+    figure = figures.leakage_chart(audited)
+    rows = figure.table.set_index(["target", "input", "labels"])
+    assert len(rows) == 2 * 7 * 2  # targets, two masks by two sources and three references, kinds of labels
+    drawn = {}
+    for trace in (trace for trace in figure.data if trace.mode == "markers" and trace.x[0] is not None):
+        for x, symbol, text in zip(trace.x, trace.marker.symbol, trace.hovertext, strict=True):
+            label, target, kind = text.split(":")[0].rsplit(", ", 2)
+            drawn[target, label, "rated" if kind == "labels as rated" else "beyond"] = x, symbol
+    assert set(drawn) == set(rows.index)
+    for key, (x, symbol) in drawn.items():
+        row = rows.loc[key]
+        fit, source = (row.fit, row.source) if row.fit else ("jaw", row.source)
+        given = audited.sel(target=key[0], labels=key[2], fit=fit, source=source)
+        assert x == row.ccc == float(given["ccc"])
+        p = given["p_holm"] if row.fit else given["p"]
+        assert symbol.endswith("-open") == bool(p > 0.05)
+    bands = [trace for trace in figure.data if trace.mode == "lines"]
+    ends = sorted((x, y) for trace in bands for x, y in zip(trace.x[::3], trace.x[1::3], strict=True))
+    assert ends == sorted(zip(rows.null_low, rows.null_high, strict=True))
+
+
+def test_findings_follow_the_corrected_tests(audited):
+    made = audited.copy(deep=True)
+    made["ccc"][:] = 0.2
+    made["null_high"][:] = 0.1
+    for fit, rated, beyond in (("rigid", 0.01, 0.3), ("jaw", 0.01, 0.01)):
+        made["p_holm"].loc[{"fit": fit, "labels": "rated"}] = rated
+        made["p_holm"].loc[{"fit": fit, "labels": "beyond"}] = beyond
+    made["p_holm"].loc[{"target": "valence"}] = 0.2
+    made["p"][:] = 0.001  # must not be what decides
+    arousal, valence = figures.leakage_findings(made).items
+    assert arousal.statement == (
+        "Arousal, predicted from the mask alone: better than chance, but not beyond what pose and light give, from "
+        "rigid pixels and rigid outline; better than chance, also beyond what pose and light give, from jaw pixels "
+        "and jaw outline."
+    )
+    assert "rigid, outline: CCC 0.20 (chance up to 0.10, p = 0.01 (Holm)); beyond pose and light CCC" in arousal.numbers
+    assert arousal.numbers.endswith("head pose 0.20, light on the upper face 0.20, unmasked face 0.20.")
+    assert valence.statement == (
+        "Valence, predicted from the mask alone: no better than chance from rigid pixels, rigid outline, jaw pixels "
+        "and jaw outline."
+    )

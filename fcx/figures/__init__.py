@@ -1,7 +1,7 @@
 """Results -> Plotly figures that carry an alternative text and the table of their numbers; tables; findings."""
 
 from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, prediction_scatter
-from fcx.figures.leakage import leakage_chart, leakage_findings, leakage_rows
+from fcx.figures.leakage import leakage_chart, leakage_findings
 from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from fcx.figures.quality import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
 from fcx.figures.regional import mask_area_chart, region_chart
@@ -34,7 +34,6 @@ __all__ = [
     "landmark_table",
     "leakage_chart",
     "leakage_findings",
-    "leakage_rows",
     "mask_area_chart",
     "mask_gallery",
     "mask_shift_chart",
