@@ -40,7 +40,7 @@ def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: boo
     softness, noise = find_grain(picture, pose, covered) if lit else (SHARPEST, 0.0)
     if lit:
         light, slope = find_light(picture, pose, covered)
-        shade = np.clip(light * (1 + facing[0] * slope[0] + facing[1] * slope[1]), 0.12, 1.12)
+        shade = np.clip(light * (1 + facing[0] * slope[0] + facing[1] * slope[1]), 0.12, 1.08)
         bright = band * np.float32(BAND * light)
         planes = [plane * shade + bright for plane in planes[:3]]
     # Colour times opacity is blurred together with opacity, so that a soft edge has no fringe.

@@ -25,7 +25,7 @@ def find_light(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[fl
         return 0.85, np.zeros(2)
     luma = picture[points[inside, 1], points[inside, 0]] @ LUMA.astype(float)
     # The brightest skin, so that the level says more of the light than of the skin's colour.
-    level = np.clip(0.48 + 0.52 * np.percentile(luma, 80) / 200, 0.3, 1.06)
+    level = np.clip(0.48 + 0.52 * np.percentile(luma, 80) / 200, 0.3, 0.97)
     across = vertices[inside, 0] / 7
     slope = np.polyfit(across, luma / max(np.median(luma), 1), 1)[0] if np.ptp(across) > 0.5 else 0.0
     return float(level), np.array([np.clip(0.6 * slope, -0.22, 0.22), 0.18])
