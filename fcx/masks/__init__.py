@@ -16,5 +16,13 @@ from fcx.masks.wear import Look, choose_look, composite, paint_mask, wear_mask
 
 __all__ = [
     "COLOURS", "FITS", "SHAPES", "STYLES", "WEARINGS", "Look", "Shape", "Style", "choose_look", "composite",
-    "paint_mask", "paste_published", "picture_style", "style", "wear_mask",
+    "leakage_audit", "paint_mask", "paste_published", "picture_style", "style", "wear_mask",
 ]  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name != "leakage_audit":
+        raise AttributeError(f"module 'fcx.masks' has no attribute {name!r}")
+    from fcx.masks.leakage import leakage_audit  # it needs xarray, which takes a second to load
+
+    return leakage_audit
