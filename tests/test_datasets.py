@@ -146,10 +146,38 @@ def test_folder_gives_a_dangling_link_a_row_that_says_why(album):
         record.read()
 
 
-def test_folder_passes_over_what_is_no_file(album):
+def test_folder_gives_what_is_no_file_a_row_that_says_why(album):
     os.mkfifo(album / "pipe.jpg")
     (album / "folder.jpg").mkdir()
-    assert len(open_source(album).records) == 4
+    Image.fromarray(PICTURE).save(album / "folder.jpg" / "inside.png")
+    records = {r.id: r for r in open_source(album).records}
+    assert len(records) == 4 + 3
+    assert records["folder.jpg/inside.png"].read().shape == PICTURE.shape
+    for name in ("pipe.jpg", "folder.jpg"):
+        with pytest.raises(ImageError, match=rf"{name} cannot be read as a picture: it is not a file"):
+            records[name].read()
+
+
+def test_folder_below_that_cannot_be_listed_has_a_row_and_the_rest_is_used(album, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):  # root may list everything, so taking the permission away would test nothing there
+        if os.path.basename(path) == "sub":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    records = {r.id: r.reason for r in open_source(album).records}
+    assert records == {"a.jpg": "", "b.PNG": "", "sub": "the folder cannot be listed: Permission denied"}
+    with pytest.raises(InputError, match="sub cannot be listed: Permission denied"):
+        open_source(album / "sub")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "fer.npz"])
+def test_a_pipe_is_refused_at_once(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="it is not a file"):
+        open_source(tmp_path / name)
 
 
 def test_folder_name_that_is_no_utf8_becomes_an_id_that_is(album):

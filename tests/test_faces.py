@@ -1,5 +1,12 @@
 """From pictures to a faces Dataset: contract, crops, reasons, resuming, workers."""
 
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,6 +136,82 @@ def test_a_store_an_interrupted_store_and_several_workers_give_the_same(tmp_path
         for name in expected.data_vars:
             np.testing.assert_array_equal(other[name].values, expected[name].values, err_msg=name)
         np.testing.assert_array_equal(other["sample"].values, expected["sample"].values)
+
+
+KILLED = """
+import sys
+from fcx import faces, masking
+faces.BLOCK = masking.BLOCK = 4
+if sys.argv[1] == "prepare":
+    faces.prepare("demo", sys.argv[2], limit=24, style="mixed", workers=2, progress=False)
+else:
+    masking.mask_pictures(sys.argv[3], sys.argv[2], style="mixed", workers=2, progress=False)
+"""
+
+
+def killed(begun, *words):
+    """Run KILLED in a process of its own, kill it once `begun` says so, and wait until its workers have ended."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, words)])
+    end = time.monotonic() + 60
+    while not begun():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert len(workers) >= 2
+    while alive := [pid for pid in workers if running(pid)]:
+        assert time.monotonic() < end, alive
+        time.sleep(0.02)
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def contents(folder):
+    return {
+        str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != ".zattrs"
+    }
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+@linux
+def test_a_killed_run_goes_on_to_the_same_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "BLOCK", 4)
+    part, whole = tmp_path / "part.zarr", tmp_path / "whole.zarr"
+    killed((part / "_done" / "0").exists, "prepare", part)
+    with pytest.raises(StoreError, match="unfinished"):
+        open_faces(part)
+    for out in (part, whole):
+        prepare("demo", out, limit=24, style="mixed", progress=False)
+    assert contents(part) == contents(whole)
+
+
+@linux
+def test_killed_masks_go_on_to_the_same_files(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for record in open_source("demo").records[-20:]:
+        shutil.copy(record.read.args[0], source)
+    part, whole = tmp_path / "part", tmp_path / "whole"
+    part.mkdir()
+    killed(lambda: ",ok," in table(part), "mask", part, source)
+    assert ",pending," in table(part)
+    rows = [mask_pictures(source, out, style="mixed", progress=False) for out in (part, whole)]
+    assert rows[0] == rows[1]
+    assert contents(part) == contents(whole)
+
+
+def table(folder):
+    file = folder / "masks.csv"
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def test_inputs_that_changed_are_not_mistaken_for_the_old_ones(folder, tmp_path, pictures):

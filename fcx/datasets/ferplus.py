@@ -112,6 +112,8 @@ def _majority(votes: np.ndarray, names: list[str]) -> str:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    if path.exists() and not path.is_file():  # reading a pipe may never end
+        raise InputError(f"{path} cannot be read as a FER+ array (.npz): it is not a file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if missing := [name for name in ARRAYS if name not in archive]:

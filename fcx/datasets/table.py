@@ -69,6 +69,8 @@ def _number(text: str, name: str, where: str) -> float:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows with their line numbers, cells stripped, column names in lower case."""
+    if path.exists() and not path.is_file():  # reading a pipe may never end
+        raise InputError(f"{path} cannot be read as a CSV: it is not a file")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
