@@ -1,5 +1,6 @@
 """From pictures to a faces Dataset: contract, crops, reasons, resuming, workers."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,14 @@ import pytest
 from PIL import Image
 
 from fcx import faces as rooms
-from fcx.contract import InputError, StoreError, UnknownNameError, check
+from fcx.contract import InputError, StoreError, UnknownNameError, check, digest
+from fcx.coverage import coverage
 from fcx.crops import crop_face
 from fcx.datasets import open_source
 from fcx.faces import open_faces, prepare
 from fcx.landmarks import canonical, find_landmarks
 from fcx.masking import mask_pictures
+from fcx.masks import STYLES, Style, choose_look, picture_style
 from fcx.pose import find_pose
 
 
@@ -214,6 +217,77 @@ def table(folder):
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
+def test_the_outline_of_another_face_is_drawn_by_hash_and_recorded(folder, tmp_path, pictures):
+    for number, picture in enumerate(pictures[2:]):
+        Image.fromarray(picture).save(folder / f"more-{number}.png")
+    made = prepare(folder, fit="donor", progress=False)
+    good = made.isel(sample=(made["status"].values == "ok").all(axis=0))
+    donors = {
+        name: json.loads(worn)["donor"] for name, worn in zip(good["sample"].values, good["worn"].values, strict=True)
+    }
+    assert len(donors) == 6
+    assert all(
+        name != donor and donor in donors for name, donor in donors.items()
+    )  # never itself, never one without a face
+    rigid = prepare(folder, progress=False).sel(sample=good["sample"])
+    assert (rigid["alpha"] != good["alpha"]).any(("y", "x")).sel(condition="masked").all()
+    np.testing.assert_array_equal(rigid["mesh"], good["mesh"])
+    rows = {row["path"]: row for row in mask_pictures(folder, tmp_path / "out", fit="donor", progress=False)}
+    assert {name: json.loads(rows[name]["worn"])["donor"] for name in donors} == donors
+
+
+def test_a_face_without_a_donor_keeps_its_plain_condition(tmp_path, pictures):
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    Image.fromarray(np.full((90, 120, 3), 128, np.uint8)).save(tmp_path / "wall.png")
+    alone = prepare(tmp_path, fit="donor", progress=False).sel(sample="a.png")
+    assert alone["status"].values[0] == "ok"
+    assert alone["status"].values[1] == "no outline of another face: none was found in wall.png"
+    assert alone["image"].sel(condition="plain").any()
+    assert not alone["image"].sel(condition="masked").any()
+
+
+def test_every_row_says_what_was_worn_and_hashes_what_was_made(demo):
+    again = prepare("demo", limit=2, style="mixed", wearing="under_nose", scale=1.1, shift="0.5,-1", progress=False)
+    for name, worn in zip(again["sample"].values, again["worn"].values, strict=True):
+        look = choose_look("mixed", wearing="under_nose", scale=1.1, shift=(0.5, -1.0), sample=name)
+        assert json.loads(worn) == look.described()
+    assert again.attrs["mask_shift"] == [0.5, -1.0]
+    plain, masked = (again["image_hash"].sel(condition=name).values for name in ("plain", "masked"))
+    assert plain.tolist() == demo["image_hash"].values[0, :2].tolist()
+    assert not set(masked) & set(demo["image_hash"].values[1, :2])
+    records = open_source("demo").records[:2]
+    assert again["picture_hash"].values.tolist() == [digest(record.read()) for record in records]
+    angles = [find_pose(find_landmarks(record.read()).mesh).angles for record in records]
+    np.testing.assert_allclose(again["pose"].values, angles, rtol=1e-5)
+
+
+def test_worker_processes_know_the_styles_of_this_session(tmp_path, monkeypatch):
+    pixels = np.zeros((60, 100, 4), np.uint8)
+    pixels[10:, 10:90] = [200, 30, 60, 255]
+    Image.fromarray(pixels).save(tmp_path / "own.png")
+    own = picture_style(tmp_path / "own.png", {"left": (5, 20), "right": (95, 20), "chin": (50, 58)})
+    monkeypatch.setitem(STYLES, "own", own)
+    (tmp_path / "own.png").unlink()
+    one, two = (prepare("demo", limit=2, style="own", workers=n, progress=False) for n in (1, 2))
+    np.testing.assert_array_equal(one["image"], two["image"])
+    monkeypatch.setitem(STYLES, "local", Style(lambda colour, pattern: pixels, "pleated", ("red",)))
+    prepare("demo", limit=1, style="local", progress=False)
+    with pytest.raises(InputError, match=r"'local' cannot be sent to worker processes .* use workers=1"):
+        prepare("demo", limit=2, style="local", workers=2, progress=False)
+
+
+def test_coverage_counts_every_face_once_by_expression_and_by_pose(demo):
+    changed = demo.copy(deep=True)
+    changed["pose"][:, 0] = [0, -14, 15, -29, 44, 59, -61, np.nan]
+    changed["status"][:, 7] = "no face found"
+    rows = coverage(changed)
+    assert (rows[0]["given"], rows[0]["usable, paired"], rows[0]["coverage %"]) == (8, 7, 87.5)
+    poses = {row["group"]: (row["given"], row["usable, paired"]) for row in rows if row["by"] == "pose"}
+    assert list(poses.values()) == [(2, 2), (2, 2), (1, 1), (1, 1), (1, 1), (1, 0)]
+    assert list(poses)[-1] == "unknown"
+    assert sum(row["given"] for row in rows if row["by"] == "expression") == 8
+
+
 def test_inputs_that_changed_are_not_mistaken_for_the_old_ones(folder, tmp_path, pictures):
     prepare(folder, tmp_path / "a.zarr", progress=False)
     prepare(folder, tmp_path / "a.zarr", progress=False)  # the same: nothing to do
@@ -288,6 +362,17 @@ class TestMaskedFiles:
         assert "pending" in (tmp_path / "out" / "masks.csv").read_text(encoding="utf-8")
         rows = mask_pictures(folder, tmp_path / "out", progress=False)
         assert rows == mask_pictures(folder, tmp_path / "other", progress=False)
+
+    def test_a_source_that_changed_is_masked_again_and_no_other(self, folder, tmp_path, pictures):
+        out = tmp_path / "out"
+        first = {row["path"]: row for row in mask_pictures(folder, out, progress=False)}
+        times = {name: (out / name).stat().st_mtime_ns for name, row in first.items() if row["status"] == "ok"}
+        Image.fromarray(pictures[2]).save(folder / "a.jpg", quality=95)
+        again = {row["path"]: row for row in mask_pictures(folder, out, progress=False)}
+        changed = {name for name in first if again[name] != first[name]}
+        assert changed == {"a.jpg"}
+        assert {name for name in times if (out / name).stat().st_mtime_ns != times[name]} == {"a.jpg"}
+        assert again["a.jpg"]["picture_hash"] == digest(open_source(folder / "a.jpg").records[0].read())
 
     def test_masks_inside_the_source_are_not_masked_again(self, folder):
         first = mask_pictures(folder, folder / "masked", progress=False)
