@@ -83,9 +83,9 @@ def test_attributes_say_how_it_was_made(small):
     results = attribute({"m": m}, small, "lrp,gradcam", "valence", shunt_rule="aumann_shapley")
     assert results.attrs["crop"] == "face"
     assert results.attrs["methods"] == {
-        "lrp": {"signed": True, "conserves": True, "resolution": 1,
+        "lrp": {"signed": True, "conserves": True, "resolution": 1, "relative": False,
                 "options": {"shunt_rule": "aumann_shapley", "epsilon": 1e-12}},
-        "gradcam": {"signed": False, "conserves": False, "resolution": 8, "options": {}},
+        "gradcam": {"signed": False, "conserves": False, "resolution": 8, "relative": False, "options": {}},
     }  # fmt: skip
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]
     assert results.attrs["provenance"]["versions"]["zennit"]
@@ -103,7 +103,7 @@ def test_float64_is_computed_and_stored(small):
 def test_a_new_method_is_one_function_with_one_decorator(registered, small):
     @method("brightness", signed=False, conserves=False, resolution=1)
     def brightness(batch, *, power=1.0, seed=0):
-        return (batch.images[:, 0] ** power + seed).expand(len(batch.targets), -1, -1, -1)
+        return (batch.images[:, 0] ** power + seed).expand(len(batch.weights), -1, -1, -1)
 
     results = attribute({"m": model()}, small, "brightness", power=2.0, seed=3)
     expected = (small["image"].values / 255.0) ** 2 + 3

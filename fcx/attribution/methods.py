@@ -8,6 +8,8 @@ A new method is one function with one decorator, in any module that this package
         return maps  # (target, sample, y, x)
 
 Its keyword-only arguments are options of `attribute`, which checks their names and records their values.
+A target is a linear operator on the outputs: a method explains each column of `batch.values(outputs)`. With
+`extras=("name",)` it may hand over numbers for each face beside its maps, by `batch.record("name", values)`.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from fcx.contract import TARGETS, InputError
+from fcx.attribution.gallery import Gallery
+from fcx.contract import TARGETS, FcxError, InputError
 from fcx.model import FaceChannel, check_input
 
 
@@ -32,6 +36,9 @@ class Method:
     `signed`: values may be negative. `conserves`: a map sums to the output that it explains, less what
     biases and stabilisers absorb. `resolution`: side in pixels of the blocks in which a map is constant.
     `needs`: the type of module it works on. `options`: its keyword-only arguments and their defaults.
+    `relative`: the maps change with the reference value of a target; a gradient does not, nor does any method
+    that compares two outputs. `extras`: names of what it records for each face beside its maps. `caution`: what
+    a reader of its maps must be told, "" where there is nothing.
     """
 
     name: str
@@ -41,22 +48,29 @@ class Method:
     resolution: int
     needs: type[nn.Module]
     options: dict[str, Any]
+    relative: bool = False
+    extras: tuple[str, ...] = ()
+    caution: str = ""
 
     def properties(self) -> dict:
         """Return the declared properties (what a store records beside the maps)."""
-        return {"signed": self.signed, "conserves": self.conserves, "resolution": self.resolution}
+        names = ("signed", "conserves", "resolution", "relative", "caution")
+        return {name: getattr(self, name) for name in names}
 
 
 METHODS: dict[str, Method] = {}
 
 
-def method(name: str, *, signed: bool, conserves: bool, resolution: int, needs: type[nn.Module] = nn.Module):
+def method(name: str, *, signed: bool, conserves: bool, resolution: int, needs: type[nn.Module] = nn.Module,
+           relative: bool = False, extras: tuple[str, ...] = (), caution: str = ""):  # fmt: skip
     """Register a function (batch, *, options) -> maps (target, sample, y, x) as the method `name`."""
 
     def register(function):
         parameters = inspect.signature(function).parameters.values()
         options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        METHODS[name] = Method(name, function, signed, conserves, resolution, needs, options)
+        METHODS[name] = Method(
+            name, function, signed, conserves, resolution, needs, options, relative, tuple(extras), caution
+        )
         return function
 
     return register
@@ -80,14 +94,83 @@ class Batch:
     """Some faces of one condition seen by one model.
 
     `images` (sample, 1, y, x) in [0, 1]; `position` (sample,) the place of each face along `sample` in the
-    whole Dataset; `targets` the columns of the output to explain.
+    whole Dataset; `weights` (target, output), of which each row is a target; `reference` (target,) the value
+    of each target from which it is explained, 0 unless the target names one. Of the Dataset, where there is
+    one: `names`, `condition`, `regions`, `alpha`, `pictures` and `mean`.
     """
 
-    def __init__(self, subject: Subject, images: torch.Tensor, position: torch.Tensor, targets: list[int]):
-        self.subject, self.model = subject, subject.model
-        self.images, self.position, self.targets = images, position, targets
+    def __init__(self, subject: Subject, images: torch.Tensor, position: torch.Tensor | None = None,
+                 weights: torch.Tensor | None = None, reference: torch.Tensor | None = None, *,
+                 gallery: Gallery | None = None, condition: str = ""):  # fmt: skip
+        self.subject, self.model, self.images = subject, subject.model, images
+        self.position = torch.arange(len(images), device=images.device) if position is None else position
+        self.weights = torch.eye(len(TARGETS)).to(images) if weights is None else weights
+        self.reference = self.weights.new_zeros(len(self.weights)) if reference is None else reference
+        self.gallery, self.condition = gallery, condition
+        self.recorded: dict[str, torch.Tensor] = {}
         if isinstance(self.model, FaceChannel):
             check_input(images, self.model.config.size)
+
+    def values(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the targets (sample, target) of outputs (sample, output); their reference is not subtracted.
+
+        Summed one by one, so that a face has the same value in a batch of any size.
+        """
+        return (outputs[:, None] * self.weights).sum(-1)
+
+    def record(self, name: str, values: torch.Tensor) -> None:
+        """Hand over `values` (target, sample), which the results keep as the variable `name`.
+
+        Raises: FcxError for another shape.
+        """
+        expected = (len(self.weights), len(self.images))
+        if tuple(values.shape) != expected:
+            raise FcxError(f"{name!r} was recorded as {tuple(values.shape)}, should be (target, sample): {expected}")
+        self.recorded[name] = values.detach()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The id of each face: what a random number should depend on, rather than on the batch."""
+        return [str(name) for name in self._faces("names").faces["sample"].values[self._rows]]
+
+    @cached_property
+    def _cover(self) -> torch.Tensor:
+        return torch.from_numpy(self._faces("regions").cover(self._rows)).to(self.images)
+
+    @property
+    def regions(self) -> torch.Tensor:
+        """Coverage (sample, region, y, x) in [0, 1] of `fcx.contract.REGIONS`, which partition the grid."""
+        return self._cover[:, :-1]
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        """Coverage (sample, y, x) in [0, 1] by the mask that the masked twin of each face wears."""
+        return self._cover[:, -1]
+
+    def pictures(self, condition: str) -> torch.Tensor:
+        """Return the same faces in another condition, (sample, 1, y, x) in [0, 1]; zeros where one is unusable.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        images = torch.from_numpy(self._faces("pictures").images(condition, self._rows))
+        return images.to(self.images.device)[:, None].to(self.images.dtype) / 255
+
+    def mean(self, condition: str = "") -> torch.Tensor:
+        """Return the mean (1, y, x) of all usable faces of the Dataset in a condition; default: that of the batch.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        mean = self._faces("mean").mean(condition or self.condition)
+        return torch.from_numpy(mean)[None].to(self.images)
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return self.position.cpu().numpy()
+
+    def _faces(self, what: str) -> Gallery:
+        if self.gallery is None:
+            raise InputError(f"{what!r} was asked of a batch without a faces Dataset: use fcx.attribute")
+        return self.gallery
 
     def explained(self, images: torch.Tensor) -> torch.Tensor:
         """Return the outputs that are explained, (sample, output): before the activation of a tanh head."""

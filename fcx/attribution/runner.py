@@ -15,9 +15,10 @@ import xarray as xr
 from torch import nn
 from tqdm.std import tqdm
 
+from fcx.attribution.gallery import Gallery
 from fcx.attribution.methods import METHODS, Batch, Subject
 from fcx.checkpoints import check_crop, check_size, resolve_models, weights_hash
-from fcx.contract import TARGETS, InputError, Store, check, choose, digest, open_store, provenance
+from fcx.contract import TARGETS, FcxError, InputError, Store, check, choose, digest, open_store, provenance
 from fcx.inference import usable_device
 from fcx.model import FaceChannel
 
@@ -68,8 +69,8 @@ def attribute(
     device = usable_device(device)
     resolved = resolve_models(models)
     _check_inputs(resolved, faces, methods)
-    plan = _Plan(resolved, faces, methods, [TARGETS.index(target) for target in targets], options, batch_size,
-                 device, DTYPES[dtype])  # fmt: skip
+    weights = np.array([[name == target for name in TARGETS] for target in targets], float)
+    plan = _Plan(resolved, faces, methods, weights, options, batch_size, device, DTYPES[dtype])
     plan.rehearse()
     variables, coords, chunks = _layout(resolved, faces, methods, targets, dtype)
     parameters = {"batch_size": batch_size, "device": str(device), "dtype": dtype, "seed": seed}
@@ -132,12 +133,18 @@ def _check_inputs(resolved: Mapping[str, nn.Module], faces, methods: list[str]) 
                 )
 
 
+def _extras(methods: list[str]) -> list[str]:
+    """Return the names of what the methods record beside their maps, each once."""
+    return list(dict.fromkeys(extra for name in methods for extra in METHODS[name].extras))
+
+
 def _layout(resolved, faces, methods, targets, dtype) -> tuple[dict, dict, dict]:
     """Return the variables, coordinates and chunks of the results."""
     dims = ("model", "condition", "method", "target", "sample", "y", "x")
     variables = {
         "prediction": (("model", "condition", "target", "sample"), dtype),
         "attribution": (dims, dtype),
+        **{extra: (dims[:5], dtype) for extra in _extras(methods)},
     }
     values = {"model": list(resolved), "condition": faces["condition"].values, "method": methods, "target": targets}
     values |= {dim: np.arange(faces.sizes[dim]) for dim in ("y", "x")}
@@ -209,14 +216,15 @@ class _Plan:
     models: Mapping[str, nn.Module]
     faces: xr.Dataset
     methods: list[str]
-    columns: list[int]  # of the models' output
+    weights: np.ndarray  # (target, output)
     options: Mapping[str, Mapping]
     batch_size: int
     device: torch.device
     dtype: torch.dtype
 
     def __post_init__(self):
-        self.good = self.faces["status"].values == "ok"  # (condition, sample)
+        self.gallery = Gallery(self.faces)
+        self.good = self.gallery.good  # (condition, sample)
         count = self.faces.sizes["sample"]
         self.blocks = [
             (name, condition, slice(first, min(first + BLOCK, count)))
@@ -246,30 +254,41 @@ class _Plan:
 
     def block(self, subject: Subject, condition: int, rows: slice, bar) -> dict[str, tuple]:
         """Return the index and values of each variable for the faces `rows`, NaN where a face is unusable."""
-        shape = (len(self.columns), rows.stop - rows.start)
+        shape = (len(self.weights), rows.stop - rows.start)
         kind = str(self.dtype).removeprefix("torch.")
-        prediction = np.full(shape, np.nan, kind)
-        maps = np.full((len(self.methods), *shape, *self.faces["image"].shape[2:]), np.nan, kind)
+        made = {"prediction": np.full(shape, np.nan, kind)}
+        made["attribution"] = np.full((len(self.methods), *shape, *self.faces["image"].shape[2:]), np.nan, kind)
+        made |= {name: np.full((len(self.methods), *shape), np.nan, kind) for name in _extras(self.methods)}
         usable = rows.start + np.flatnonzero(self.good[condition, rows])
         for first in range(0, len(usable), self.batch_size):
             some = usable[first : first + self.batch_size]
-            prediction[:, some - rows.start], maps[:, :, some - rows.start] = self.explain(subject, condition, some)
+            for name, values in self.explain(subject, condition, some).items():
+                lead = (slice(None),) * (1 if name == "prediction" else 2)
+                made[name][*lead, some - rows.start] = values
             bar.update(len(some))
         model = list(self.models).index(subject.name)
-        return {
-            "prediction": ((model, condition, slice(None), rows), prediction),
-            "attribution": ((model, condition, slice(None), slice(None), rows), maps),
-        }
+        lead = {name: 1 if name == "prediction" else 2 for name in made}  # dimensions before `sample`
+        return {name: ((model, condition, *[slice(None)] * lead[name], rows), made[name]) for name in made}
 
-    def explain(self, subject: Subject, condition: int, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return prediction (target, sample) and maps (method, target, sample, y, x) of the samples `some`."""
-        images = np.ascontiguousarray(self.faces["image"].isel(condition=condition, sample=some).values)
+    def explain(self, subject: Subject, condition: int, some: np.ndarray) -> dict[str, np.ndarray]:
+        """Return prediction (target, sample), maps (method, target, sample, y, x), extras (method, target, sample)."""
+        name = self.gallery.conditions[condition]
+        images = self.gallery.images(name, some)
         with _own_mode(self.device):
             pixels = torch.from_numpy(images).to(self.device)[:, None].to(self.dtype) / 255
-            batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device), self.columns)
-            prediction = batch.prediction[:, self.columns].T
-            maps = [METHODS[name].function(batch, **self.options[name]) for name in self.methods]
-            return prediction.cpu().numpy(), torch.stack(maps).detach().cpu().numpy()
+            batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device),
+                          torch.from_numpy(self.weights).to(pixels), gallery=self.gallery, condition=name)  # fmt: skip
+            made = {"prediction": batch.values(batch.prediction).T}
+            maps, recorded = [], {name: [] for name in _extras(self.methods)}
+            for name in self.methods:
+                batch.recorded = {}
+                maps.append(METHODS[name].function(batch, **self.options[name]))
+                if set(batch.recorded) != set(METHODS[name].extras):
+                    raise FcxError(f"method {name!r} declares {METHODS[name].extras}, recorded {[*batch.recorded]}")
+                for extra, values in recorded.items():
+                    values.append(batch.recorded.get(extra, torch.full_like(made["prediction"], torch.nan)))
+            made |= {"attribution": torch.stack(maps)} | {extra: torch.stack(v) for extra, v in recorded.items()}
+            return {name: values.detach().cpu().numpy() for name, values in made.items()}
 
     def subject(self, name: str) -> Subject:
         """Return a private copy of a model, ready to be explained, whatever state the caller's is in.

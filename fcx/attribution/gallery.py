@@ -1,0 +1,47 @@
+"""The faces around a batch: what a method may ask of the Dataset besides the pictures it explains."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from fcx.contract import choose
+from fcx.localisation import coverage
+
+BLOCK = 64  # faces read at once
+
+
+class Gallery:
+    """A faces Dataset, read piece by piece; what it answers depends on no batch and on no order."""
+
+    def __init__(self, faces: xr.Dataset):
+        self.faces = faces
+        self.conditions = [str(name) for name in faces["condition"].values]
+        self.good = faces["status"].values == "ok"  # (condition, sample)
+        self._means: dict[str, np.ndarray] = {}
+
+    def images(self, condition: str, rows: np.ndarray) -> np.ndarray:
+        """Return the pictures (sample, y, x) uint8 of some faces in a condition.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        number = self.conditions.index(choose(condition, self.conditions, "condition"))
+        return np.ascontiguousarray(self.faces["image"].isel(condition=number, sample=rows).values)
+
+    def mean(self, condition: str) -> np.ndarray:
+        """Return the mean picture (y, x) float64 in [0, 1] of all usable faces in a condition.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        if condition not in self._means:
+            number = self.conditions.index(choose(condition, self.conditions, "condition"))
+            rows = np.flatnonzero(self.good[number])
+            total = np.zeros(self.faces["image"].shape[2:], np.uint64)  # exact: the same in any order
+            for first in range(0, len(rows), BLOCK):
+                total += self.images(condition, rows[first : first + BLOCK]).sum(0, dtype=np.uint64)
+            self._means[condition] = total / (255 * len(rows))
+        return self._means[condition]
+
+    def cover(self, rows: np.ndarray) -> np.ndarray:
+        """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the mask of the masked twin."""
+        return coverage(self.faces, rows)
