@@ -83,9 +83,10 @@ def test_attributes_say_how_it_was_made(small):
     results = attribute({"m": m}, small, "lrp,gradcam", "valence", shunt_rule="aumann_shapley")
     assert results.attrs["crop"] == "face"
     assert results.attrs["methods"] == {
-        "lrp": {"signed": True, "conserves": True, "resolution": 1, "relative": False,
+        "lrp": {"signed": True, "conserves": True, "resolution": 1, "relative": False, "caution": "",
                 "options": {"shunt_rule": "aumann_shapley", "epsilon": 1e-12}},
-        "gradcam": {"signed": False, "conserves": False, "resolution": 8, "relative": False, "options": {}},
+        "gradcam": {"signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": "",
+                    "options": {"layer": "last"}},
     }  # fmt: skip
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]
     assert results.attrs["provenance"]["versions"]["zennit"]
@@ -236,7 +237,7 @@ def test_the_callers_model_is_untouched(name, preset, training, small):
     assert_same_state(before, state_of(theirs))
     total = len(calls)
     assert total >= 3  # the rehearsal and two conditions
-    for fail_at[0] in range(1, total + 1):
+    for fail_at[0] in sorted({1, 2, total // 2, total - 1, total}):
         calls.clear()
         with pytest.raises(BoomError):
             attribute({"m": theirs}, small, name)
@@ -274,7 +275,7 @@ def test_any_module_has_a_gradient(small):
     np.testing.assert_allclose(results["prediction"], predict({"net": net}, small)["prediction"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lrp", "gradcam", "mean_activation"])
+@pytest.mark.parametrize("name", ["lrp", "deeplift", "mean_activation"])
 def test_what_only_a_facechannel_has_is_said(name, small):
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
     with pytest.raises(InputError, match=f"{name!r} explains a FaceChannel, and model 'net' is a Sequential.*gradient"):

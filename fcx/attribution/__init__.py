@@ -4,8 +4,10 @@
 `open_results` opens what it wrote.
 """
 
-from fcx.attribution import cam, gradient, lrp  # noqa: F401  registers the methods
+from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
+from fcx.attribution.fills import FILLS
 from fcx.attribution.methods import METHODS, Batch, Method, method
+from fcx.attribution.perturbation import region_effects
 from fcx.attribution.runner import attribute, open_results
 
-__all__ = ["METHODS", "Batch", "Method", "attribute", "method", "open_results"]
+__all__ = ["FILLS", "METHODS", "Batch", "Method", "attribute", "method", "open_results", "region_effects"]

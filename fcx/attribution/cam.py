@@ -1,15 +1,18 @@
-"""Methods that weigh the last convolutional map of a FaceChannel.
+"""Methods that weigh the channels of one layer.
 
-The map is the output of the shunting layer, or of conv10's ReLU where a model has no inhibition: 8x8 for
-64x64 faces. A cell becomes a constant block of pixels that share its value, so that every map on the grid
-has exactly the sum of its cells, and the mass of a region counts cells by their overlap with it.
+The layer is the last convolutional map unless another is named: the output of the shunting layer, or of
+conv10's ReLU where a FaceChannel has no inhibition; in other modules that of the last convolution. It is 8x8
+for 64x64 faces. A cell becomes a constant block of pixels that share its value, so that every map on the
+grid has exactly the sum of its cells, and the mass of a region counts cells by their overlap with it.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from fcx.attribution.methods import Batch, method
+from fcx.contract import InputError, choose
 from fcx.model import FaceChannel
 
 CELL = 8  # pixels: three poolings lie before the last convolutions
@@ -18,30 +21,135 @@ CELL = 8  # pixels: three poolings lie before the last convolutions
 def spread(cells: torch.Tensor, size: int) -> torch.Tensor:
     """Spread (..., row, column) evenly over a grid of `size` pixels; every sum stays the same.
 
+    A pixel that lies in two cells gets its part of both.
+
     >>> spread(torch.tensor([[4.0]]), 2)
     tensor([[1., 1.],
             [1., 1.]])
     """
-    side = size // cells.shape[-1]
-    return (cells / side**2).repeat_interleave(side, -2).repeat_interleave(side, -1)
+    down, across = (_overlap(count, size).to(cells) for count in cells.shape[-2:])
+    return down @ cells @ across.T
 
 
-@method("gradcam", signed=False, conserves=False, resolution=CELL, needs=FaceChannel)
-def gradcam(batch: Batch) -> torch.Tensor:
-    """Return Grad-CAM of each output as (target, sample, y, x), from one pass through the trunk for all targets.
+def _overlap(count: int, size: int) -> torch.Tensor:
+    """Return (pixel, cell): the part of each of `count` cells that lies in each of `size` pixels."""
+    edges = torch.arange(size + 1, dtype=torch.float64) * count / size  # of pixels, in cells
+    cell = torch.arange(count, dtype=torch.float64)
+    inside = torch.minimum(edges[1:, None], cell + 1) - torch.maximum(edges[:-1, None], cell)
+    return inside.clamp(min=0)
 
-    alpha_k = mean over cells of d output / d A_k; map = ReLU(sum_k alpha_k A_k), with the output before its
-    activation and without any scaling, so that maps of different faces and models compare.
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers of a model that can be named: of a FaceChannel those up to its last map, of others all.
+
+    >>> list(layers(FaceChannel.preset("code2020")))[-3:]
+    ['dropout3', 'conv10', 'relu10']
+    """
+    if not isinstance(model, FaceChannel):
+        return {name: module for name, module in model.named_modules() if name}
+    last = ("conv10", "relu10", "inhibitory", "relu_inhibitory", "shunt")
+    return {**dict(model.trunk.named_children()), **{n: getattr(model, n) for n in last if hasattr(model, n)}}
+
+
+def last_layer(model: nn.Module) -> str:
+    """Return the name of the last layer of a FaceChannel that gives a map, or of the last convolution of others."""
+    known = layers(model)
+    wanted = known if isinstance(model, FaceChannel) else [n for n, m in known.items() if isinstance(m, nn.Conv2d)]
+    return list(wanted)[-1] if wanted else ""
+
+
+def channels_and_slopes(batch: Batch, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the channels of a layer (sample, channel, row, column), and d target / d channel (target, sample, ...).
+
+    What lies before the layer is computed once for all targets, without a graph; the last map of a
+    FaceChannel once for all methods.
+
+    Raises: UnknownNameError for a layer that the model does not have; InputError for one that gives no maps.
+    """
+    model, owner = batch.model, f"model {batch.subject.name!r}"
+    known, last = layers(model), last_layer(model)
+    name = choose(layer, ["last", *known], f"layer of {owner}")
+    if (name := last if name == "last" else name) == "":
+        raise InputError(f"{owner} has no convolution: name the layer that gives maps, one of {', '.join(known)}")
+    if isinstance(model, FaceChannel) and name == last:
+        channels = batch.features.detach().requires_grad_()
+        values = batch.values(model.tail(channels))
+    else:
+        channels, values = _cut(batch, name, known[name])
+    if not values.requires_grad:
+        raise InputError(f"layer {name!r} of {owner} does not lead to its outputs")
+    slopes = [torch.autograd.grad(value.sum(), channels, retain_graph=True)[0] for value in values.T]
+    return channels.detach(), torch.stack(slopes)
+
+
+def _cut(batch: Batch, name: str, module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the output of a layer, cut off from what is before it, and the targets (sample, target) behind it."""
+    cut = []
+
+    def keep(module, inputs, output):
+        if not isinstance(output, torch.Tensor) or output.ndim != 4 or cut:
+            given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise InputError(
+                f"layer {name!r} of model {batch.subject.name!r} gives {given}{', again' if cut else ''}: "
+                "a layer must run once and give (sample, channel, row, column)"
+            )
+        cut.append(output.detach().requires_grad_())
+        return cut[0].clone()  # what follows may work in place
+
+    hook = module.register_forward_hook(keep)
+    try:
+        values = batch.values(batch.explained(batch.images))
+    finally:
+        hook.remove()
+    if not cut:
+        raise InputError(f"layer {name!r} of model {batch.subject.name!r} does not run: name another")
+    return cut[0], values
+
+
+@method("gradcam", signed=False, conserves=False, resolution=CELL)
+def gradcam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
+    """Return Grad-CAM of each target as (target, sample, y, x), from one pass through the trunk for all targets.
+
+    alpha_k = mean over cells of d target / d A_k; map = ReLU(sum_k alpha_k A_k), with the output before its
+    activation and without any scaling, so that maps of different faces and models compare. `layer` is the
+    name of a module ("conv10" is before its ReLU, "relu10" behind it); the resolution of a map follows from it.
+
+    Raises: UnknownNameError for a layer that the model does not have; InputError for one that gives no maps.
     Source: Selvaraju et al. 2017 (1610.02391), equations (1) and (2).
     """
-    features = batch.features.detach().requires_grad_()  # (sample, channel, row, column)
-    outputs = batch.model.tail(features)
-    maps = []
-    for target in batch.targets:
-        (gradient,) = torch.autograd.grad(outputs[:, target].sum(), features, retain_graph=True)
-        alpha = gradient.mean((2, 3), keepdim=True)
-        maps.append((alpha * features.detach()).sum(1).relu())
-    return spread(torch.stack(maps), batch.images.shape[-1])
+    channels, slopes = channels_and_slopes(batch, layer)
+    alpha = slopes.mean((-2, -1))  # (target, sample, channel)
+    cells = torch.einsum("tsc,scyx->tsyx", alpha, channels).relu()
+    return spread(cells, batch.images.shape[-1])
+
+
+@method("gradcam++", signed=False, conserves=False, resolution=CELL)
+def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
+    """Return Grad-CAM++ of each target as (target, sample, y, x).
+
+    Weights are w_k = sum over cells of a ReLU(g), a = g^2 / (2 g^2 + g^3 sum A_k), g = d target / d A_k; what
+    lowers the target never counts. Its derivation takes the exponential of a class score for the output; the
+    factor that this gives each face is left out, as in the authors' code.
+
+    Raises: as in `gradcam`.
+    Source: Chattopadhyay et al. 2018 (1710.11063), equations (10) and (19).
+    """
+    channels, slopes = channels_and_slopes(batch, layer)
+    below = 2 + slopes * channels.sum((-2, -1), keepdim=True)  # g^2 is cancelled
+    parts = torch.where((slopes != 0) & (below != 0), slopes.relu() / below, 0)
+    cells = torch.einsum("tsc,scyx->tsyx", parts.sum((-2, -1)), channels).relu()
+    return spread(cells, batch.images.shape[-1])
+
+
+@method("layercam", signed=False, conserves=False, resolution=CELL)
+def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
+    """Return LayerCAM of each target as (target, sample, y, x): ReLU(sum_k ReLU(d target / d A_k) A_k), cell by cell.
+
+    Raises: as in `gradcam`.
+    Source: Jiang et al. 2021, IEEE Transactions on Image Processing 30, equations (6) and (7).
+    """
+    channels, slopes = channels_and_slopes(batch, layer)
+    return spread((slopes.relu() * channels).sum(2).relu(), batch.images.shape[-1])
 
 
 @method("mean_activation", signed=True, conserves=False, resolution=CELL, needs=FaceChannel)
@@ -64,4 +172,4 @@ def mean_activation(batch: Batch) -> torch.Tensor:
     pooled = gradient.mean((2, 3))  # (sample, channel)
     picked = pooled.gather(1, (batch.position % pooled.shape[1])[:, None])  # (sample, 1)
     cells = picked.sign()[..., None] * features.detach().mean(1)
-    return spread(cells, batch.images.shape[-1]).expand(len(batch.targets), -1, -1, -1)
+    return spread(cells, batch.images.shape[-1]).expand(len(batch.weights), -1, -1, -1)

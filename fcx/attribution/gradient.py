@@ -1,20 +1,120 @@
-"""Methods that follow the gradient from an output to the pixels."""
+"""Methods that follow the gradient from a target to the pixels; every target shares one pass forward."""
 
 from __future__ import annotations
 
-import torch
-from captum.attr import Saliency
+import contextlib
 
+import numpy as np
+import torch
+from torch import nn
+
+from fcx.attribution.fills import draws, filled, passes, whole
 from fcx.attribution.methods import Batch, method
+from fcx.contract import InputError
+
+
+def gradients(batch: Batch, images: torch.Tensor) -> torch.Tensor:
+    """Return d target / d pixel at `images` (picture, 1, y, x), as (target, picture, y, x)."""
+    images = images.detach().requires_grad_()
+    values = batch.values(batch.explained(images))  # (picture, target)
+    last = len(batch.weights) - 1
+    slopes = [torch.autograd.grad(v.sum(), images, retain_graph=t < last)[0] for t, v in enumerate(values.T)]
+    return torch.stack(slopes)[:, :, 0]
+
+
+def gap(batch: Batch, maps: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:
+    """Return (target, sample): the sum of a map less the change of the target from `baseline` to the face."""
+    with torch.no_grad():
+        ends = [batch.values(batch.explained(images)) for images in (batch.images, baseline)]
+    return maps.sum((-2, -1)) - (ends[0] - ends[1]).T
 
 
 @method("gradient", signed=True, conserves=False, resolution=1)
 def saliency(batch: Batch) -> torch.Tensor:
-    """Return d output / d pixel, signed, as (target, sample, y, x) in output units per unit of grey in [0, 1].
+    """Return d target / d pixel, signed, as (target, sample, y, x) in output units per unit of grey in [0, 1].
 
     Source: Simonyan, Vedaldi and Zisserman 2013 (1312.6034), section 3; there the absolute value is drawn.
     """
-    captum = Saliency(batch.explained)
-    images = batch.images.detach().clone().requires_grad_()
-    maps = [captum.attribute(images, target=target, abs=False) for target in batch.targets]
-    return torch.stack(maps).sum(2)  # over the channels of the picture, of which there is one
+    return gradients(batch, batch.images)
+
+
+@method("input_x_gradient", signed=True, conserves=False, resolution=1)
+def input_x_gradient(batch: Batch) -> torch.Tensor:
+    """Return pixel times d target / d pixel, (target, sample, y, x), in output units.
+
+    Black pixels get nothing, whatever they tell. The sum is the target only for networks that are homogeneous
+    of degree 1; a shunt is of degree 0.
+    Source: Shrikumar et al. 2016 (1605.01713), section 2.
+    """
+    return batch.images[:, 0] * gradients(batch, batch.images)
+
+
+@method("integrated_gradients", signed=True, conserves=False, resolution=1, extras=("completeness_gap",))
+def integrated_gradients(batch: Batch, *, baseline: str = "black", steps: int = 50) -> torch.Tensor:
+    """Return the gradient integrated from a baseline to the face, times their difference, (target, sample, y, x).
+
+    A map sums to f(face) - f(baseline), in output units, but for an error of the quadrature (Gauss-Legendre,
+    `steps` points), which is recorded as `completeness_gap`. `baseline` is a name in `fcx.attribution.FILLS`.
+
+    Raises: UnknownNameError for another baseline; InputError where steps is no positive whole number.
+    Source: Sundararajan, Taly and Yan 2017 (1703.01365), equation (1).
+    """
+    start = filled(batch, baseline)
+    change = batch.images - start
+    points, weights = np.polynomial.legendre.leggauss(whole(steps, "steps"))
+    points, weights = (torch.from_numpy(v).to(start) for v in ((1 + points) / 2, weights / 2))
+    total = 0
+    for some in passes(steps, len(start)):
+        path = start + points[some, None, None, None, None] * change  # (step, sample, 1, y, x)
+        slopes = gradients(batch, path.flatten(0, 1)).unflatten(1, path.shape[:2])
+        total = total + torch.einsum("k,tksyx->tsyx", weights[some], slopes)
+    maps = total * change[:, 0]
+    batch.record("completeness_gap", gap(batch, maps, start))
+    return maps
+
+
+@method("smoothgrad", signed=True, conserves=False, resolution=1)
+def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: int = 0) -> torch.Tensor:
+    """Return the mean gradient over noisy copies of a face, (target, sample, y, x), in output units per unit of grey.
+
+    The noise is Gaussian; its standard deviation is `noise` times the range of grey in the picture. It depends
+    on the id of the face and on `seed` alone.
+
+    Raises: InputError where samples is no positive whole number, or noise is negative.
+    Source: Smilkov et al. 2017 (1706.03825), section 3.
+    """
+    whole(samples, "samples")
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
+        raise InputError(f"noise is {noise!r}; allowed: 0 or more, in units of the range of grey in the picture")
+    images, total = batch.images, 0
+    width = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+    generators = draws(batch, seed, "smoothgrad")
+    for some in passes(samples, len(images)):
+        shape = (some.stop - some.start, *images.shape[1:])
+        drawn = np.stack([generator.standard_normal(shape) for generator in generators], axis=1)
+        noisy = images + width * torch.from_numpy(drawn).to(images)
+        total = total + gradients(batch, noisy.flatten(0, 1)).unflatten(1, noisy.shape[:2]).sum(1)
+    return total / samples
+
+
+@method("guided_backprop", signed=True, conserves=False, resolution=1,
+        caution="not faithful: it restores edges of the picture, nearly whatever the network has learned")  # fmt: skip
+def guided_backprop(batch: Batch) -> torch.Tensor:
+    """Return guided backpropagation, (target, sample, y, x): what a gradient is when ReLUs drop negative gradients.
+
+    WARNING: not an explanation of the model. Its maps hardly change when weights are replaced by random ones
+    (Adebayo et al. 2018, 1810.03292), because it converges to a picture of edges (Sixt, Granz and Landgraf
+    2020, 1912.09818). It is here to be compared with. Only ReLUs that are modules are changed; the gradient
+    through a shunt is the usual one.
+
+    Raises: InputError for a model without a ReLU module.
+    Source: Springenberg et al. 2014 (1412.6806), section 3.4.
+    """
+    relus = [module for module in batch.model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise InputError(f"model {batch.subject.name!r} has no nn.ReLU module, which 'guided_backprop' changes")
+    with contextlib.ExitStack() as stack:
+        for relu in relus:
+            hook = relu.register_full_backward_pre_hook(lambda _, slopes: tuple(slope.relu() for slope in slopes))
+            stack.callback(hook.remove)
+        return gradients(batch, batch.images)

@@ -1,0 +1,92 @@
+"""What stands in for pixels that are taken away: the baselines of paths, the fills of ablations, and chance.
+
+No fill is neutral. Black is itself a bright or dark patch beside what it replaces; the mean face brings a
+face along; a blur keeps brightness and removes detail; the grey of the mask asks what the mask alone does.
+An effect that holds under one fill only is an effect of the fill: use several.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+
+from fcx.attribution.methods import Batch
+from fcx.contract import InputError, choose
+
+BLUR = 1 / 8  # standard deviation of the blur, of the side of the picture: coarser than an eye or a mouth
+AT_ONCE = 64  # pictures in one pass: larger passes are slower on a CPU, and take more memory anywhere
+
+
+def black(batch: Batch) -> torch.Tensor:
+    """Return black pictures."""
+    return torch.zeros_like(batch.images)
+
+
+def grey(batch: Batch) -> torch.Tensor:
+    """Return pictures of middle grey, 0.5."""
+    return torch.full_like(batch.images, 0.5)
+
+
+def mean(batch: Batch) -> torch.Tensor:
+    """Return the mean face: of all usable faces of the Dataset in the condition that is explained."""
+    return batch.mean().expand_as(batch.images)
+
+
+def blur(batch: Batch) -> torch.Tensor:
+    """Return each picture blurred by a Gaussian whose standard deviation is an eighth of its side, reflected."""
+    down, across = (
+        torch.from_numpy(gaussian_filter1d(np.eye(side), side * BLUR, mode="reflect", axis=0)).to(batch.images)
+        for side in batch.images.shape[-2:]
+    )
+    return down @ batch.images @ across.T
+
+
+def mask(batch: Batch) -> torch.Tensor:
+    """Return pictures of one grey: the mean of each face's masked twin where its mask covers it.
+
+    NaN, and with it the map, for a face whose twin is unusable or wears nothing that covers.
+    """
+    worn = batch.pictures("masked")[:, 0] * batch.alpha
+    tone = worn.sum((1, 2)) / batch.alpha.sum((1, 2))  # 0 / 0 where nothing is worn
+    return tone[:, None, None, None].expand_as(batch.images)
+
+
+FILLS = {"black": black, "grey": grey, "mean": mean, "blur": blur, "mask": mask}
+
+
+def filled(batch: Batch, fill: str) -> torch.Tensor:
+    """Return what replaces the pictures of a batch, (sample, 1, y, x), by the name of a fill.
+
+    Raises: UnknownNameError for a name that is not in `FILLS`.
+    """
+    return FILLS[choose(fill, FILLS, "fill")](batch)
+
+
+def draws(batch: Batch, seed: int, *what: str) -> list[np.random.Generator]:
+    """Return a random generator for each face, which depends on its id, `seed` and `what`, never on the batch.
+
+    Where a batch comes from no Dataset, the place of a face stands for its id.
+    """
+    names = batch.names if batch.gallery is not None else [str(place) for place in batch.position.tolist()]
+    return [np.random.default_rng([seed, zlib.crc32("\n".join([name, *what]).encode())]) for name in names]
+
+
+def passes(count: int, faces: int) -> Iterator[slice]:
+    """Yield slices of `count` variants of `faces` pictures, each so small that one pass takes all the faces."""
+    step = max(1, AT_ONCE // faces)
+    for first in range(0, count, step):
+        yield slice(first, min(first + step, count))
+
+
+def whole(value, name: str, least: int = 1) -> int:
+    """Return an option that counts.
+
+    Raises: InputError where it is no whole number, or less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; allowed: a whole number, {least} or more")
+    return value
