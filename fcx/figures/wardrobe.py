@@ -58,7 +58,7 @@ def _gallery(faces, samples, count, seed, ways, name, title, reading) -> Figure:
             look = choose_look(seed=seed, sample=sample, **{key: how[key] for key in how if key != "fit"})
             rows.append({"row": label, "face": sample, "covered": float(alpha.mean() / 255), **look.described()})
         tiles.append(row)
-    montage = Montage(np.array(tiles), left=140, top=70)
+    montage = Montage(np.array(tiles), left=165, top=70)
     montage.label_rows([f"<b>{readable(label)}</b>" for label, _ in ways])
     table = pd.DataFrame(rows).drop(columns="pattern").astype({"shift": str})
     said = f"Rows: {', '.join(label for label, _ in ways)}."
