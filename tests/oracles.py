@@ -382,3 +382,99 @@ def ridge_out_of_fold(inputs, labels, folds, penalties):
         ]
         predicted[test] = fit(x, y, penalties[int(np.argmin(errors))])(inputs[test])
     return predicted
+
+
+# --- faithfulness ----------------------------------------------------------------------------
+
+
+def mean_height(curve):
+    """Return the area under a curve over [0, 1], one trapezium after the other."""
+    return sum((a + b) / 2 for a, b in zip(curve[:-1], curve[1:], strict=True)) / (len(curve) - 1)
+
+
+def curve_by_removal(ask, image, instead, sequence, steps):
+    """Return ask(image) as the pixels of `sequence` (flat numbers) go one by one, at steps + 1 even points."""
+    shown, gone, curve = image.copy(), 0, []
+    for step in range(steps + 1):
+        while gone < round(step * image.size / steps):
+            at = np.unravel_index(sequence[gone], image.shape)
+            shown[at] = instead[at]
+            gone += 1
+        curve.append(ask(shown))
+    return curve
+
+
+def imputed_by_equations(image, gone):
+    """Return an image whose gone pixels are each the weighted mean of their neighbours: a dense linear system."""
+    height, width = image.shape
+    places = [(y, x) for y in range(height) for x in range(width) if gone[y, x]]
+    number = {place: i for i, place in enumerate(places)}
+    system, right = np.zeros((len(places), len(places))), np.zeros(len(places))
+    for (y, x), i in number.items():
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                near = (y + dy, x + dx)
+                if near == (y, x) or not (0 <= near[0] < height and 0 <= near[1] < width):
+                    continue
+                weight = 1 / 6 if dy == 0 or dx == 0 else 1 / 12
+                system[i, i] += weight
+                if near in number:
+                    system[i, number[near]] -= weight
+                else:
+                    right[i] += weight * image[near]
+    filled = image.copy()
+    for place, value in zip(places, np.linalg.solve(system, right), strict=True):
+        filled[place] = value
+    return filled
+
+
+def region_effects(ask, image, instead, cover):
+    """Return (necessity, sufficiency) of each region, lists in the order of `cover` (region, y, x)."""
+    need, enough = [], []
+    for region in cover:
+        without, only = image.copy(), image.copy()
+        for y, x in np.ndindex(image.shape):
+            share = region[y, x]
+            without[y, x] = (1 - share) * image[y, x] + share * instead[y, x]
+            only[y, x] = share * image[y, x] + (1 - share) * instead[y, x]
+        need.append(ask(image) - ask(without))
+        enough.append(ask(only) - ask(instead))
+    return need, enough
+
+
+def rank_correlation(a, b):
+    """Return Spearman's correlation from ranks counted pair by pair."""
+
+    def ranks(values):
+        return [sum((w < v) + (w == v) / 2 for w in values) for v in values]
+
+    left, right = ranks(list(a)), ranks(list(b))
+    mid_l, mid_r = sum(left) / len(left), sum(right) / len(right)
+    top = sum((i - mid_l) * (j - mid_r) for i, j in zip(left, right, strict=True))
+    return top / (sum((i - mid_l) ** 2 for i in left) * sum((j - mid_r) ** 2 for j in right)) ** 0.5
+
+
+def entropy_of_bins(values, bins):
+    """Return the entropy in nats of values counted in equal bins between their extremes."""
+    values = [float(v) for v in values]
+    low, high = min(values), max(values)
+    counts = [0] * bins
+    for value in values:
+        counts[min(int((value - low) / (high - low) * bins), bins - 1)] += 1
+    return -sum(c / len(values) * np.log(c / len(values)) for c in counts if c)
+
+
+def edge_strength(image):
+    """Return the magnitude of the Sobel gradient, the border repeated outwards."""
+    height, width = image.shape
+    strength = np.zeros_like(image)
+    for y in range(height):
+        for x in range(width):
+            across = down = 0.0
+            for dy in (-1, 0, 1):
+                for dx in (-1, 0, 1):
+                    value = image[min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
+                    across += dx * (2 - abs(dy)) * value
+                    down += dy * (2 - abs(dx)) * value
+            strength[y, x] = (across**2 + down**2) ** 0.5
+    return strength

@@ -124,7 +124,7 @@ def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int
     """
     for name in (a, b):
         choose(name, [str(method) for method in scores["method"].values], "method")
-    one, other = (scores["value"].sel(method=name, drop=True) for name in (a, b))
+    one, other = (scores["value"].sel({"method": name}, drop=True) for name in (a, b))
     made = _intervals(one - other, column(scores, "subject"), draws, seed)
     return made.rename(mean="difference").assign_coords(a=a, b=b)
 

@@ -52,11 +52,11 @@ def fractions(steps: int, size: int) -> np.ndarray:
 def removal_curve(scene: Scene, order: torch.Tensor, name: str) -> torch.Tensor:
     """Return f as pixels are replaced by the fill `name`, (target, sample, step), for `order` (target or 1, ...)."""
     instead = filling(scene, name)
-    points = []
-    for count in fractions(scene.settings.steps, scene.size):
+    points = [scene.output]
+    for count in fractions(scene.settings.steps, scene.size)[1:-1]:
         gone = (order < count).reshape(len(order), *scene.images.shape)
         points.append(_own(scene, [torch.where(g, instead, scene.images) for g in gone]))
-    return torch.stack(points, -1)
+    return torch.stack([*points, scene.once(("filled", name), lambda: scene.answer(instead))], -1)
 
 
 def _own(scene: Scene, images: list[torch.Tensor]) -> torch.Tensor:
