@@ -7,6 +7,7 @@ conditions `plain` and `masked` of the same samples.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 
 import cv2
@@ -69,7 +70,7 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     }  # fmt: skip
     variables, coords = _layout(records, settings)
     jobs = with_donors(records, found.records, settings)
-    blocks = [jobs[i : i + BLOCK] for i in range(0, len(jobs), BLOCK)]
+    blocks = [Block(i, jobs[i : i + BLOCK]) for i in range(0, len(jobs), BLOCK)]
     work = partial(_make_block, variables=variables, settings=settings)
     start = begin_workers(settings) if workers > 1 else None
     if out is None:
@@ -79,11 +80,10 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
                   chunks={"sample": BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
-    pending = store.pending()
-    made = in_order(work, [blocks[number] for number in pending], workers, progress, "faces", start)
-    for number, (block, values) in zip(pending, made, strict=True):
-        rows = slice(number * BLOCK, number * BLOCK + len(block))
-        store.write(number, {name: (_index(variables[name][0], rows), array) for name, array in values.items()})
+    # Each process writes what it makes: sending pictures from one to another takes longer than storing them.
+    work = partial(_write_block, store=store, size=BLOCK, variables=variables, settings=settings)
+    for _ in in_order(work, [blocks[number] for number in store.pending()], workers, progress, "faces", start):
+        pass
     return store.finish()
 
 
@@ -199,8 +199,26 @@ def _index(dims, rows) -> tuple:
     return tuple(rows if dim == "sample" else slice(None) for dim in dims)
 
 
-def _make_block(jobs, variables, settings) -> dict[str, np.ndarray]:
-    """Return the arrays of some (record, donors), dimensions as in the store."""
+@dataclass(frozen=True)
+class Block:
+    """Some (record, donors) that are made together, and the row of the first."""
+
+    first: int
+    jobs: list
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+
+def _write_block(block: Block, store: Store, size: int, variables, settings) -> None:
+    rows = slice(block.first, block.first + len(block))
+    values = _make_block(block, variables, settings)
+    store.write(block.first // size, {name: (_index(variables[name][0], rows), values[name]) for name in values})
+
+
+def _make_block(block: Block, variables, settings) -> dict[str, np.ndarray]:
+    """Return the arrays of some faces, dimensions as in the store."""
+    jobs = block.jobs
     sizes = {"condition": 2, "sample": len(jobs), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
              "vertex": 468, "xyz": 3, "angle": 3, "row": PICTURE, "column": PICTURE, "channel": 3}  # fmt: skip
     block = {}
