@@ -83,8 +83,9 @@ def test_attributes_say_how_it_was_made(small):
     results = attribute({"m": m}, small, "lrp,gradcam", "valence", shunt_rule="aumann_shapley")
     assert results.attrs["crop"] == "face"
     assert results.attrs["methods"] == {
-        "lrp": {"signed": True, "conserves": True, "resolution": 1, "relative": False, "caution": "",
-                "options": {"shunt_rule": "aumann_shapley", "epsilon": 1e-12}},
+        "lrp": {"signed": True, "conserves": True, "resolution": 1, "relative": True, "caution": "",
+                "options": {"shunt_rule": "aumann_shapley", "epsilon": 1e-12, "first_rule": "flat",
+                            "biases": "absorb"}},
         "gradcam": {"signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": "",
                     "options": {"layer": "last"}},
     }  # fmt: skip
@@ -275,7 +276,7 @@ def test_any_module_has_a_gradient(small):
     np.testing.assert_allclose(results["prediction"], predict({"net": net}, small)["prediction"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lrp", "deeplift", "mean_activation"])
+@pytest.mark.parametrize("name", ["deeplift", "mean_activation"])
 def test_what_only_a_facechannel_has_is_said(name, small):
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
     with pytest.raises(InputError, match=f"{name!r} explains a FaceChannel, and model 'net' is a Sequential.*gradient"):

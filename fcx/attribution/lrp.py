@@ -1,181 +1,139 @@
-"""Layer-wise relevance propagation through a FaceChannel and its shunting inhibition, with zennit.
+"""Layer-wise relevance propagation (LRP) of regressions, through the FaceChannel and its shunting inhibition.
 
 Relevance starts as the output f itself (before the activation of a tanh head; never |f| or 1), so that
-positive relevance pushes toward +arousal or +valence and sums are in output units. Dense layers use the
-epsilon rule (Bach et al. 2015), convolutions z+ (Montavon et al. 2017), the first convolution the flat rule
-(Lapuschkin et al. 2019), max-pooling hands everything to the winner. Biases take part in the denominators
-of z+ and epsilon and absorb their share; without biases the pixels sum to f.
+positive relevance pushes toward +arousal or +valence and sums are in output units. Dense layers take the
+epsilon rule (Bach et al. 2015), max-pooling hands everything to the winner, and convolutions take the rule that
+names the method; `fcx.attribution.rules.Rule` lists what there is. Biases (batch norm's shift is one, once it is
+fused) take part in the denominators and absorb their share, or with `biases="share"` leave it to the inputs.
 
-The shunt y = u / (a + I) is homogeneous of degree 0 in (u, I, a), so gradient times input does not conserve.
-Every rule here is R_u = (1 + k) R, R_I = -k R with t = I / a, elementwise conservative; `SHUNT_RULES` holds k(t).
+Each method records for each face what biases and stabilisers absorbed, summed layer by layer as that happens:
+`bias` and `stabiliser` (target, sample), NaN for modules that are not a FaceChannel. For a FaceChannel
+|sum R + bias + stabiliser - f| <= 1e-5 sum |R|, but for the rounding of f itself.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from itertools import pairwise
-
 import torch
-from torch import nn
-from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fcx.attribution import torchvision_operators  # noqa: F401  zennit imports torchvision
+from fcx.attribution.engine import PIECE, Network, Trace
 from fcx.attribution.methods import Batch, method
-from fcx.contract import FcxError, InputError, choose
-from fcx.model import FaceChannel, Shunt
+from fcx.attribution.modules import Explainable
+from fcx.attribution.propagation import Reference, relevance
+from fcx.attribution.rules import Rule
+from fcx.contract import InputError
+from fcx.model import FaceChannel
 
-# isort: split
-from zennit.core import Composite, Hook
-from zennit.rules import Epsilon, Flat, Pass
-
-
-def signal_take_all(t: torch.Tensor) -> torch.Tensor:
-    """Return k = 0: inhibition is a gate and gets no relevance (Arras et al. 2017, 1706.07206)."""
-    return torch.zeros_like(t)
+NEAREST = 32  # faces near a reference value whose hidden activations are averaged
+SEARCHED = 1024  # faces of the Dataset, evenly spaced, among which they are searched
+CONSERVING = {"signed": True, "conserves": True, "resolution": 1, "relative": True, "extras": ("bias", "stabiliser")}
 
 
-def aumann_shapley(t: torch.Tensor) -> torch.Tensor:
-    """Return k = (1 + 1/t) ln(1 + t) - 1, from the gradient integrated along the straight path from (0, 0) to (u, I).
+@method("lrp", **CONSERVING)
+def lrp(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, first_rule: str = "flat",
+        biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+    """Return LRP z+ of each target, (target, sample, y, x), in output units.
 
-    Computed in float64, and below t = 1e-3 by its series, because the closed form loses digits there and is
-    NaN at 0. Source: Sundararajan et al. 2017 (1703.01365), equation (1), solved for the shunt.
+    z+ in convolutions, the flat rule in the first. `shunt_rule` is a name in `SHUNT_RULES`, `epsilon` that of
+    the dense layers, in units of their outputs.
 
-    >>> aumann_shapley(torch.tensor([0.0, 1.0]))
-    tensor([0.0000, 0.3863])
+    Raises: UnknownNameError for a rule that does not exist; InputError where a number is out of range, or the
+    model cannot be explained.
+    Source: Montavon et al. 2017 (1512.02479), section 4.1; Lapuschkin et al. 2019 (1902.10178) for the first.
     """
-    wide = t.double()
-    small = wide < 1e-3
-    safe = torch.where(small, 1, wide)
-    series = wide * (1 / 2 - wide * (1 / 6 - wide * (1 / 12 - wide * (1 / 20 - wide / 30))))
-    return torch.where(small, series, (1 + 1 / safe) * safe.log1p() - 1).to(t.dtype)
+    return explain(batch, Rule("zplus", first_rule, shunt_rule, biases, epsilon))
 
 
-def normalised_taylor(t: torch.Tensor) -> torch.Tensor:
-    """Return k = t / (1 + t + t^2) <= 1/3, from first-order terms around I = 0, normalised to the whole.
+@method("lrp_epsilon", **CONSERVING)
+def lrp_epsilon(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12,
+                first_rule: str = "rule", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+    """Return LRP epsilon of each target, (target, sample, y, x), in output units.
 
-    The terms are u df/du at (u, 0) and I df/dI at (u, I). Source: after Binder et al. 2016 (1604.00825).
+    The epsilon rule everywhere; with a small epsilon and no inhibition it is input times gradient.
 
-    >>> normalised_taylor(torch.tensor([0.0, 1.0]))
-    tensor([0.0000, 0.3333])
+    Raises: as `lrp`. Source: Bach et al. 2015 (https://doi.org/10.1371/journal.pone.0130140), equation (58).
     """
-    return 1 / (1 + t + 1 / t)  # 1/t is infinite at t = 0, and k is 0 there
+    return explain(batch, Rule("epsilon", first_rule, shunt_rule, biases, epsilon))
 
 
-SHUNT_RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "signal_take_all": signal_take_all,
-    "aumann_shapley": aumann_shapley,
-    "normalised_taylor": normalised_taylor,
-}
+@method("lrp_gamma", **CONSERVING)
+def lrp_gamma(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, gamma: float = 0.25,
+              first_rule: str = "zbox", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+    """Return LRP gamma of each target, (target, sample, y, x), in output units.
 
+    Convolutions with w + gamma w+, zBox for pixels in [0, 1] in the first.
 
-class ShuntRule(Hook):
-    """Hands the relevance of y = u / (a + I) to its two inputs: (1 + k) R and -k R."""
-
-    def __init__(self, rule: Callable[[torch.Tensor], torch.Tensor]):
-        super().__init__()
-        self.rule = rule
-
-    def copy(self) -> ShuntRule:
-        """Return a hook of the same rule (zennit takes one for each module)."""
-        return ShuntRule(self.rule)
-
-    def forward(self, module: Shunt, input, output) -> None:
-        """Remember t = I / a."""
-        self.stored_tensors["t"] = input[1].detach() / module.decay.detach()[:, None, None]
-
-    def backward(self, module: Shunt, grad_input, grad_output) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the relevance of u and of I, one for each input."""
-        relevance = grad_output[0]
-        k = self.rule(self.stored_tensors["t"])
-        return (1 + k) * relevance, -k * relevance
-
-
-class ZPlus(Hook):
-    """R_j = sum_k x_j w+_jk / (sum_j x_j w+_jk + b+_k) R_k, for inputs that are never negative.
-
-    zennit's rule of this name has a second term for negative inputs: behind a ReLU it is zero, and costs as
-    much as the first. Here the denominator is computed once for all targets.
+    Raises: as `lrp`. Source: Montavon et al. 2019 (https://doi.org/10.1007/978-3-030-28954-6_10), section 10.2.1.
     """
-
-    def copy(self) -> ZPlus:
-        """Return another hook (zennit takes one for each module)."""
-        return ZPlus()
-
-    def forward(self, module: nn.Conv2d, input, output) -> None:
-        """Remember x, w+ and the denominator z."""
-        x, weight = input[0].detach(), module.weight.clamp(min=0)
-        bias = None if module.bias is None else module.bias.clamp(min=0)
-        z = F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
-        # Where z = 0 the unit is silent and hands nothing on; elsewhere no stabiliser is needed.
-        self.stored_tensors.update(x=x, weight=weight, z=torch.where(z > 0, z, torch.inf))
-
-    def backward(self, module: nn.Conv2d, grad_input, grad_output) -> tuple[torch.Tensor]:
-        """Return the relevance of the inputs."""
-        x, weight, z = (self.stored_tensors[name] for name in ("x", "weight", "z"))
-        shares = conv2d_input(
-            x.shape, weight, grad_output[0] / z, module.stride, module.padding, module.dilation, module.groups
-        )
-        return (x * shares,)
+    return explain(batch, Rule("gamma", first_rule, shunt_rule, biases, epsilon, gamma=gamma))
 
 
-def composite(first: nn.Module, shunt_rule: str, epsilon: float) -> Composite:
-    """Return the zennit composite; `first` is the convolution that reads the pixels.
+@method("lrp_alpha_beta", **CONSERVING)
+def lrp_alpha_beta(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, alpha: float = 2.0,
+                   first_rule: str = "flat", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+    """Return LRP alpha-beta of each target, beta = alpha - 1, (target, sample, y, x), in output units.
 
-    Raises: UnknownNameError for another shunt rule; InputError where epsilon is not positive.
+    Positive contributions hand on alpha, negative ones -beta of the relevance; the flat rule in the first.
+
+    Raises: as `lrp`. Source: Bach et al. 2015 (https://doi.org/10.1371/journal.pone.0130140), equation (60).
     """
-    choose(shunt_rule, SHUNT_RULES, "shunt rule")
-    if not isinstance(epsilon, int | float) or not epsilon > 0:
-        raise InputError(f"epsilon is {epsilon!r}; allowed: a positive number, in output units of a dense layer")
-    rules = {
-        Shunt: ShuntRule(SHUNT_RULES[shunt_rule]),
-        nn.Conv2d: ZPlus(),
-        nn.Linear: Epsilon(epsilon),
-        nn.ReLU: Pass(),
-    }
-    flat = Flat(stabilizer=1e-12)  # its denominators count pixels
-    return Composite(lambda context, name, module: flat if module is first else rules.get(type(module)))
+    return explain(batch, Rule("alpha_beta", first_rule, shunt_rule, biases, epsilon, alpha=alpha))
 
 
-def fuse_batch_norm(model: FaceChannel) -> FaceChannel:
-    """Return a copy whose batch norm is part of the convolutions before it, with equal outputs.
+def explain(batch: Batch, rule: Rule) -> torch.Tensor:
+    """Return the relevance of a batch (target, sample, y, x), and record `bias` and `stabiliser`.
 
-    Raises: FcxError where the outputs differ by more than rounding.
+    Raises: InputError where the model cannot be explained.
     """
-    fused = copy.deepcopy(model)
-    for (name, layer), (next_name, following) in pairwise(list(fused.trunk.named_children())):
-        if isinstance(following, nn.BatchNorm2d):
-            fused.trunk.set_submodule(name, fuse_conv_bn_eval(layer, following))
-            fused.trunk.set_submodule(next_name, nn.Identity())
-    weight = fused.head.weight
-    probe = torch.linspace(0, 1, model.config.size**2, dtype=weight.dtype, device=weight.device)
-    probe = probe.view(1, 1, model.config.size, -1)
-    with torch.no_grad():
-        before, after = model.features(probe), fused.features(probe)
-    scale, error = before.abs().max(), (before - after).abs().max()
-    if error > 1e4 * torch.finfo(weight.dtype).eps * scale:
-        raise FcxError(f"fusing batch norm changed the features by {error:g} of {scale:g}: report this model")
-    return fused
+    relative = batch.reference != 0
+    if not isinstance(batch.model, FaceChannel):
+        if relative.any():
+            raise InputError(
+                f"LRP from a reference value needs a FaceChannel; {batch.subject.name!r} is a "
+                f"{type(batch.model).__name__}: leave the reference out"
+            )
+        maps = batch.subject.once(Explainable).relevance(batch.images, batch.weights, rule)
+        nothing = maps.new_full(maps.shape[:2], torch.nan)
+        batch.record("bias", nothing)
+        batch.record("stabiliser", nothing)
+        return maps
+    network = batch.subject.once(Network)
+    maps = batch.images.new_empty(len(batch.weights), *batch.images[:, 0].shape)
+    bias, stabiliser = (maps.new_empty(maps.shape[:2]) for _ in "bs")
+    for some, reference in ((~relative, None), (relative, find_reference)):
+        if some.any():
+            reference = reference and reference(batch, network, some)
+            found = relevance(network, batch.images, batch.weights[some], rule, reference)
+            maps[some] = found.maps
+            bias[some], stabiliser[some] = (v.sum(0).to(maps.dtype) for v in (found.bias, found.stabiliser))
+    batch.record("bias", bias)
+    batch.record("stabiliser", stabiliser)
+    return maps
 
 
-@method("lrp", signed=True, conserves=True, resolution=1, needs=FaceChannel)
-def relevance(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12) -> torch.Tensor:
-    """Return the relevance of each pixel for each output, (target, sample, y, x), in output units.
+def find_reference(batch: Batch, network: Network, some: torch.Tensor) -> Reference:
+    """Return the reference values of the targets `some` (target,) bool, and the hidden activations near them.
 
-    On a model without biases |sum R - f| <= 1e-5 sum|R|. `shunt_rule` is a name in `SHUNT_RULES`;
-    `epsilon` is that of the dense layers.
+    The mean over those `NEAREST` of at most `SEARCHED` usable faces of the Dataset, in the condition of the
+    batch, for which the model gives a target a value nearest to its reference.
 
-    Raises: UnknownNameError for another shunt rule; InputError where epsilon is not positive.
+    Raises: InputError for a batch without a Dataset.
+    Source: Letzgus et al. 2022 (2112.11407).
     """
-    model = batch.subject.once(fuse_batch_norm)
-    images = batch.images.detach().clone().requires_grad_()
-    with composite(model.trunk[0], shunt_rule, epsilon).context(model):
-        outputs = model.tail(model.features(images))
-        maps = []
-        for target in batch.targets:
-            start = torch.zeros_like(outputs)
-            start[:, target] = outputs[:, target].detach()
-            maps.append(torch.autograd.grad(outputs, images, start, retain_graph=True)[0])
-    return torch.stack(maps).sum(2)  # over the channels of the picture, of which there is one
+    faces = batch.gallery
+    if faces is None:
+        raise InputError("LRP from a reference value needs faces near it: use fcx.attribute")
+    if (key := (faces, batch.condition)) not in network.memory:
+        usable = faces.good[faces.conditions.index(batch.condition)].nonzero()[0]
+        rows = usable[:: -(-len(usable) // SEARCHED)]
+        seen = []
+        with torch.no_grad():
+            for first in range(0, len(rows), PIECE):
+                images = torch.from_numpy(faces.images(batch.condition, rows[first : first + PIECE]))
+                trace = Trace(network, images[:, None].to(batch.images) / 255)
+                seen.append((trace.hidden, trace.outputs))
+        network.memory[key] = [torch.cat(parts) for parts in zip(*seen, strict=True)]
+    hidden, outputs = network.memory[key]
+    values, targets = batch.reference[some], batch.weights[some]
+    distance = (outputs @ targets.T - values).abs()  # (face, target)
+    near = distance.topk(min(NEAREST, len(distance)), dim=0, largest=False).indices
+    return Reference(values, hidden[near].mean(0))
