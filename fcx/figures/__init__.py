@@ -1,6 +1,7 @@
 """Results -> Plotly figures that carry an alternative text and the table of their numbers; tables; findings."""
 
 from fcx.figures.agreement import TABLE3, ccc_chart, difference_chart, prediction_scatter
+from fcx.figures.faithfulness import faithfulness_chart, faithfulness_rows
 from fcx.figures.leakage import leakage_chart, leakage_findings
 from fcx.figures.panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from fcx.figures.quality import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
@@ -30,6 +31,8 @@ __all__ = [
     "coverage_table",
     "difference_chart",
     "failure_gallery",
+    "faithfulness_chart",
+    "faithfulness_rows",
     "findings",
     "landmark_table",
     "leakage_chart",
