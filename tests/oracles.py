@@ -478,3 +478,78 @@ def edge_strength(image):
                     down += dy * (2 - abs(dx)) * value
             strength[y, x] = (across**2 + down**2) ** 0.5
     return strength
+
+
+# --- attribution by gradients, channels and perturbation --------------------------------------
+
+
+def weighted_channels(model, layer, image, target, rule):
+    """Return (row, column) of one image: Grad-CAM++ or LayerCAM at a module, cell by cell as their papers write it."""
+    import torch
+
+    kept = {}
+
+    def keep(module, inputs, output):
+        kept["A"] = output
+
+    hooks = [
+        model.get_submodule(layer).register_forward_hook(keep),
+        model.head.register_forward_hook(lambda _, __, output: kept.update(y=output)),
+    ]
+    model(image[None].clone().requires_grad_())
+    for hook in hooks:
+        hook.remove()
+    (slope,) = torch.autograd.grad(kept["y"][0, target], kept["A"])
+    channels, slopes = kept["A"][0].detach().numpy(), slope[0].numpy()
+    total = np.zeros(channels.shape[1:])
+    for channel, g in zip(channels, slopes, strict=True):
+        if rule == "layercam":
+            for cell in np.ndindex(*total.shape):
+                total[cell] += max(g[cell], 0) * channel[cell]
+            continue
+        weight = 0.0
+        for cell in np.ndindex(*total.shape):
+            if g[cell] != 0:
+                alpha = g[cell] ** 2 / (2 * g[cell] ** 2 + channel.sum() * g[cell] ** 3)
+                weight += alpha * max(g[cell], 0)
+        total += weight * channel
+    return np.maximum(total, 0)
+
+
+def occlusion_of_one(answer, image, fill, window, stride):
+    """Return (y, x) for one output of one image: each pixel's mean over the windows that cover it, pixel by pixel."""
+    size = len(image)
+    effects = {}
+    for top in range(0, size - window + stride, stride):
+        for left in range(0, size - window + stride, stride):
+            changed = image.copy()
+            changed[top : top + window, left : left + window] = fill[top : top + window, left : left + window]
+            effects[top, left] = answer(image) - answer(changed)
+    found = np.zeros(image.shape)
+    for y in range(size):
+        for x in range(size):
+            over = [e for (t, s), e in effects.items() if t <= y < t + window and s <= x < s + window]
+            found[y, x] = sum(over) / len(over)
+    return found
+
+
+def ablation_of_one(answer, image, cover, fill):
+    """Return the effect of each region (region,) of one image, and the map (y, x) of the first eight."""
+    effects, found = [], np.zeros(image.shape)
+    for number, part in enumerate(cover):
+        changed = image.copy()
+        for pixel in np.ndindex(*image.shape):
+            changed[pixel] = (1 - part[pixel]) * image[pixel] + part[pixel] * fill[pixel]
+        effects.append(answer(image) - answer(changed))
+        if number < 8 and part.sum() > 0:
+            for pixel in np.ndindex(*image.shape):
+                found[pixel] += effects[-1] * part[pixel] / part.sum()
+    return np.array(effects), found
+
+
+def shapley_of_two(function, ends, starts):
+    """Return the Shapley values of two players, by both orders in which they can come."""
+    (x, y), (x0, y0) = ends, starts
+    of_x = (function(x, y0) - function(x0, y0) + function(x, y) - function(x0, y)) / 2
+    of_y = (function(x0, y) - function(x0, y0) + function(x, y) - function(x, y0)) / 2
+    return of_x, of_y
