@@ -50,6 +50,15 @@ FACES = {
 RESULTS = {
     "prediction": (("model", "condition", "target", "sample"), "f", True),
     "attribution": (("model", "condition", "method", "target", "sample", "y", "x"), "fi", False),
+    # Beside compressed maps: what a step of each stands for, and its largest error.
+    "attribution_scale": (("model", "condition", "method", "target", "sample"), "f", False),
+    "attribution_error": (("model", "condition", "method", "target", "sample"), "f", False),
+    # `fcx.localisation.QUANTITIES` of each map, from before it was compressed, and the area of each region.
+    **{
+        name: (("model", "condition", "method", "target", "sample", "region"), "f", False)
+        for name in ("share", "net", "positive", "negative", "density", "enrichment", "auc")
+    },
+    "area": (("sample", "region"), "f", False),
 }
 UNFINISHED = "being laid out"  # the fingerprint of a store whose arrays are not all there yet
 CONTRACTS = {"faces": FACES, "results": RESULTS}

@@ -17,6 +17,7 @@ import xarray as xr
 from scipy import sparse
 
 from fcx.contract import ContractError, InputError, check, choose, usable
+from fcx.targets import rated
 
 BLOCK = 2**22  # draws times clusters held at once: 32 MiB of float64
 PARTS = ("ccc", "pearson", "scale", "shift", "bias_correction", "mse", "rmse")
@@ -199,7 +200,7 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
     targets = [str(name) for name in prediction["target"].values]
     lead = prediction.dims[:-2]
     p = prediction.transpose(..., "target", "sample").values.astype(np.float64)
-    t = np.stack([faces[name].values[rows] for name in targets]).astype(np.float64)  # (target, sample)
+    t = np.stack([rated(faces, name)[rows] for name in targets]).astype(np.float64)  # (target, sample)
     known = usable(faces)[rows] & np.isfinite(t) & np.isfinite(p).all(tuple(range(len(lead))))
     keep = known.any(0)
     if not keep.any():

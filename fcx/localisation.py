@@ -58,36 +58,111 @@ def score_maps(maps, cover) -> dict[str, np.ndarray]:
     [0.5, 0.0, 0.5]
     """
     maps = np.asarray(maps)
-    count, pixels = maps.shape[-3], maps.shape[-2] * maps.shape[-1]
-    flat = maps.reshape(-1, count, pixels).swapaxes(0, 1)  # (sample, map, pixel)
-    weight = cover.reshape(count, -1, pixels).swapaxes(1, 2)  # (sample, pixel, region)
-    above, below = (side(flat, 0).astype(np.float64) for side in (np.maximum, np.minimum))
+    each = maps.reshape(-1, *maps.shape[-3:])  # (map, sample, y, x)
+    sides = np.array([_side(one) for one in each], int)
+    scores = {name: np.empty((*each.shape[:2], cover.shape[1])) for name in QUANTITIES}
+    for side in np.unique(sides):  # a map of constant blocks is scored on its cells
+        cells = each[sides == side][..., ::side, ::side]
+        for name, values in _score(cells, cover, side).items():
+            scores[name][sides == side] = values
+    return {name: values.reshape(*maps.shape[:-2], -1) for name, values in scores.items()}
+
+
+def _side(maps: np.ndarray) -> int:
+    """Return the largest power of two such that maps (..., y, x) are constant on blocks of that many pixels."""
+    side = 1
+    while not (maps.shape[-2] % (2 * side) or maps.shape[-1] % (2 * side)):
+        cells = maps[..., ::side, ::side]
+        if (cells[..., ::2] != cells[..., 1::2]).any() or (cells[..., ::2, :] != cells[..., 1::2, :]).any():
+            break
+        side *= 2
+    return side
+
+
+def _score(cells: np.ndarray, cover: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    """Return `QUANTITIES` (map, sample, region) of maps (map, sample, row, column) of cells `side` pixels wide."""
+    rows, columns = cells.shape[-2:]
+    if side > 1:
+        cover = cover.reshape(*cover.shape[:2], rows, side, -1).sum(3)
+        cover = cover.reshape(*cover.shape[:3], columns, side).sum(4)
+    weight = cover.reshape(*cover.shape[:2], -1).swapaxes(1, 2)  # (sample, cell, region), in pixels
+    flat = cells.reshape(*cells.shape[:2], -1).swapaxes(0, 1)  # (sample, map, cell)
+    count, pixels = flat.shape[1], flat.shape[2] * side**2
+    parts = np.empty((len(flat), 3 * count, flat.shape[2]))  # one product serves mass, net mass and ranks
+    absolute, net, ranks = parts[:, :count], parts[:, count : 2 * count], parts[:, 2 * count :]
+    net[...] = flat
+    np.abs(net, out=absolute)
+    for place in np.ndindex(ranks.shape[:2]):
+        ranks[place] = _below(np.abs(flat[place]))
     size = weight.sum(1)[:, None]  # (sample, 1, region)
-    total = (above - below).sum(-1, keepdims=True)  # (sample, map, 1)
-    covered, finite = size > 0, np.isfinite(total)
+    total = absolute.sum(-1, keepdims=True) * side**2  # (sample, map, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        positive, negative = (np.where(covered & finite, side @ weight, np.nan) for side in (above, below))
-        share = (positive - negative) / np.where(total > 0, total, np.nan)
+        products = (parts @ weight).reshape(len(flat), 3, count, -1)
+        known = (size > 0) & np.isfinite(total)
+        mass, net, larger = np.where(known[:, None], products, np.nan).swapaxes(0, 1)
+        share = mass / np.where(total > 0, total, np.nan)
         density = share / (size / pixels)
-        larger = _below(np.abs(flat)) @ weight - size**2 / 2
+        larger = larger * side**2 - size**2 / 2
         auc = np.where(np.isnan(share), np.nan, larger / (size * (pixels - size)))
-        scores = (share, positive + negative, positive, negative, density, np.log2(density), auc)
-    shape = (*maps.shape[:-2], weight.shape[-1])
-    return {name: np.reshape(v.swapaxes(0, 1), shape) for name, v in zip(QUANTITIES, scores, strict=True)}
+        scores = (share, net, (mass + net) / 2, (net - mass) / 2, density, np.log2(density), auc)
+    return {name: values.swapaxes(0, 1) for name, values in zip(QUANTITIES, scores, strict=True)}
 
 
 def _below(values: np.ndarray) -> np.ndarray:
-    """Return for each pixel of (..., pixel) the number of pixels below it, ties and itself counted half."""
-    order = np.argsort(values, axis=-1)
-    ordered = np.take_along_axis(values, order, axis=-1)
-    new = np.ones(values.shape, bool)  # the first of equal values, in order
-    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    first = np.flatnonzero(new)
-    ties = np.diff(first, append=new.size)
-    ranks = np.empty(values.shape)
-    middle = np.repeat(first % values.shape[-1] + ties / 2, ties).reshape(values.shape)
-    np.put_along_axis(ranks, order, middle, axis=-1)
+    """Return for each of `values` (cell,) >= 0 the number of cells below it, ties and itself counted half.
+
+    One map at a time stays in the processor's cache: twice as fast as many at once.
+    """
+    order = _order(values)
+    ordered = values.take(order)
+    middle, new = np.arange(len(values)) + 0.5, ordered[1:] != ordered[:-1]
+    if not new.all():
+        first = np.flatnonzero(np.append(True, new))  # of equal values
+        ties = np.diff(first, append=len(values))
+        middle = np.repeat(first + ties / 2, ties)
+    ranks = np.empty(len(values))
+    ranks[order] = middle
     return ranks
+
+
+def _order(values: np.ndarray) -> np.ndarray:
+    """Return argsort of values (cell,) >= 0; of many in float32 by a radix sort of their bits, twice as fast."""
+    if values.dtype != np.float32 or len(values) < 1024:
+        return np.argsort(values)
+    bits = values.view(np.uint32)  # the bits of numbers >= 0 are ordered as the numbers are
+    low = np.argsort(bits.astype(np.uint16), kind="stable")
+    high = (bits >> 16).astype(np.uint16)
+    return low.take(np.argsort(high.take(low), kind="stable"))
+
+
+def exact(results) -> bool:
+    """Return whether results hold maps as they were computed, not compressed ones."""
+    if "attribution" not in results:
+        return False
+    maps = results["attribution"]
+    return maps.dtype.kind == "f" and maps.attrs.get("storage") not in ("float16", "int8")
+
+
+def _stored(results, faces) -> xr.Dataset:
+    """Return the statistics that results hold of maps that are compressed or not there.
+
+    Raises: ContractError where they hold none, where these are not of single maps, or of other regions.
+    """
+    check(results, "results")
+    check(faces, "faces")
+    if missing := [name for name in (*QUANTITIES, "area") if name not in results]:
+        what = "quantised maps" if "attribution" in results else "no 'attribution'"
+        raise ContractError(f"results hold {what} and no stored {missing[0]!r}: make them with fcx.attribute")
+    rows = match(results, faces)
+    table = results[[*QUANTITIES, "area"]].reset_coords("area", drop=False).astype(np.float64).load()
+    whole = table["share"].isel(region=slice(None, -1)).sum("region", skipna=False)
+    if (abs(whole - 1) > 1e-3).any():
+        raise ContractError("results: the shares of the regions do not sum to 1: they are not those of single maps")
+    some = np.flatnonzero(table["area"].notnull().all("region"))
+    some = some[:: max(1, len(some) // BLOCK)]
+    if not np.allclose(coverage(faces, rows[some]).mean((-2, -1)), table["area"][some], atol=1e-5):
+        raise ContractError("the stored statistics are of other regions or masks: give the faces that were explained")
+    return table
 
 
 def _checked(results, faces) -> tuple[xr.DataArray, np.ndarray]:
@@ -97,8 +172,9 @@ def _checked(results, faces) -> tuple[xr.DataArray, np.ndarray]:
     if "attribution" not in results:
         raise ContractError("results hold no 'attribution': make them with fcx.attribute")
     maps = results["attribution"]
-    if maps.dtype.kind != "f":
-        raise ContractError(f"results: 'attribution' is {maps.dtype}, quantised: statistics come from unquantised maps")
+    if not exact(results):
+        kept = maps.attrs.get("storage", maps.dtype)
+        raise ContractError(f"results: 'attribution' is {kept}, quantised: statistics come from unquantised maps")
     if maps.shape[-2:] != (grid := faces["regions"].shape[-2:]):
         raise ContractError(f"results: 'attribution' is on a grid of {maps.shape[-2:]}, faces on one of {grid}")
     return maps, match(results, faces)
@@ -122,10 +198,13 @@ def _blocks(maps, faces, rows):
 def sample_statistics(results, faces) -> xr.Dataset:
     """Return `QUANTITIES` of every map, (model, condition, method, target, sample, region), and area (sample, region).
 
-    The maps are read block by block, never all at once. NaN for faces that are not usable.
+    The maps are read block by block, never all at once. Where they are compressed, or not there, the statistics
+    are those that `fcx.attribute` computed before. NaN for faces that are not usable.
 
-    Raises: ContractError where results hold no attribution, quantised maps, or not the samples of `faces`.
+    Raises: ContractError where results hold neither whole maps nor statistics, or not the samples of `faces`.
     """
+    if not exact(results) and "area" in results:
+        return _stored(results, faces)
     maps, rows = _checked(results, faces)
     regions = [*map(str, faces["region"].values), "mask"]
     dims, shape = maps.dims[:-2], maps.shape[:-2]

@@ -116,14 +116,19 @@ def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, s
     ]
     if not pairs:
         raise InputError("there is one model and one condition: nothing to compare; give at least two of either")
-    if quantity in QUANTITIES and quantity not in results:
-        results = sample_statistics(results, faces)
+    if quantity in QUANTITIES:
+        results = _table(results, faces, quantity)
     # Pair by pair: an empty map of one model must not cost another model's comparison that face.
     rows = xr.concat([_pair(results, faces, names[i], names[j], quantity, draws, seed) for i, j in pairs], "comparison")
     for side, end in enumerate("ab"):
         for key, dim in enumerate(("model", "condition")):
             rows = rows.assign_coords({f"{dim}_{end}": ("comparison", [names[pair[side]][key] for pair in pairs])})
     return _corrected(rows).assign_attrs(quantity=quantity, draws=draws, seed=seed)
+
+
+def _table(results, faces, quantity: str) -> xr.Dataset:
+    """Return statistics of single maps: those given, or those of the maps of results."""
+    return results if quantity in results and "prediction" not in results else sample_statistics(results, faces)
 
 
 def _pair(results, faces, a: tuple, b: tuple, quantity: str, draws: int, seed: int) -> xr.Dataset:
@@ -162,9 +167,8 @@ def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: i
         counted = sums["n"].isel(draw=0).astype(int)
         counted = counted.sel(expression=counted["expression"] != "") if scope else counted
         return made, counted if scope == "expression_" else counted.sum("expression")
-    if quantity not in results:
-        needed = {key: [n for n in results[key].values if n in {cell[key] for cell in cells}] for key in cells[0]}
-        results = sample_statistics(results.sel(needed), faces)
+    needed = {key: [n for n in results[key].values if n in {cell[key] for cell in cells}] for key in cells[0]}
+    results = _table(results.sel(needed), faces, quantity)
     match(results, faces)
     base = "share" if quantity in RATIOS else quantity
     values = xr.concat([results[base].sel(cell, drop=True) for cell in cells], "cell")

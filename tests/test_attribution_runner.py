@@ -11,8 +11,10 @@ import torch
 import xarray as xr
 from conftest import make_faces
 from torch import nn
+from tqdm.std import tqdm
 
-from fcx.attribution import METHODS, attribute, method, open_results, runner
+from fcx.attribution import METHODS, attribute, method, open_results
+from fcx.attribution.plan import Plan
 from fcx.contract import ContractError, InputError, Store, StoreError, UnknownNameError, check
 from fcx.inference import predict
 
@@ -82,13 +84,15 @@ def test_attributes_say_how_it_was_made(small):
     m = model()
     results = attribute({"m": m}, small, "lrp,gradcam", "valence", shunt_rule="aumann_shapley")
     assert results.attrs["crop"] == "face"
-    assert results.attrs["methods"] == {
-        "lrp": {"signed": True, "conserves": True, "resolution": 1, "relative": True, "caution": "",
-                "options": {"shunt_rule": "aumann_shapley", "epsilon": 1e-12, "first_rule": "flat",
-                            "biases": "absorb"}},
-        "gradcam": {"signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": "",
-                    "options": {"layer": "last"}},
+    assert list(results.attrs["methods"]) == ["lrp", "gradcam"]
+    lrp = results.attrs["methods"]["lrp"]
+    assert (lrp["signed"], lrp["conserves"], lrp["resolution"]) == (True, True, 1)
+    assert lrp["options"]["shunt_rule"] == "aumann_shapley"
+    assert results.attrs["methods"]["gradcam"] == {
+        "signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": "", "units": "output units",
+        "options": METHODS["gradcam"].options,
     }  # fmt: skip
+    assert results.attrs["targets"] == {"valence": {"weights": {"arousal": 0, "valence": 1}, "reference": 0}}
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]
     assert results.attrs["provenance"]["versions"]["zennit"]
     assert results.attrs["provenance"]["dtype"] == "float32"
@@ -145,7 +149,7 @@ def test_interrupted_then_called_again_equals_uninterrupted(after, many, tmp_pat
         open_results(out)
     monkeypatch.setattr(Store, "write", write)
     explained = []
-    monkeypatch.setattr(runner._Plan, "block", spy(runner._Plan.block, explained))
+    monkeypatch.setattr(Plan, "block", spy(Plan.block, explained))
     same(attribute(models, many, "mean_activation,gradcam", out=out), whole)
     assert len(explained) == 12 - after  # 2 models x 2 conditions x 3 blocks, less what was written before
     explained.clear()
@@ -384,7 +388,12 @@ def test_weights_that_are_not_finite_are_refused(small):
 def test_long_runs_show_a_bar_on_stderr(small, monkeypatch, capsys):
     attribute({"m": model()}, small, "gradcam")
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(runner, "PATIENCE", 0)
+
+    class Impatient(tqdm):
+        def __init__(self, **options):
+            super().__init__(**{**options, "delay": 0})
+
+    monkeypatch.setattr("tqdm.std.tqdm", Impatient)
     attribute({"m": model()}, small, "gradcam")
     out, err = capsys.readouterr()
     assert out == ""

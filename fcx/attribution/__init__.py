@@ -8,6 +8,7 @@ from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: 
 from fcx.attribution.fills import FILLS
 from fcx.attribution.methods import METHODS, Batch, Method, method
 from fcx.attribution.perturbation import region_effects
-from fcx.attribution.runner import attribute, open_results
+from fcx.attribution.runner import attribute
+from fcx.attribution.storage import open_results
 
 __all__ = ["FILLS", "METHODS", "Batch", "Method", "attribute", "method", "open_results", "region_effects"]

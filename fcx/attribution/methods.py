@@ -51,10 +51,11 @@ class Method:
     relative: bool = False
     extras: tuple[str, ...] = ()
     caution: str = ""
+    units: str = "output units"
 
     def properties(self) -> dict:
         """Return the declared properties (what a store records beside the maps)."""
-        names = ("signed", "conserves", "resolution", "relative", "caution")
+        names = ("signed", "conserves", "resolution", "relative", "units", "caution")
         return {name: getattr(self, name) for name in names}
 
 
@@ -62,14 +63,15 @@ METHODS: dict[str, Method] = {}
 
 
 def method(name: str, *, signed: bool, conserves: bool, resolution: int, needs: type[nn.Module] = nn.Module,
-           relative: bool = False, extras: tuple[str, ...] = (), caution: str = ""):  # fmt: skip
+           relative: bool = False, extras: tuple[str, ...] = (), caution: str = "",
+           units: str = "output units"):  # fmt: skip
     """Register a function (batch, *, options) -> maps (target, sample, y, x) as the method `name`."""
 
     def register(function):
         parameters = inspect.signature(function).parameters.values()
         options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         METHODS[name] = Method(
-            name, function, signed, conserves, resolution, needs, options, relative, tuple(extras), caution
+            name, function, signed, conserves, resolution, needs, options, relative, tuple(extras), caution, units
         )
         return function
 

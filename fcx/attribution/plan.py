@@ -1,0 +1,233 @@
+"""What is to be computed, block by block: some faces of one model and one condition, by every method."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+from collections.abc import Iterator, Mapping
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from fcx.attribution.gallery import Gallery
+from fcx.attribution.methods import Batch, Method, Subject
+from fcx.attribution.storage import BLOCK, ResultsStore, compress
+from fcx.contract import FcxError, InputError
+from fcx.localisation import QUANTITIES, score_maps
+from fcx.model import FaceChannel
+from fcx.parallel import in_order, portable
+from fcx.targets import Target
+
+HERE: dict = {}  # the plan and the store of a worker process
+
+
+@contextlib.contextmanager
+def own_mode(device: torch.device):
+    """Compute gradients in full precision, whatever mode the caller is in."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        # A GPU's default for convolutions, TF32, keeps three digits: too few for relevance to be conserved.
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of the faces, in one condition, for one model."""
+
+    number: int
+    model: str
+    condition: int
+    rows: slice
+    usable: tuple[int, ...]  # of the rows
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+
+@dataclass
+class Plan:
+    """Models x conditions x methods x targets over faces."""
+
+    models: Mapping[str, nn.Module]
+    faces: xr.Dataset
+    methods: list[Method]
+    targets: list[Target]
+    options: Mapping[str, Mapping]
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype
+    variables: Mapping[str, tuple]  # name -> (dims, dtype, attributes)
+
+    def __post_init__(self):
+        self.gallery = Gallery(self.faces)
+        self._subject: Subject | None = None
+
+    @property
+    def extras(self) -> list[str]:
+        """The names of what the methods record beside their maps, each once."""
+        return list(dict.fromkeys(extra for method in self.methods for extra in method.extras))
+
+    def blocks(self) -> list[Block]:
+        """Return all blocks; those of the same faces in several conditions are neighbours and share their regions."""
+        made, good, count = [], self.gallery.good, self.faces.sizes["sample"]
+        for name in self.models:
+            for first in range(0, count, BLOCK):
+                rows = slice(first, min(first + BLOCK, count))
+                for condition in range(len(good)):
+                    usable = first + np.flatnonzero(good[condition, rows])
+                    made.append(Block(len(made), name, condition, rows, tuple(usable.tolist())))
+        return made
+
+    def rehearse(self) -> None:
+        """Explain one face by every model, so that what cannot work fails before a store is laid out."""
+        condition, sample = np.argwhere(self.gallery.good)[0]
+        for name in self.models:
+            self.explain(self.subject(name), condition, np.array([sample]))
+        if "area" in self.variables:
+            self.gallery.cover(np.array([sample]))
+
+    def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
+        """Compute the blocks that `store` still lacks: a share of them first, then what others have not done.
+
+        Worker processes that are killed are replaced, and what they had not written is done again.
+        """
+        while pending := store.pending():
+            blocks = self.blocks()
+            mine = [blocks[number] for number in pending if number % ranks == rank]
+            # From the end, so that two that help each other meet in at most one block.
+            theirs = [blocks[number] for number in reversed(pending) if number % ranks != rank]
+            try:
+                for block, values in self._work_off(mine + theirs, store, workers):
+                    if values is not None:
+                        store.write(block.number, values)
+            except BrokenExecutor:
+                if len(store.pending()) == len(pending) or not isinstance(store, ResultsStore):
+                    raise  # nothing was done before it broke: it would break again
+                continue
+            return
+
+    def _work_off(self, blocks: list[Block], store, workers: int) -> Iterator[tuple[Block, dict | None]]:
+        workers = min(workers, len(blocks))
+        shared = store if isinstance(store, ResultsStore) else None
+        if workers == 1:
+            return in_order(partial(_work, self, shared), blocks, 1, True, "attribute")
+        portable(self.models, "the models")
+        portable(self.methods, "the methods")
+        # As bytes, because torch's own way to hand tensors on would move the caller's into shared memory.
+        packed = pickle.dumps((replace(self), shared))  # without what was derived here
+        return in_order(_work_here, blocks, workers, True, "attribute", partial(_begin, packed))
+
+    def block(self, block: Block) -> dict[str, tuple]:
+        """Return the index and values of each variable for the faces of a block, NaN where a face is unusable."""
+        subject, rows = self.subject(block.model), block.rows
+        made = self._empty(block)
+        for first in range(0, len(block), self.batch_size):
+            some = np.array(block.usable[first : first + self.batch_size])
+            for name, values in self.explain(subject, block.condition, some).items():
+                before = 1 if name == "prediction" else 2  # dimensions before `sample`
+                made[name][(slice(None),) * before + (some - rows.start,)] = values
+        made |= self._statistics(block, made["attribution"])
+        maps = made.pop("attribution")
+        if "attribution" in self.variables:
+            made |= compress(maps, self.variables["attribution"][1])
+        lead = (list(self.models).index(block.model), block.condition)
+        index = {name: (*lead, *[slice(None)] * (1 if name == "prediction" else 2), rows) for name in made}
+        return {name: ((rows,) if name == "area" else index[name], made[name]) for name in made}
+
+    def _empty(self, block: Block) -> dict[str, np.ndarray]:
+        shape = (len(self.targets), block.rows.stop - block.rows.start)
+        kind = str(self.dtype).removeprefix("torch.")
+        each = (len(self.methods), *shape)
+        made = {name: np.full(each, np.nan, kind) for name in self.extras}
+        made["prediction"] = np.full(shape, np.nan, kind)
+        made["attribution"] = np.full((*each, *self.faces["image"].shape[2:]), np.nan, kind)
+        return made
+
+    def _statistics(self, block: Block, maps: np.ndarray) -> dict[str, np.ndarray]:
+        """Return `QUANTITIES` (method, target, sample, region) and area of the faces usable in every condition."""
+        if "area" not in self.variables:
+            return {}
+        rows = np.arange(block.rows.start, block.rows.stop)
+        good = self.gallery.good[:, block.rows].all(0)
+        regions = len(self.faces["region"]) + 1
+        made = {name: np.full((*maps.shape[:3], regions), np.nan, np.float32) for name in QUANTITIES}
+        made["area"] = np.full((len(rows), regions), np.nan, np.float32)
+        if good.any():
+            cover = self.gallery.cover(rows[good])
+            made["area"][good] = cover.mean((-2, -1))
+            for name, values in score_maps(maps[:, :, good], cover).items():
+                made[name][:, :, good] = values
+        return made
+
+    def explain(self, subject: Subject, condition: int, some: np.ndarray) -> dict[str, np.ndarray]:
+        """Return prediction (target, sample), maps (method, target, sample, y, x), extras (method, target, sample)."""
+        name = self.gallery.conditions[condition]
+        images = self.gallery.images(name, some)
+        with own_mode(self.device):
+            pixels = torch.from_numpy(images).to(self.device)[:, None].to(self.dtype) / 255
+            weights = torch.tensor([target.weights for target in self.targets]).to(pixels)
+            reference = torch.tensor([target.reference for target in self.targets]).to(pixels)
+            batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device), weights, reference,
+                          gallery=self.gallery, condition=name)  # fmt: skip
+            made = {"prediction": batch.values(batch.prediction).T}
+            maps, recorded = [], {name: [] for name in self.extras}
+            for method in self.methods:
+                batch.recorded = {}
+                maps.append(method.function(batch, **self.options[method.name]))
+                if set(batch.recorded) != set(method.extras):
+                    raise FcxError(f"method {method.name!r} declares {method.extras}, recorded {[*batch.recorded]}")
+                for extra, values in recorded.items():
+                    values.append(batch.recorded.get(extra, torch.full_like(made["prediction"], torch.nan)))
+            made |= {"attribution": torch.stack(maps)} | {extra: torch.stack(v) for extra, v in recorded.items()}
+            return {name: values.detach().cpu().numpy() for name, values in made.items()}
+
+    def subject(self, name: str) -> Subject:
+        """Return a private copy of a model, ready to be explained, whatever state the caller's is in.
+
+        Raises: InputError for a module that cannot be copied.
+        """
+        if self._subject is None or self._subject.name != name:
+            with own_mode(self.device):
+                try:
+                    private = copy.deepcopy(self.models[name]).to(device=self.device, dtype=self.dtype).eval()
+                except (RuntimeError, TypeError) as error:
+                    raise InputError(f"model {name!r} cannot be copied: {error}") from error
+                for parameter in private.parameters():
+                    parameter.grad = None
+                    parameter.requires_grad_(False)
+                if isinstance(private, FaceChannel):
+                    private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+            self._subject = Subject(name, private)
+        return self._subject
+
+
+def _work(plan: Plan, store: ResultsStore | None, block: Block) -> dict | None:
+    """Compute a block and write it to the store, or return it where there is none."""
+    if store is None:
+        return plan.block(block)
+    if not store.done(block.number):
+        store.write(block.number, plan.block(block))
+    return None
+
+
+def _begin(packed: bytes) -> None:
+    """Make a worker ready: its plan and store, and one thread, for more would only get in each other's way."""
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    HERE["limits"] = threadpool_limits(1)
+    HERE["plan"], HERE["store"] = pickle.loads(packed)
+
+
+def _work_here(block: Block) -> dict | None:
+    return _work(HERE["plan"], HERE["store"], block)
