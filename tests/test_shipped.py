@@ -27,7 +27,8 @@ def test_four_networks_ship_and_load():
 def test_metadata_says_how_each_was_made(name):
     metadata = read_metadata(shipped()[name])
     assert metadata["crop"] == "face"
-    assert metadata["mask"]["style"] == "surgical"
+    assert metadata["mask"]["style"] == "mixed"
+    assert metadata["mask"]["fit"] == "rigid"
     assert metadata["condition"] == name.split("_")[0]
     assert metadata["scheme"] == name.split("_", 1)[1]
     assert len(metadata["history"]) == metadata["epochs"]
