@@ -9,6 +9,7 @@ from fcx.landmarks import canonical, find_landmarks
 from fcx.masks import FITS, STYLES, choose_look, composite, paint_mask, picture_style, style, wear_mask
 from fcx.masks.photograph import SKIN, find_grain
 from fcx.masks.shapes import SUPPORT, surface
+from fcx.masks.wear import FINEST
 from fcx.pose import FLIP, UPPER, find_pose
 
 WORN = [name for name, entry in STYLES.items() if entry.worn]
@@ -386,6 +387,22 @@ def test_a_face_beyond_the_edge_is_drawn_as_far_as_it_is_seen(found, name):
         masked, alpha = wear_mask(picture, mesh + shift, name)
         assert masked.shape == picture.shape
         assert (masked[alpha == 0] == picture[alpha == 0]).all()
+
+
+def test_a_large_face_is_painted_smaller_and_looks_the_same(found):
+    picture, mesh = found[0]
+    factor = 12
+    large = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    moved = mesh * factor + [(factor - 1) / 2, (factor - 1) / 2, 0]
+    assert find_pose(moved).scale > FINEST
+    masked, alpha = wear_mask(large, moved)
+    small = cv2.resize(masked, picture.shape[1::-1], interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(small - wear_mask(picture, mesh)[0]).mean() < 3
+    assert (masked[alpha == 0] == large[alpha == 0]).all()
+    hidden = np.where((alpha == 255)[:, :, None], np.uint8(7), large)
+    again, alpha_again = wear_mask(hidden, moved)
+    assert (alpha_again == alpha).all()
+    assert (again == masked).all()
 
 
 def test_light_is_taken_where_the_upper_face_is():

@@ -16,6 +16,8 @@ from fcx.masks.shapes import FITS, SHAPES, WEARINGS, bend, surface
 from fcx.masks.styles import STYLES, find_style, rgb
 from fcx.pose import FLIP, find_pose
 
+SLAB = 512  # rows that are mixed at a time
+FINEST = 80.0  # pixels in a centimetre above which a mask is painted smaller and enlarged: a face of about 1,400
 # What a jitter of 1 means, standard deviations: size, centimetres to the side and up, degrees, brightness.
 SIZE, SHIFT, ROLL, BRIGHTNESS = 0.015, (0.10, 0.12), 1.2, 0.03
 
@@ -130,6 +132,15 @@ def paint_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *
     entry, pose = find_style(look.style), find_pose(mesh)
     if entry.paste:
         return _greyed(picture, *entry.paste(picture, mesh, look.colour))
+    if (
+        pose.scale > FINEST
+    ):  # a texture has nothing to show at that size: paint a smaller picture, and enlarge the paint
+        part = FINEST / pose.scale
+        small = cv2.resize(picture, None, fx=part, fy=part, interpolation=cv2.INTER_AREA)
+        how = {"fit": fit, "wearing": wearing, "scale": scale, "shift": shift, "colour": colour, "jitter": jitter,
+               "donor": donor, "seed": seed, "sample": sample}  # fmt: skip
+        painted = paint_mask(small, mesh * part + [(part - 1) / 2, (part - 1) / 2, 0], style, **how)
+        return tuple(cv2.resize(each, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR) for each in painted)
     shape = SHAPES[entry.shape]
     vertices = surface(shape, look.wearing, look.scale, look.shift, look.roll)
     if fit != "rigid" and not shape.upper:
@@ -154,9 +165,9 @@ def _greyed(picture, paint, alpha) -> tuple[np.ndarray, np.ndarray]:
 def composite(picture: np.ndarray, paint: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Return alpha * paint + (1 - alpha) * picture, (row, column, RGB) uint8, alpha in 255ths."""
     left, top, width, height = cv2.boundingRect(alpha)  # where there is anything to mix
-    part = slice(top, top + height), slice(left, left + width)
     mixed = picture.copy()
-    if width:
+    for row in range(top, top + height, SLAB):  # in floats a large picture takes four times its memory
+        part = slice(row, min(row + SLAB, top + height)), slice(left, left + width)
         share = alpha[part].astype(np.float32) / 255
         below = picture[part].astype(np.float32)
         added = cv2.multiply(paint[part].astype(np.float32) - below, cv2.merge([share, share, share]))
