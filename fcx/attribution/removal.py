@@ -142,7 +142,9 @@ def linear_imputation(picture: np.ndarray, gone: np.ndarray) -> np.ndarray:
         return flat.reshape(picture.shape)
     rows = weights[out]
     system = sparse.diags_array(rows.sum(1)) - rows[:, out]
-    flat[out] = splu(system.tocsc(), permc_spec="MMD_AT_PLUS_A").solve(rows[:, kept] @ flat[kept])
+    # The system is symmetric and diagonally dominant: no pivoting is needed, and with it this takes far longer.
+    solver = splu(system.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    flat[out] = solver.solve(rows[:, kept] @ flat[kept])
     return flat.reshape(picture.shape)
 
 
