@@ -46,7 +46,7 @@ def trial(model):
     images = torch.from_numpy(faces["image"].values[0]).float() / 255
     settings = Settings(fills=("black",), steps=8, perturbations=3, stages=99, bins=100, radius=0.1)
     scene = Scene(Subject("m", copy.deepcopy(model)), images, [str(n) for n in faces["sample"].values],
-                  torch.arange(FACES), torch.eye(2), Gallery(faces), "plain", settings)  # fmt: skip
+                  torch.arange(FACES), torch.eye(2), torch.zeros(2), Gallery(faces), "plain", settings)  # fmt: skip
     return Trial(scene, METHODS["gradient"].function, {})
 
 

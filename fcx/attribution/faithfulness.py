@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -28,6 +28,8 @@ from fcx.checkpoints import resolve_models, weights_hash
 from fcx.contract import TARGETS, InputError, choose, provenance, usable
 from fcx.evaluation import clusters, column, interval, resample
 from fcx.inference import usable_device
+from fcx.model import FaceChannel
+from fcx.targets import parse_all
 
 DIMS = ("model", "condition", "method", "target", "measure", "sample")
 PATIENCE = 2  # seconds, after which a bar is shown
@@ -58,9 +60,9 @@ def faithfulness(
 
     `models` and `targets` are as in `attribute`. `methods` are names, or a dict from a label to (name, options), so
     that one method may stand there with several options. `measures` are names in `MEASURES`; None is all of them,
-    "shuffled_labels" only where `shuffled` is given: a dict from names of models to models that were trained on
-    shuffled labels. `count` faces are drawn from those that are usable in every condition; None takes all faces,
-    with NaN for those that are not usable. A value depends on `seed` and the face, not on `batch_size`.
+    "shuffled_labels" only where `shuffled` is given: a dict from names of models to torch modules that were trained
+    on shuffled labels. `count` faces are drawn from those that are usable in every condition; None takes all, with
+    NaN for those that are not usable. A value depends on `seed` and the face, not on `batch_size`.
 
     `settings`: `fills` for removed pixels ("black", "grey", "mean", "blur", "mask"), `steps` of a removal curve,
     random `orders` that it is compared with, `percentages` removed for ROAD, `radius` (grey in [0, 1]) and number
@@ -74,8 +76,7 @@ def faithfulness(
     """
     settled, measures = _settings(settings, seed), _measures(measures, shuffled)
     explainers = _explainers(methods, seed)
-    names = runner._names(targets, TARGETS, "target")
-    weights = [[float(one == name) for one in TARGETS] for name in names]
+    targets = parse_all(targets)
     choose(dtype, runner.DTYPES, "dtype")
     device = usable_device(device)
     resolved, rivals = resolve_models(models), resolve_models(dict(shuffled)) if shuffled else {}
@@ -87,18 +88,16 @@ def faithfulness(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; allowed: 1 or more")
     rows = _rows(faces, count, seed)
-    lead = (len(resolved), faces.sizes["condition"], len(explainers), len(names))
+    lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
     with runner._own_mode(device):
-        for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, weights, settled, batch_size, device, dtype):
-            for e, (name, options) in enumerate(explainers.values()):
-                trial = Trial(scene, METHODS[name].function if name in METHODS else CONTROLS[name], options)
-                for family in measures:
-                    for part, scores in MEASURES[family].function(trial).items():
-                        kept = values.setdefault(f"{family} {part}", np.full((*lead, len(rows)), np.nan))
-                        kept[m, c, e][:, some] = scores.double().cpu().numpy()
+        for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, dtype):
+            for e, name, scores in _scores(scene, explainers, measures):
+                kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
+                kept[m, c, e][:, some] = scores.double().cpu().numpy()
     coords = {
-        "model": list(resolved), "condition": faces["condition"].values, "method": list(explainers), "target": names,
+        "model": list(resolved), "condition": faces["condition"].values, "method": list(explainers),
+        "target": [target.name for target in targets],
         "control": ("method", [name in CONTROLS for name, _ in explainers.values()]),
     }  # fmt: skip
     attrs = {
@@ -111,6 +110,15 @@ def faithfulness(
     }
     attrs = json.loads(json.dumps(attrs, default=str))
     return _summary(values, coords, faces.isel(sample=rows), draws, seed, attrs)
+
+
+def _scores(scene: Scene, explainers: Mapping, measures: list[str]) -> Iterator[tuple[int, str, torch.Tensor]]:
+    """Yield (method, "family measure", values (target, sample)) for the faces of a scene."""
+    for number, (name, options) in enumerate(explainers.values()):
+        trial = Trial(scene, METHODS[name].function if name in METHODS else CONTROLS[name], options)
+        for family in measures:
+            for part, scores in MEASURES[family].function(trial).items():
+                yield number, f"{family} {part}", scores
 
 
 def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
@@ -158,11 +166,14 @@ def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int
     return xr.Dataset({name: (values.dims[:-1], value) for name, value in made.items()}, kept)
 
 
-def _scenes(resolved, rivals, faces, rows, weights, settings, batch_size, device, dtype):
+def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device, dtype):
     """Yield (scene, (model, condition, samples)) for each batch of usable faces, with a bar."""
     good = faces["status"].values[:, rows] == "ok"  # (condition, sample)
     gallery, kind = Gallery(faces), runner.DTYPES[dtype]
-    weights = torch.tensor(weights, dtype=kind, device=device)
+    weights, reference = (
+        torch.tensor(values, dtype=kind, device=device)
+        for values in ([t.weights for t in targets], [t.reference for t in targets])
+    )
     with tqdm(total=len(resolved) * int(good.sum()), desc="faithfulness", unit="face", file=sys.stderr,
               delay=PATIENCE, leave=False) as bar:  # fmt: skip
         for m, name in enumerate(resolved):
@@ -175,13 +186,22 @@ def _scenes(resolved, rivals, faces, rows, weights, settings, batch_size, device
                     images = torch.from_numpy(gallery.images(condition, rows[some])).to(device).to(kind) / 255
                     ids = [str(one) for one in faces["sample"].values[rows[some]]]
                     place = torch.from_numpy(rows[some]).to(device)
-                    scene = Scene(subject, images, ids, place, weights, gallery, condition, settings, rival)
+                    scene = Scene(subject, images, ids, place, weights, reference, gallery, condition, settings, rival)
                     yield scene, (m, c, some)
                     bar.update(len(some))
 
 
-def _subject(name, model, device, dtype):
-    private = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+def _subject(name: str, model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> Subject:
+    """Return a private copy of a model, ready to be explained.
+
+    Raises: InputError for a module that cannot be copied.
+    """
+    try:
+        private = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"model {name!r} cannot be copied: {error}") from error
+    if isinstance(private, FaceChannel):
+        private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     return Subject(name, private)
 
 

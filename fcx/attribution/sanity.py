@@ -20,13 +20,14 @@ GAP = "completeness_gap"  # what a method records that explains f - f(baseline) 
 
 @measure("completeness", unit="output", best="zero")
 def completeness(trial: Trial) -> dict[str, torch.Tensor]:
-    """Return the sum of the map less what it should sum to: f, or f - f(baseline) where the method recorded that.
+    """Return the sum of the map less what it should sum to: f less the target's reference, or f - f(baseline).
 
     In output units, signed, never a yes or no. Source: Bach et al. 2015, equation (1); Sundararajan et al.
     2017 (1703.01365), proposition 1.
     """
     maps, recorded = trial.explained
-    return {"completeness": recorded.get(GAP, maps.sum((2, 3)) - trial.output)}
+    whole = trial.output - trial.reference[:, None]
+    return {"completeness": recorded.get(GAP, maps.sum((2, 3)) - whole)}
 
 
 def _sensitivity(trial: Trial) -> torch.Tensor:

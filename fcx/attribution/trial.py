@@ -86,7 +86,8 @@ def generator(seed: int, *words) -> np.random.Generator:
 class Scene:
     """Some faces of one condition as one model sees them; what methods share is computed once.
 
-    `images` (sample, y, x) float in [0, 1]; `names` the ids of the faces; `weights` (target, output);
+    `images` (sample, y, x) float in [0, 1]; `names` the ids of the faces; `weights` (target, output) and
+    `reference` (target,) of the targets;
     `shuffled`: the same model trained on shuffled labels, where there is one.
     """
 
@@ -95,6 +96,7 @@ class Scene:
     names: list[str]
     position: torch.Tensor
     weights: torch.Tensor
+    reference: torch.Tensor
     gallery: Gallery
     condition: str
     settings: Settings
@@ -104,8 +106,8 @@ class Scene:
     def batch(self, images: torch.Tensor | None = None, subject: Subject | None = None) -> Batch:
         """Return what an attribution method takes, for other images or another model where they are given."""
         pixels = (self.images if images is None else images)[:, None]
-        return Batch(subject or self.subject, pixels, self.position, self.weights, gallery=self.gallery,
-                     condition=self.condition)  # fmt: skip
+        return Batch(subject or self.subject, pixels, self.position, self.weights, self.reference,
+                     gallery=self.gallery, condition=self.condition)  # fmt: skip
 
     def answer(self, images: torch.Tensor) -> torch.Tensor:
         """Return the explained outputs (target, sample) of images (sample, y, x), before the activation of a head."""
