@@ -553,3 +553,82 @@ def shapley_of_two(function, ends, starts):
     of_x = (function(x, y0) - function(x0, y0) + function(x, y) - function(x0, y)) / 2
     of_y = (function(x0, y) - function(x0, y0) + function(x, y) - function(x, y0)) / 2
     return of_x, of_y
+
+
+# --- LRP by other rules, and what each layer absorbs ------------------------------------------
+
+
+class SlowRelevance(SlowFaceChannel):
+    """LRP of one output by any rule, and the biases' share of it, layer by layer, in `absorbed`.
+
+    `convolution` gives the contributions and the offsets of a layer as a list of (share, W, b) from its (W, b).
+    """
+
+    RULES = {
+        "zplus": lambda w, b, number: [(1, np.maximum(w, 0), np.maximum(b, 0))],
+        "epsilon": lambda w, b, number: [(1, w, b)],
+        "gamma": lambda w, b, number: [(1, w + number * np.maximum(w, 0), b + number * np.maximum(b, 0))],
+        "alpha_beta": lambda w, b, number: [
+            (number, np.maximum(w, 0), np.maximum(b, 0)),
+            (1 - number, np.minimum(w, 0), np.minimum(b, 0)),
+        ],
+    }
+
+    def explain(self, target, k, rule, first, number):
+        """Return LRP as (y, x); `k` the shunt rule, `number` gamma or alpha."""
+        self.rule, self.first, self.number, self.absorbed = self.RULES[rule], first, number, []
+        self.absorbed.append(self.state.get("head.bias", np.zeros(2))[target])
+        above = self.state["head.weight"][target] * self.hidden  # its own share of the output
+        flat = np.zeros(len(self.hidden_in))
+        lost = 0
+        for unit, relevance in enumerate(above):
+            if relevance == 0:
+                continue
+            flat += self.state["hidden.weight"][unit] * self.hidden_in / self.hidden_z[unit] * relevance
+            lost += self.state.get("hidden.bias", np.zeros(len(above)))[unit] / self.hidden_z[unit] * relevance
+        self.absorbed.append(lost)
+        of_map = self.down(self.top, flat.reshape(len(self.map), *(np.array(self.map.shape[1:]) // 2)))
+        if self.inhibition is None:
+            below = self.down(self.left, of_map)
+        else:
+            t = k(self.inhibition / self.a)
+            below = self.down(self.right, -t * of_map)
+            below = self.down(self.left, (1 + t) * of_map) + below
+        return self.down(self.steps, below)[0]
+
+    def down(self, steps, relevance):
+        for step in reversed(steps):
+            if step[0] == "pool":
+                below = np.zeros(np.prod(step[2]))
+                for place, value in zip(step[1], relevance.ravel(), strict=True):
+                    below[place] += value
+                relevance = below.reshape(step[2])
+                continue
+            _, x, matrix, offset, shape = step
+            relevance, total, lost = relevance.ravel(), 0, 0
+            if step is self.steps[0] and self.first == "flat":
+                inside = dense_of_conv(np.ones((len(matrix) // shape[-1] ** 2, 1, 3, 3)), shape[-1])
+                parts = [(1, inside, np.zeros(len(matrix)), np.ones_like(x))]
+            elif step is self.steps[0] and self.first == "zbox":
+                total = self.boxed(matrix, x, relevance)
+                parts = []
+            else:
+                parts = [(c, w, b, x) for c, w, b in self.rule(matrix, offset, self.number)]
+            for c, w, b, inputs in parts:
+                for row, bias, r in zip(w, b, relevance, strict=True):
+                    z = row @ inputs + bias
+                    if r != 0 and z != 0:
+                        total = total + c * row * inputs / z * r
+                        lost += c * bias / z * r
+            self.absorbed.append(lost)
+            relevance = np.reshape(total, shape)
+        return relevance
+
+    def boxed(self, matrix, x, relevance):
+        """Between black, 0, and white, 1: what a pixel adds beyond the least that it could."""
+        total = np.zeros(len(x))
+        for row, r in zip(matrix, relevance, strict=True):
+            least = np.where(row < 0, row, 0)
+            if r != 0:
+                total += (row * x - least) / (row * x - least).sum() * r
+        return total

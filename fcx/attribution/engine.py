@@ -5,8 +5,9 @@ into the transposed convolution is R / z = (activation / z) c. The factors activ
 on the target, and a gradient is the same pass with gates of 0 and 1. So all targets go down together, one
 transposed convolution and one product for each layer.
 
-Batch norm is fused into the convolutions. Max-pooling hands everything to the winner: of activations that are
-equal up to rounding the first in reading order, whatever the memory layout. Faces go a few at a time, because
+Batch norm is fused into the convolutions. Max-pooling hands everything to the winner, of equal activations to the
+first in reading order. Everything is laid out channels last, whatever the layout of the model, so that rounding,
+which decides between activations that are nearly equal, does not depend on it. Faces go a few at a time, because
 their maps then stay in the cache.
 """
 
@@ -24,8 +25,7 @@ from fcx.attribution.rules import PLAIN, Part
 from fcx.contract import FcxError
 from fcx.model import FaceChannel
 
-PIECE = 8  # faces that go through the network at once
-TIE = 4  # units of rounding by which activations may differ and still be equal
+PIECE = 16  # faces that go through the network at once
 
 
 def fuse_batch_norm(model: FaceChannel) -> FaceChannel:
@@ -114,19 +114,17 @@ class Network:
             _same(model.tail(model.features(probe)), Trace(self, probe).outputs, "the model differs from its layers")
 
 
-def first_winner(activation: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-    """Return the map whose 2x2 blocks hold `pooled` at their winner and 0 elsewhere; ties go to the first.
+def pool(activation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the maxima of the 2x2 blocks, and the map that holds each at its place and 0 elsewhere.
 
-    >>> first_winner(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1))
+    Of equal activations the first in reading order wins, in this layout as in torch's other one.
+
+    >>> pool(torch.ones(1, 1, 2, 2))[1]
     tensor([[[[1., 0.],
               [0., 0.]]]])
     """
-    step = TIE * torch.finfo(activation.dtype).eps
-    order = 1 - step * torch.arange(4, dtype=activation.dtype, device=activation.device).view(2, 2)
-    rows, columns = activation.shape[-2:]
-    order = order.repeat(rows // 2, columns // 2)
-    _, places = F.max_pool2d(activation * order, 2, return_indices=True)
-    return F.max_unpool2d(pooled, places, 2)
+    pooled, places = F.max_pool2d(activation, 2, return_indices=True)
+    return pooled, F.max_unpool2d(pooled, places, 2)
 
 
 class Trace:
@@ -142,10 +140,10 @@ class Trace:
         x = images.contiguous(memory_format=torch.channels_last)
         for conv, pooled in zip(network.trunk, network.pooled, strict=True):
             self.inputs.append(x)
-            x = active = conv(x).relu_()
+            # One channel has no layout, so that the first convolution may answer in either.
+            x = active = conv(x).relu_().contiguous(memory_format=torch.channels_last)
             if pooled:
-                x = F.max_pool2d(active, 2)
-                active = first_winner(active, x)
+                x, active = pool(active)
             self.active.append([active])
         self.inputs.append(x)
         self.active.append([conv(x).relu_() for conv in network.top])
@@ -153,8 +151,7 @@ class Trace:
         if network.decay is not None:
             self.over = 1 / (network.decay + self.active[-1][1])
             self.map = self.map * self.over
-        self.pooled = F.max_pool2d(self.map, 2)
-        self.passed = first_winner(self.map, self.pooled)  # of the map
+        self.pooled, self.passed = pool(self.map)
         self.flat = self.pooled.flatten(1)
         self.hidden_z = F.linear(self.flat, *network.dense["hidden"])
         self.hidden = self.hidden_z.relu()

@@ -148,7 +148,8 @@ class Descent:
             conv = self.network.levels[level][branch]
             for part in self.rule.parts:
                 z = self.trace.denominator(level, branch, part, self.rule.biases == "absorb")
-                s = self._source(conv, part.share * share, z, c)
+                whole = share if part.share == 1 else part.share * share
+                s = self._source(conv, whole, z, c, self.rule.stabiliser)
                 weight, bias = conv.kernel(part)
                 if bias is not None and self.rule.biases == "absorb":
                     self._absorb(self.bias, conv.name, s.permute(0, 2, 3, 1) @ bias)
@@ -157,19 +158,20 @@ class Descent:
         source, kernel = (v[0] if len(v) == 1 else torch.cat(v, d) for v, d in ((sources, 1), (kernels, 0)))
         return F.conv_transpose2d(source, kernel, padding=1)
 
-    def _source(self, conv: Convolution, share: torch.Tensor, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    def _source(self, conv: Convolution, share: torch.Tensor, z: torch.Tensor, c: torch.Tensor,
+                epsilon: float = 0.0) -> torch.Tensor:  # fmt: skip
         """Return R / z for R = share times c; what has no denominator goes to the stabilisers."""
-        epsilon = self.rule.stabiliser
         if epsilon:
             stabiliser = torch.where(z < 0, -epsilon, epsilon)
             z = z + stabiliser
-        dead = z == 0
-        s = times(share / z.masked_fill(dead, math.inf), c)
-        lost = share * dead
+        gate = (share / z).nan_to_num_(0.0, math.inf, -math.inf)  # 0 / 0: nothing to hand on
+        if not gate.sum().isfinite():
+            dead = gate.isinf()
+            self._absorb(self.stabiliser, conv.name, times(torch.where(dead, share, 0), c))
+            gate = gate.masked_fill(dead, 0)
+        s = times(gate, c)
         if epsilon:
             self._absorb(self.stabiliser, conv.name, times(stabiliser, s))
-        if lost.any():
-            self._absorb(self.stabiliser, conv.name, times(lost, c))
         return s
 
     # --- the convolution that reads the pixels ------------------------------------------------

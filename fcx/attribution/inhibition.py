@@ -1,0 +1,77 @@
+"""How much of an explanation is inhibition: the relevance that the shunt hands to I, by region of the face."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import xarray as xr
+
+from fcx.attribution.cam import CELL
+from fcx.attribution.engine import PIECE, Network, Trace
+from fcx.attribution.propagation import Descent
+from fcx.attribution.rules import SHUNT_RULES, Rule
+from fcx.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.contract import TARGETS, InputError, check, provenance
+from fcx.localisation import coverage
+from fcx.model import FaceChannel
+
+
+def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
+    """Return sum |R_I| / sum |R_y| at the shunt, (model, condition, target, sample, region), 0 where I is silent.
+
+    Both sums are over the channels of the cells of 8x8 pixels of a region, each weighted by how much of the cell
+    the region covers; region `mask` is the alpha of the masked twin. R_I = -k R_y, so the index is a mean of
+    k(I / a) weighted by relevance: it depends on `shunt_rule`, a name in `SHUNT_RULES`. NaN for faces that could
+    not be used, for regions that cover nothing or have no relevance.
+
+    Raises: InputError for a model without inhibition, or of another crop rule or size than the faces;
+    UnknownNameError for another rule; ContractError for a Dataset that holds no faces.
+
+    >>> inhibition_index("plain_scratch", faces).sel(region="mouth").median("sample")  # doctest: +SKIP
+    """
+    rule = Rule(shunt=shunt_rule)
+    resolved = resolve_models(models)
+    check(faces, "faces")
+    for name, model in resolved.items():
+        if not isinstance(model, FaceChannel) or model.config.shunt == "none":
+            raise InputError(f"model {name!r} has no inhibition: give FaceChannels with a shunt")
+        check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
+        check_size(model, faces)
+    good = faces["status"].values == "ok"
+    regions = [*map(str, faces["region"].values), "mask"]
+    index = np.full((len(resolved), len(good), len(TARGETS), faces.sizes["sample"], len(regions)), np.nan)
+    for m, model in enumerate(resolved.values()):
+        network = Network(model)
+        for c, usable in enumerate(good):
+            rows = np.flatnonzero(usable)
+            for first in range(0, len(rows), PIECE):
+                some = rows[first : first + PIECE]
+                images = np.ascontiguousarray(faces["image"].isel(condition=c, sample=some).values)
+                index[m, c][:, some] = _index(network, images, coverage(faces, some), rule)
+    coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
+    attrs = {
+        "long_name": "inhibition index: absolute relevance of I over that of y",
+        "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+        "provenance": provenance(step="inhibition_index", shunt_rule=shunt_rule),
+    }
+    return xr.DataArray(
+        index,
+        {**coords, "model": list(resolved), "target": list(TARGETS), "region": regions},
+        ("model", "condition", "target", "sample", "region"),
+        "inhibition_index",
+        attrs,
+    )
+
+
+def _index(network: Network, images: np.ndarray, cover: np.ndarray, rule: Rule) -> np.ndarray:
+    """Return (target, sample, region) for images (sample, y, x) uint8 and cover (sample, region, y, x)."""
+    like = network.decay
+    with torch.no_grad():
+        trace = Trace(network, torch.from_numpy(images)[:, None].to(like) / 255)
+        of_map = Descent(trace, torch.eye(len(TARGETS)).to(like), rule).map_relevance().abs()
+        k = SHUNT_RULES[rule.shunt](trace.active[-1][1] / network.decay)
+        parts = [v.sum(2).double().cpu().numpy() for v in (k * of_map, of_map)]  # (target, sample, row, column)
+    rows, columns = (size // CELL for size in cover.shape[-2:])
+    cells = cover.reshape(*cover.shape[:2], rows, CELL, columns, CELL).mean((3, 5))
+    of_inhibition, of_output = (np.einsum("tsyx,sryx->tsr", part, cells) for part in parts)
+    return of_inhibition / np.where(of_output > 0, of_output, np.nan)

@@ -1,0 +1,383 @@
+"""The functional engine against zennit, autograd and slow oracles; its ledger, its ties, and other modules."""
+
+import copy
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from conftest import make_faces
+from torch import nn
+
+from fcx.attribution import METHODS, attribute
+from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm, pool
+from fcx.attribution.gallery import Gallery
+from fcx.attribution.inhibition import inhibition_index
+from fcx.attribution.lrp import NEAREST
+from fcx.attribution.methods import Batch, Subject
+from fcx.attribution.modules import composite
+from fcx.attribution.propagation import relevance
+from fcx.attribution.rules import CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, Rule
+from fcx.contract import FcxError, InputError, UnknownNameError
+from fcx.localisation import coverage
+from fcx.model import FaceChannel
+
+KINDS = {
+    "paper": {},
+    "paper, odd width": {"width": 12, "hidden": 5},
+    "paper, batch norm": {"batch_norm": True},
+    "paper, no bias": {"bias": False},
+    "code2020": {"preset": "code2020"},
+    "v1, odd width": {"preset": "v1", "width": 20},
+}
+METHOD_OF = {"zplus": "lrp", "epsilon": "lrp_epsilon", "gamma": "lrp_gamma", "alpha_beta": "lrp_alpha_beta"}
+LRP = tuple(METHOD_OF.values())
+BOTH = torch.eye(2, dtype=torch.float64)
+
+
+def kind(name, **options):
+    return oracles.random_facechannel(**{**KINDS[name], **options})
+
+
+def pictures(count, size=16, seed=0, dtype=torch.float64):
+    return torch.rand(count, 1, size, size, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def outputs_of(model, images):
+    with torch.no_grad():
+        return model.tail(model.features(images))
+
+
+def by_zennit(model, images, weights, rule):
+    """Return (target, sample, y, x) by zennit, on a copy with fused batch norm."""
+    fused, images = fuse_batch_norm(model), images.clone().requires_grad_()
+    with composite(rule, fused.trunk.conv1).context(fused):
+        outputs = fused.tail(fused.features(images))
+        starts = [outputs.detach() * w for w in weights]
+        maps = [torch.autograd.grad(outputs, images, start, retain_graph=True)[0] for start in starts]
+    return torch.stack(maps)[:, :, 0]
+
+
+def assert_close(found, expected, tolerance):
+    scale = expected.abs().amax((-1, -2), keepdim=True)
+    assert (scale > 0).all()
+    assert ((found - expected).abs() <= tolerance * scale).all()
+
+
+# --- gradients --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_gradient_equals_autograd(name):
+    model, images = kind(name), pictures(5)
+    weights = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-0.5, 2.0]], dtype=torch.float64)
+    with torch.no_grad():
+        found = Trace(Network(model), images).gradient(weights)
+    images.requires_grad_()
+    values = model.tail(model.features(images)) @ weights.T
+    expected = [torch.autograd.grad(v.sum(), images, retain_graph=True)[0][:, 0] for v in values.T]
+    assert_close(found, torch.stack(expected), 1e-12)
+
+
+# --- zennit -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("biases", ["absorb", "share"])
+@pytest.mark.parametrize("convolution", CONVOLUTION_RULES)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_rule_equals_zennit(name, convolution, biases):
+    model, images = kind(name), pictures(3)
+    weights = torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
+    for first in FIRST_RULES:
+        for shunt in SHUNT_RULES:
+            rule = Rule(convolution, first, shunt, biases, epsilon=1e-6, gamma=0.4, alpha=3.0)
+            found = relevance(Network(model), images, weights, rule).maps
+            assert_close(found, by_zennit(model, images, weights, rule), 1e-6)
+
+
+@pytest.mark.parametrize("convolution", CONVOLUTION_RULES)
+def test_float32_equals_zennit(convolution):
+    model, rule = kind("paper, batch norm", size=64).float(), Rule(convolution)
+    images = pictures(8, 64, dtype=torch.float32)
+    found = relevance(Network(model), images, BOTH.float(), rule).maps
+    expected = by_zennit(model, images, BOTH.float(), rule)
+    gap = (found - expected).abs().amax((-1, -2)) / expected.abs().amax((-1, -2))
+    assert gap.quantile(0.8) < 1e-5  # where rounding decides a pooling, a face may move by more
+
+
+# --- the ledger -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("biases", ["absorb", "share"])
+@pytest.mark.parametrize("convolution", CONVOLUTION_RULES)
+@pytest.mark.parametrize("name", KINDS)
+def test_the_ledger_closes(name, convolution, biases):
+    for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 1e-5)):
+        model, images = kind(name).to(dtype), pictures(PIECE + 3, dtype=dtype)
+        for first in FIRST_RULES:
+            rule = Rule(convolution, first, "aumann_shapley", biases)
+            found = relevance(Network(model), images, BOTH.to(dtype), rule)
+            total = found.maps.sum((-1, -2)) + found.bias.sum(0) + found.stabiliser.sum(0)
+            error = (total - outputs_of(model, images).T).abs()
+            assert (error <= tolerance * found.maps.abs().sum((-1, -2))).all()
+
+
+@pytest.mark.parametrize("first", ["flat", "zbox", "rule"])
+@pytest.mark.parametrize(("convolution", "number"), [("zplus", 0), ("epsilon", 0), ("gamma", 0.4), ("alpha_beta", 3)])
+def test_maps_and_what_every_layer_absorbs_equal_the_slow_oracle(convolution, number, first):
+    model, images = kind("paper, batch norm" if first == "rule" else "paper"), pictures(1, seed=3)
+    rule = Rule(convolution, first, "normalised_taylor", gamma=number, alpha=max(number, 1))
+    found = relevance(Network(model), images, BOTH, rule)
+    for target in range(2):
+        slow = oracles.SlowRelevance(model, images[0, 0].numpy())
+        expected = slow.explain(target, lambda t: t / (1 + t + t**2), convolution, first, number)
+        np.testing.assert_allclose(found.maps[target, 0], expected, atol=1e-8 * np.abs(expected).max())
+        assert found.layers[::-1] == ("head", "hidden", "inhibitory", "conv10") + tuple(
+            f"conv{n}" for n in range(9, 0, -1)
+        )
+        np.testing.assert_allclose(found.bias[:, target, 0].flip(0), slow.absorbed, rtol=1e-7, atol=1e-10)
+
+
+def test_without_biases_nothing_is_absorbed_but_by_stabilisers():
+    network, images = Network(kind("paper, no bias")), pictures(3)
+    small, large = (relevance(network, images, BOTH, Rule("epsilon", "rule", epsilon=e)) for e in (1e-12, 0.5))
+    for found in (small, large):
+        assert (found.bias == 0).all()
+    assert (small.stabiliser.sum(0).abs() < 1e-9).all()
+    assert (large.stabiliser.sum(0).abs() > 0.1 * outputs_of(kind("paper, no bias"), images).T.abs()).all()
+    assert (large.stabiliser != 0).any((1, 2)).sum() > 8  # layer by layer
+
+
+def test_what_has_no_denominator_is_in_the_ledger():
+    """A unit that its bias alone wakes: with biases left out of the denominators nothing can receive."""
+    model = kind("paper")
+    with torch.no_grad():
+        model.trunk.conv2.weight[0] = 0
+        model.trunk.conv2.bias[0] = 0.3
+    found = relevance(Network(model), pictures(2), BOTH, Rule(biases="share"))
+    assert (found.stabiliser[1] != 0).all()
+    total = found.maps.sum((-1, -2)) + found.bias.sum(0) + found.stabiliser.sum(0)
+    torch.testing.assert_close(total, outputs_of(model, pictures(2)).T)
+
+
+@pytest.mark.parametrize("method", LRP)
+def test_the_ledger_is_recorded(method):
+    faces, model = make_faces(3, size=16), kind("code2020")
+    results = attribute({"m": model}, faces, method, dtype="float64").isel(model=0, method=0)
+    total = results["attribution"].sum(("y", "x")) + results["bias"] + results["stabiliser"]
+    np.testing.assert_allclose(np.tanh(total.transpose(*results["prediction"].dims)), results["prediction"], rtol=1e-9)
+    assert (results["bias"] != 0).all()
+
+
+# --- a reference value ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["paper, odd width", "paper, no bias", "code2020"])
+def test_relevance_from_a_reference_value_sums_to_the_difference(name):
+    faces, model = make_faces(NEAREST + 8, seed=2, size=16), kind(name)
+    images = torch.from_numpy(faces["image"].values[0]).double()[:, None] / 255
+    values = outputs_of(model, images)
+    reference = torch.tensor([float(values[:, 0].quantile(0.9)), 0.0], dtype=torch.float64)
+    some = torch.arange(PIECE + 2)
+    found, plain = (
+        Batch(Subject("m", model), images[some], some, reference=r, gallery=Gallery(faces), condition="plain")
+        for r in (reference, None)
+    )
+    maps, usual = (METHODS["lrp"].function(batch) for batch in (found, plain))
+    total = maps.sum((-1, -2)) + found.recorded["bias"] + found.recorded["stabiliser"]
+    torch.testing.assert_close(total, values[some].T - reference[:, None], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(maps[1], usual[1])  # it has no reference
+    assert ((maps[0] - usual[0]).abs().amax((-1, -2)) > 0.1 * usual[0].abs().amax((-1, -2))).all()
+
+
+def test_hidden_activations_at_the_reference_explain_nothing():
+    """A face that is its own reference: only what the head leaves over remains, and that is a bias."""
+    from fcx.attribution.propagation import Reference
+
+    network, images = Network(kind("paper")), pictures(1)
+    trace = Trace(network, images)
+    found = relevance(network, images, BOTH, Rule(), Reference(trace.outputs[0], trace.hidden.expand(2, -1)))
+    assert found.maps.abs().max() == 0
+    assert found.bias.abs().max() < 1e-12
+
+
+def test_a_reference_needs_faces():
+    batch = Batch(Subject("m", kind("paper")), pictures(1), reference=torch.tensor([0.3, 0.0]))
+    with pytest.raises(InputError, match="needs faces near it"):
+        METHODS["lrp"].function(batch)
+
+
+# --- inhibition -------------------------------------------------------------------------------
+
+
+def test_inhibition_index_equals_its_definition():
+    faces, model = make_faces(2, seed=5, size=16), kind("paper")
+    faces["status"][1, 0] = "no face was found"
+    found = inhibition_index({"m": model.double()}, faces)
+    assert found.dims == ("model", "condition", "target", "sample", "region")
+    assert np.isnan(found[0, 1, :, 0]).all()
+    cover = coverage(faces, np.arange(2))
+    for sample in range(2):
+        slow = oracles.SlowRelevance(model, faces["image"].values[0, sample] / 255)
+        t = slow.inhibition / slow.a
+        k = np.log1p(t) * (1 + 1 / np.where(t > 0, t, 1)) - (t > 0)
+        for target in range(2):
+            top = np.zeros(slow.map.size)
+            slope = (slow.state["head.weight"][target] * (slow.hidden_z > 0)) @ slow.state["hidden.weight"]
+            top[slow.top[0][1].ravel()] = slope * slow.hidden_in  # epsilon towards 0, and the winners of the pooling
+            relevance_y = np.abs(top.reshape(slow.map.shape))
+            for region in range(9):
+                cells = cover[sample, region].reshape(2, 8, 2, 8).mean((1, 3))
+                below, above = (k * relevance_y * cells).sum(), (relevance_y * cells).sum()
+                expected = below / above if above else np.nan
+                np.testing.assert_allclose(found.values[0, 0, target, sample, region], expected, rtol=1e-9)
+
+
+def test_inhibition_index_needs_inhibition():
+    faces = make_faces(1, size=16)
+    with pytest.raises(InputError, match="has no inhibition"):
+        inhibition_index({"m": kind("code2020")}, faces)
+    assert float(inhibition_index({"m": kind("paper")}, faces, shunt_rule="signal_take_all").max()) == 0
+
+
+# --- robustness -------------------------------------------------------------------------------
+
+
+def test_every_batch_size_gives_the_same_maps():
+    faces = make_faces(257, seed=4, size=16).isel(condition=[0])
+    model = oracles.random_facechannel(width=4, hidden=3).float()
+    found = {n: attribute({"m": model}, faces, LRP, batch_size=n)["attribution"].values for n in (1, 17, 257)}
+    scale = np.abs(found[257]).max((-1, -2), keepdims=True)
+    for size, maps in found.items():
+        assert (np.abs(maps - found[257]) <= 1e-5 * scale).all(), size
+
+
+@pytest.mark.parametrize("method", LRP)
+def test_layout_mode_and_ties_change_nothing(method):
+    """Flat areas: every pooling ties."""
+    model, faces = oracles.random_facechannel(width=12, size=64, batch_norm=True).float(), make_faces(3, size=64)
+    faces["image"][:, :, 20:] = 180
+    faces["image"][:, :, :, 40:] = 0
+    before = attribute({"m": model}, faces, method)["attribution"].values
+    for other in (copy.deepcopy(model).to(memory_format=torch.channels_last), copy.deepcopy(model).train()):
+        after = attribute({"m": other}, faces, method)["attribution"].values
+        assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_first_winner_in_reading_order_takes_all(layout):
+    values = np.random.default_rng(0).integers(0, 3, (2, 20, 8, 8)).astype("f4")
+    expected = np.zeros((2, values[0].size), "f4")
+    for one, image in zip(expected, values, strict=True):
+        winners = oracles.pool_winners(image).ravel()
+        one[winners] = image.ravel()[winners]
+    pooled, found = pool(torch.from_numpy(values).to(memory_format=layout))
+    np.testing.assert_array_equal(found.reshape(2, -1), expected)
+    np.testing.assert_array_equal(pooled, values.reshape(2, 20, 4, 2, 4, 2).max((3, 5)))
+
+
+def test_a_second_target_costs_no_second_forward(monkeypatch):
+    network, images, calls = Network(kind("paper")), pictures(2), []
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *a, **k: calls.append(1) or convolve(*a, **k))
+    counts = []
+    for weights in (BOTH[:1], BOTH, torch.rand(7, 2, dtype=torch.float64)):
+        calls.clear()
+        relevance(network, images, weights, Rule())
+        counts.append(len(calls))
+    assert counts[0] == counts[1] == counts[2] > 0
+
+
+def test_a_facechannel_that_does_more_than_its_layers_is_refused():
+    class Other(FaceChannel):
+        def tail(self, features):
+            return super().tail(features) + 1
+
+    with pytest.raises(FcxError, match="the model differs from its layers"):
+        Network(Other(kind("paper").config).double().eval())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"convolution": "z+"}, UnknownNameError, "rule of convolutions"),
+        ({"first": "box"}, UnknownNameError, "did you mean 'zbox'"),
+        ({"shunt": "gate"}, UnknownNameError, "shunt rule"),
+        ({"biases": "drop"}, UnknownNameError, "treatment of biases"),
+        ({"gamma": -0.1}, InputError, "gamma is -0.1; allowed: 0 or more"),
+        ({"alpha": 0.5}, InputError, "alpha is 0.5; allowed: 1 or more"),
+        ({"epsilon": True}, InputError, "epsilon is True"),
+        ({"epsilon": float("inf")}, InputError, "epsilon is inf"),
+    ],
+)
+def test_rules_that_do_not_exist(options, error, text):
+    with pytest.raises(error, match=text):
+        Rule(**options)
+
+
+# --- modules that are not a FaceChannel -------------------------------------------------------
+
+
+def regressor(**options):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=options.get("bias", True)), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 5, 3, padding=1, bias=options.get("bias", True)), nn.ReLU(), nn.AdaptiveAvgPool2d(3),
+        nn.Flatten(), nn.Dropout(), nn.Linear(45, 2, bias=options.get("bias", True)),
+    )  # fmt: skip
+    net[1].running_var.fill_(2.0)
+    return net
+
+
+@pytest.mark.parametrize("method", LRP)
+def test_other_modules_fall_back_to_zennit(method):
+    faces, net = make_faces(3, size=16), regressor()
+    net[1].running_mean.fill_(0.1)
+    results = attribute({"net": net}, faces, method, dtype="float64")
+    assert np.isnan(results["bias"]).all()
+    model = regressor(bias=False)
+    whole = attribute({"net": model}, faces, method, dtype="float64").isel(model=0, method=0)
+    total = whole["attribution"].sum(("y", "x")).transpose(*whole["prediction"].dims)
+    np.testing.assert_allclose(total, whole["prediction"], rtol=1e-6)
+    # the same rule, with zennit alone
+    images = torch.from_numpy(faces["image"].values[0]).double()[:, None] / 255
+    fused = copy.deepcopy(net).double().eval()
+    fused[0], fused[1] = torch.nn.utils.fusion.fuse_conv_bn_eval(fused[0], fused[1]), nn.Identity()
+    rule = Rule({v: k for k, v in METHOD_OF.items()}[method], METHODS[method].options["first_rule"])
+    images.requires_grad_()
+    with composite(rule, fused[0]).context(fused):
+        out = fused(images)
+        (expected,) = torch.autograd.grad(out, images, out.detach() * BOTH[1])
+    np.testing.assert_allclose(results["attribution"][0, 0, 0, 1], expected[:, 0], atol=1e-9)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = regressor()
+
+    def forward(self, images):
+        return self.inner(images) + self.inner(images)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.Linear(256, 2)
+
+    def forward(self, images):
+        return self.head((images + self.relu(self.conv(images))).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("net", "text"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(256, 2), nn.Tanh()), "no rule for the layer Tanh; it has for Conv2d"),
+        (Twice(), "calls the same Conv2d twice"),
+        (nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(256, 2)), "batch norm does not follow a convolution"),
+        (Residual(), "creates or loses relevance"),
+    ],
+)
+def test_modules_that_lrp_cannot_explain_are_refused(net, text):
+    with pytest.raises(InputError, match=text):
+        attribute({"net": net}, make_faces(2, size=16), "lrp")
