@@ -359,6 +359,8 @@ def test_means_and_intervals_are_over_faces_and_differences_are_paired(channel, 
     apart = contrast(scores, "lrp", "random")
     gaps = scores["value"].sel({"method": "lrp"}) - scores["value"].sel({"method": "random"})
     np.testing.assert_allclose(apart["difference"], gaps.mean("sample"), rtol=1e-12)
+    pooled = contrast(scores[["value"]].mean(("model", "target")), "lrp", "random")
+    np.testing.assert_allclose(pooled["difference"], gaps.mean(("model", "target", "sample")), rtol=1e-9)
     none = contrast(scores, "lrp", "lrp")
     assert (none["low"] == 0).all()
     assert (none["high"] == 0).all()
