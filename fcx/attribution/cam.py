@@ -43,7 +43,7 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers of a model that can be named: of a FaceChannel those up to its last map, of others all.
 
     >>> list(layers(FaceChannel.preset("code2020")))[-3:]
-    ['dropout3', 'conv10', 'relu10']
+    ['relu9', 'conv10', 'relu10']
     """
     if not isinstance(model, FaceChannel):
         return {name: module for name, module in model.named_modules() if name}

@@ -138,7 +138,7 @@ def region_effects(results: xr.Dataset) -> xr.DataArray:
 
 @method("extremal_perturbation", signed=False, conserves=False, resolution=1)
 def extremal_perturbation(
-    batch: Batch, *, area: float = 0.1, descent_steps: int = 60, fill: str = "blur"
+    batch: Batch, *, area: float = 0.1, descent_steps: int = 40, fill: str = "blur"
 ) -> torch.Tensor:
     """Return the part of a face, a share of its area, that alone moves a target furthest, (target, sample, y, x).
 

@@ -1,0 +1,171 @@
+"""Gradients, channels and ablation beside captum and pytorch-grad-cam, in one run on one thread: `make bench`.
+
+Agreement is asserted before anything is timed; no timing can fail a run. Both sides explain two targets of the
+same faces by the same weights.
+"""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import FeatureAblation, IntegratedGradients, Occlusion, Saliency
+
+from fcx.attribution import METHODS, Batch
+from fcx.attribution.fills import AT_ONCE
+from fcx.attribution.gallery import Gallery
+from fcx.attribution.methods import Subject
+from fcx.contract import REGIONS
+from fcx.faces import prepare
+from fcx.model import FaceChannel
+
+FACES = 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return prepare("demo", limit=FACES, progress=False)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    made = FaceChannel.preset("paper", width=64, batch_norm=True).eval().requires_grad_(False)
+    return made.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def batch(model, faces):
+    """A batch as the runner makes it; nothing of it was computed before."""
+    images = torch.from_numpy(faces["image"].values[0][:, None]).float() / 255
+    return lambda: Batch(Subject("m", model), images, gallery=Gallery(faces), condition="plain")
+
+
+def beside(works, rounds=3):
+    """Return the shortest time of each work, taken in turns, after one round that warms up."""
+    times = {name: [] for name in works}
+    for _ in range(rounds + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    return {name: min(taken[1:]) for name, taken in times.items()}
+
+
+def show(capsys, name, works, rounds=3):
+    times = beside(works, rounds)
+    ours = times["fcx"]
+    peers = "; ".join(f"{n} {t / FACES * 1e3:.2f} ms, {t / ours:.2f}x" for n, t in times.items() if n != "fcx")
+    with capsys.disabled():
+        print(f"\n{name}, two targets, a face: fcx {ours / FACES * 1e3:.2f} ms; {peers}", end="")
+
+
+def ours(batch, method, **options):
+    return METHODS[method].function(batch(), **options).detach().numpy()
+
+
+def test_gradient(capsys, model, batch):
+    images = batch().images
+
+    def theirs():
+        captum = Saliency(model)
+        return np.stack([captum.attribute(images.clone().requires_grad_(), t, abs=False)[:, 0] for t in (0, 1)])
+
+    np.testing.assert_allclose(ours(batch, "gradient"), theirs(), atol=1e-4 * np.abs(theirs()).max())
+    show(capsys, "gradient", {"fcx": lambda: ours(batch, "gradient"), "captum": theirs})
+
+
+def test_integrated_gradients(capsys, model, batch):
+    images = batch().images
+
+    def theirs(internal=None):
+        captum = IntegratedGradients(model)
+        return np.stack([
+            captum.attribute(images, 0 * images, t, n_steps=50, internal_batch_size=internal)[:, 0].detach()
+            for t in (0, 1)
+        ])  # fmt: skip
+
+    def mine():
+        return ours(batch, "integrated_gradients")
+
+    np.testing.assert_allclose(mine(), theirs(64), atol=1e-4 * np.abs(theirs(64)).max())
+    works = {"fcx": mine, "captum": theirs, **{f"captum, {n} at once": lambda n=n: theirs(n) for n in (AT_ONCE, 64)}}
+    show(capsys, "integrated gradients, 50 steps", works, rounds=1)
+
+
+@pytest.mark.parametrize("method", ["GradCAM", "GradCAMPlusPlus", "LayerCAM"])
+def test_channels(capsys, model, batch, method):
+    peer = pytest.importorskip("pytorch_grad_cam", reason="pip install -e .[bench]")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    images, cam = batch().images, getattr(peer, method)(model, [model.shunt])
+    name = {"GradCAM": "gradcam", "GradCAMPlusPlus": "gradcam++", "LayerCAM": "layercam"}[method]
+
+    def theirs():
+        return np.stack([cam(images.clone().requires_grad_(), [ClassifierOutputTarget(t)] * FACES) for t in (0, 1)])
+
+    # The peer scales each map to [0, 1] and interpolates it: its cells must have our order.
+    cells = [m[:, :, 4::8, 4::8].reshape(2 * FACES, -1) for m in (ours(batch, name), theirs())]
+    alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(*cells, strict=True) if a.max() > 0]
+    assert np.median(alike) > 0.9
+    show(capsys, name, {"fcx": lambda: ours(batch, name), "pytorch-grad-cam": theirs})
+
+
+def test_region_ablation(capsys, model, batch):
+    images, given = batch().images, batch()
+    cover = torch.cat([given.regions, given.alpha[:, None]], 1)
+    hard = cover[:, : len(REGIONS)].argmax(1)[:, None]  # captum takes labels: the partition, then the mask alone
+    worn = (cover[:, -1:] > 0.5).long()
+
+    def theirs():
+        captum, maps = FeatureAblation(model), []
+        for target in (0, 1):
+            maps.append([captum.attribute(images, 0, target, feature_mask=mask)[:, 0] for mask in (hard, worn)])
+        return maps
+
+    binary = torch.cat([torch.nn.functional.one_hot(hard[:, 0], len(REGIONS)).movedim(-1, 1), worn], 1).float()
+
+    def mine():
+        made = batch()
+        made._cover = binary
+        METHODS["region_ablation"].function(made, fill="black")
+        return made.recorded
+
+    effects, captum = mine(), theirs()
+    for target in (0, 1):
+        for number, region in enumerate(REGIONS):
+            for sample in torch.argwhere((hard == number).flatten(1).any(1)).flatten():
+                expected = captum[target][0][sample][hard[sample, 0] == number][0]
+                assert float(effects[f"effect_{region}"][target, sample] - expected) == pytest.approx(0, abs=1e-5)
+    show(capsys, "region ablation, 9 regions", {"fcx": mine, "captum": theirs}, rounds=2)
+
+
+def test_occlusion(capsys, model, batch):
+    images = batch().images
+
+    def theirs():
+        captum = Occlusion(model)
+        return np.stack([captum.attribute(images, (1, 16, 16), (1, 8, 8), 0, t)[:, 0].detach() for t in (0, 1)])
+
+    def mine():
+        return ours(batch, "occlusion", window=16, stride=8, fill="black")
+
+    np.testing.assert_allclose(mine(), theirs(), atol=1e-4 * np.abs(theirs()).max())
+    show(capsys, "occlusion, 49 windows", {"fcx": mine, "captum": theirs}, rounds=1)
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if name != "extremal_perturbation"])
+def test_every_method_beside_a_forward_pass(capsys, model, batch, method):
+    def forward():
+        with torch.no_grad():
+            model(batch().images)
+
+    show(capsys, method, {"fcx": lambda: ours(batch, method), "one forward pass": forward}, rounds=1)
