@@ -238,9 +238,18 @@ def attribute(
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as results.zarr")],
     models: Models = "",
     methods: Annotated[str, typer.Option(help="comma-separated")] = "lrp,gradcam,gradient,mean_activation",
-    targets: Annotated[str, typer.Option(help="comma-separated")] = "arousal,valence",
+    targets: Annotated[
+        str, typer.Option(help="comma-separated: arousal, 'valence - arousal', excitement, 'valence @ 0.2'")
+    ] = "arousal,valence",
     shunt_rule: Annotated[str, typer.Option(help="LRP through the shunt")] = "signal_take_all",
     batch_size: Annotated[int, typer.Option(help="faces at once")] = 64,
+    store: Annotated[str, typer.Option(help="maps as float32, float64, float16 or int8; default: as computed")] = "",
+    maps: Annotated[bool, typer.Option(help="keep the maps, or only their statistics by region")] = True,
+    workers: Workers = 1,
+    rank: Annotated[
+        int | None, typer.Option(help="which of several such commands on one store this is, from 0")
+    ] = None,
+    ranks: Annotated[int | None, typer.Option(help="how many such commands work on one store")] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ):
@@ -251,7 +260,8 @@ def attribute(
 
     resolved = resolve_models(models or None)
     results = fcx.attribute(resolved, prepared(faces), methods, targets, out=out, batch_size=batch_size,
-                            device=device, overwrite=overwrite, shunt_rule=shunt_rule)  # fmt: skip
+                            store=store, maps=maps, workers=workers, rank=rank, ranks=ranks, device=device,
+                            overwrite=overwrite, shunt_rule=shunt_rule)  # fmt: skip
     sizes = ", ".join(f"{results.sizes[name]} {name}s" for name in ("model", "condition", "method", "target", "sample"))
     typer.echo(f"{out}: {sizes}")
 

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from fcx.contract import choose, usable
 from fcx.figures.style import COLOURS, INK, Figure, bars, dots, finish, looks, plain_name, readable
+from fcx.targets import rated
 
 # CCC (arousal, valence) on AffectNet and on MaskedAffectNet: Barros and Sciutti, "I Only Have Eyes for You: The
 # Impact of Masks On Convolutional-Based Facial Expression Recognition", CVPR Workshops 2021, Table 3. Their faces,
@@ -110,8 +111,9 @@ def prediction_scatter(results, faces, *, target: str) -> Figure:
     """Draw predictions against the labels, a panel for each model and condition, with the line of equality."""
     choose(target, [str(t) for t in results["target"].values], "target")
     models, conditions = ([str(v) for v in results[d].values] for d in ("model", "condition"))
-    shown = faces.isel(sample=usable(faces) & np.isfinite(faces[target].values))
-    rated, count = shown[target].values, shown.sizes["sample"]
+    labels = rated(faces, target)
+    labelled = usable(faces) & np.isfinite(labels)
+    shown, labels, count = faces.isel(sample=labelled), labels[labelled], int(labelled.sum())
     coords = shown[["sample", "expression"]].to_dataframe().reset_index()
     names = [f"{readable(row.sample)}<br>{readable(row.expression)}" for row in coords.itertuples()]
     figure = make_subplots(
@@ -124,11 +126,11 @@ def prediction_scatter(results, faces, *, target: str) -> Figure:
             one = results["prediction"].sel(model=model, condition=condition, target=target)
             predicted = one.sel(sample=shown["sample"].values).values
             marker = {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}
-            figure.add_trace(dots(rated, predicted, names, marker=marker, showlegend=False), row=r, col=c)
+            figure.add_trace(dots(labels, predicted, names, marker=marker, showlegend=False), row=r, col=c)
             line = {"color": INK, "width": 1, "dash": "dot"}
             figure.add_shape(type="line", x0=-1, y0=-1, x1=1, y1=1, line=line, row=r, col=c)
-            moments = (rated.mean(), predicted.mean(), rated.std(), predicted.std())
-            rows.append((model, condition, count, *moments, np.corrcoef(rated, predicted)[0, 1]))
+            moments = (labels.mean(), predicted.mean(), labels.std(), predicted.std())
+            rows.append((model, condition, count, *moments, np.corrcoef(labels, predicted)[0, 1]))
     columns = ["model", "condition", "n", "mean rated", "mean predicted", "SD rated", "SD predicted", "Pearson r"]
     figure.update_xaxes(range=[-1.05, 1.05], dtick=0.5)
     reach = 1.05 * max(1.0, float(np.nanmax(np.abs(results["prediction"].sel(target=target)))))  # outputs are linear

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from fcx.contract import REGIONS, InputError, choose, usable
 from fcx.figures.montage import Montage, grey, heat, picture, resize
 from fcx.figures.style import Figure, finish, plain_name, readable
+from fcx.targets import rated
 
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 # What a map says; "" stands for methods that attribute the output.
@@ -92,7 +93,10 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
              for i in range(len(ids))]  # fmt: skip
     montage = Montage(np.array(tiles), [[_number(v) for v in row] for row in predicted], left=130, right=92)
-    montage.label_rows([f"<b>{_expression(f)}</b><br>rated {_number(f[target])}" for f in _each(shown)])
+    ratings = rated(shown, target)
+    montage.label_rows(
+        [f"<b>{_expression(f)}</b><br>rated {_number(v)}" for f, v in zip(_each(shown), ratings, strict=True)]
+    )
     montage.label_columns([c for _, c in pairs])
     montage.group_columns([readable(m) for m in models], len(conditions))
     unit = f"units of {target}" if known.get("conserves") else "the method's own units"
