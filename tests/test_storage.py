@@ -367,11 +367,10 @@ def test_killed_and_called_again_equals_uninterrupted(models, tmp_path):
 
 def test_a_killed_worker_is_replaced(models, tmp_path):
     out, faces, found = tmp_path / "r.zarr", make_faces(64 * 30, seed=2, size=16), []
+    some = {"one": models["one"]}
 
     def run():
-        found.append(
-            attribute({"one": models["one"]}, faces, "gradient", out=out, store="int8", batch_size=4, workers=2)
-        )
+        found.append(attribute(some, faces, "gradient", out=out, store="int8", batch_size=4, workers=2))
 
     thread = threading.Thread(target=run)
     thread.start()
