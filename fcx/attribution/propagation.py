@@ -76,9 +76,11 @@ class Descent:
         """Return the relevance of the last convolutional map, (target, sample, channel, row, column)."""
         return times(self.trace.passed, self._dense()).unflatten(0, self.bias.shape[1:])
 
-    def _absorb(self, bucket: torch.Tensor, layer: str, values: torch.Tensor) -> None:
-        """Add values (target sample, ...) or (target, sample, ...), summed over the rest."""
-        bucket[self.network.layers.index(layer)] += values.reshape(*bucket.shape[1:], -1).sum(-1, dtype=torch.float64)
+    def _absorb(self, bucket: torch.Tensor, layer: str, values: torch.Tensor, scale: float = 1.0) -> None:
+        """Add scale times values (target sample, ...) or (target, sample, ...), summed over the rest."""
+        lead = bucket.shape[1:]
+        values = values if values.shape[:2] == lead else values.unflatten(0, lead)
+        bucket[self.network.layers.index(layer)] += scale * values.sum(tuple(range(2, values.ndim))).double()
 
     # --- dense layers: the epsilon rule ------------------------------------------------------
 
@@ -161,9 +163,10 @@ class Descent:
     def _source(self, conv: Convolution, share: torch.Tensor, z: torch.Tensor, c: torch.Tensor,
                 epsilon: float = 0.0) -> torch.Tensor:  # fmt: skip
         """Return R / z for R = share times c; what has no denominator goes to the stabilisers."""
+        sign = None  # positive, behind a ReLU
         if epsilon:
-            stabiliser = torch.where(z < 0, -epsilon, epsilon)
-            z = z + stabiliser
+            sign = torch.where(z < 0, -1.0, 1.0).to(z.dtype) if self.rule.biases == "share" else None
+            z = z + (epsilon if sign is None else epsilon * sign)
         gate = (share / z).nan_to_num_(0.0, math.inf, -math.inf)  # 0 / 0: nothing to hand on
         if not gate.sum().isfinite():
             dead = gate.isinf()
@@ -171,7 +174,7 @@ class Descent:
             gate = gate.masked_fill(dead, 0)
         s = times(gate, c)
         if epsilon:
-            self._absorb(self.stabiliser, conv.name, times(stabiliser, s))
+            self._absorb(self.stabiliser, conv.name, s if sign is None else times(sign, s), epsilon)
         return s
 
     # --- the convolution that reads the pixels ------------------------------------------------
