@@ -1,0 +1,110 @@
+"""LRP and Grad-CAM for two targets beside zennit, autograd and a forward pass, in one run on one thread: `make bench`.
+
+Agreement is asserted before anything is timed; no timing can fail a run. Seconds are those of the processor, which
+other work on the machine moves less than those on the wall.
+"""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_faces
+from torch import nn
+
+from fcx.attribution import METHODS
+from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm
+from fcx.attribution.methods import Batch, Subject
+from fcx.attribution.modules import composite
+from fcx.attribution.propagation import relevance
+from fcx.attribution.rules import CONVOLUTION_RULES, Rule
+from fcx.model import FaceChannel
+
+FACES = 64
+BOTH = torch.eye(2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    net = FaceChannel.preset("paper", width=64, batch_norm=True).eval().requires_grad_(False)
+    return net.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def images():
+    noise = torch.from_numpy(make_faces(FACES)["image"].values[0]).float()[:, None] / 255
+    return nn.functional.avg_pool2d(noise, 5, 1, 2)
+
+
+def seconds(*works, rounds=5):
+    """Return the shortest processor time of each work, taken in turns after one round that warms up."""
+    times = []
+    for _ in range(rounds + 1):
+        for work in works:
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+    return np.reshape(times, (rounds + 1, len(works)))[1:].min(0)
+
+
+def show(capsys, name, ours, peer, forward, what):
+    ours, peer, forward = (1e3 * t / FACES for t in (ours, peer, forward))
+    with capsys.disabled():
+        print(f"\n{name}: {ours:.2f} ms a face, {ours / forward:.1f} forwards; {what}: {peer:.2f} ms, "
+              f"{peer / forward:.1f} forwards; {peer / ours:.2f} times as fast", end="")  # fmt: skip
+
+
+@pytest.mark.parametrize("convolution", CONVOLUTION_RULES)
+def test_lrp_of_two_targets_beside_zennit(capsys, model, images, convolution):
+    network, fused, rule = Network(model), fuse_batch_norm(model), Rule(convolution)
+
+    def ours():
+        return relevance(network, images, BOTH, rule).maps
+
+    def theirs():
+        pixels = images.clone().requires_grad_()
+        with composite(rule, fused.trunk.conv1).context(fused):
+            outputs = fused.tail(fused.features(pixels))
+            starts = [outputs.detach() * w for w in BOTH]
+            return torch.stack([torch.autograd.grad(outputs, pixels, s, retain_graph=True)[0][:, 0] for s in starts])
+
+    found, expected = ours(), theirs()
+    gap = (found - expected).abs().amax((-1, -2)) / expected.abs().amax((-1, -2))
+    assert gap.median() < 1e-4
+    times = seconds(ours, theirs, lambda: model.tail(model.features(images)))
+    show(capsys, f"LRP {convolution}, two targets", *times, "zennit")
+
+
+def test_gradient_of_two_targets_beside_autograd(capsys, model, images):
+    network = Network(model)
+
+    def ours():
+        with torch.no_grad():
+            return torch.cat([Trace(network, some).gradient(BOTH) for some in images.split(PIECE)], 1)
+
+    def theirs():
+        pixels = images.clone().requires_grad_()
+        values = model.tail(model.features(pixels))
+        return torch.stack([torch.autograd.grad(v.sum(), pixels, retain_graph=True)[0][:, 0] for v in values.T])
+
+    found, expected = ours(), theirs()
+    assert ((found - expected).abs().amax((-1, -2)) / expected.abs().amax((-1, -2))).median() < 1e-4
+    times = seconds(ours, theirs, lambda: model.tail(model.features(images)))
+    show(capsys, "gradient, two targets", *times, "autograd")
+
+
+def test_gradcam_of_two_targets_beside_a_forward(capsys, model, images):
+    subject = Subject("m", model)
+    ours, forward = seconds(
+        lambda: METHODS["gradcam"].function(Batch(subject, images)), lambda: model.tail(model.features(images))
+    )
+    show(capsys, "Grad-CAM, two targets", ours, forward, forward, "one forward")
