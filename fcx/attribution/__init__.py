@@ -6,9 +6,12 @@
 
 from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
 from fcx.attribution.fills import FILLS
+from fcx.attribution.inhibition import inhibition_index
 from fcx.attribution.methods import METHODS, Batch, Method, method
 from fcx.attribution.perturbation import region_effects
 from fcx.attribution.runner import attribute
 from fcx.attribution.storage import open_results
 
-__all__ = ["FILLS", "METHODS", "Batch", "Method", "attribute", "method", "open_results", "region_effects"]
+__all__ = [
+    "FILLS", "METHODS", "Batch", "Method", "attribute", "inhibition_index", "method", "open_results", "region_effects",
+]  # fmt: skip

@@ -4,7 +4,8 @@ Relevance starts as the output f itself (before the activation of a tanh head; n
 positive relevance pushes toward +arousal or +valence and sums are in output units. Dense layers take the
 epsilon rule (Bach et al. 2015), max-pooling hands everything to the winner, and convolutions take the rule that
 names the method; `fcx.attribution.rules.Rule` lists what there is. Biases (batch norm's shift is one, once it is
-fused) take part in the denominators and absorb their share, or with `biases="share"` leave it to the inputs.
+fused) take part in the denominators and absorb their share, or with `biases="share"` leave it to the inputs: not
+in convolutions by epsilon or gamma, whose denominators then come near zero.
 
 Each method records for each face what biases and stabilisers absorbed, summed layer by layer as that happens:
 `bias` and `stabiliser` (target, sample), NaN for modules that are not a FaceChannel. For a FaceChannel
@@ -45,26 +46,26 @@ def lrp(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1
 
 @method("lrp_epsilon", **CONSERVING)
 def lrp_epsilon(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12,
-                first_rule: str = "rule", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+                first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
     """Return LRP epsilon of each target, (target, sample, y, x), in output units.
 
     The epsilon rule everywhere; with a small epsilon and no inhibition it is input times gradient.
 
     Raises: as `lrp`. Source: Bach et al. 2015 (https://doi.org/10.1371/journal.pone.0130140), equation (58).
     """
-    return explain(batch, Rule("epsilon", first_rule, shunt_rule, biases, epsilon))
+    return explain(batch, Rule("epsilon", first_rule, shunt_rule, epsilon=epsilon))
 
 
 @method("lrp_gamma", **CONSERVING)
 def lrp_gamma(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, gamma: float = 0.25,
-              first_rule: str = "zbox", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+              first_rule: str = "zbox") -> torch.Tensor:  # fmt: skip
     """Return LRP gamma of each target, (target, sample, y, x), in output units.
 
     Convolutions with w + gamma w+, zBox for pixels in [0, 1] in the first.
 
     Raises: as `lrp`. Source: Montavon et al. 2019 (https://doi.org/10.1007/978-3-030-28954-6_10), section 10.2.1.
     """
-    return explain(batch, Rule("gamma", first_rule, shunt_rule, biases, epsilon, gamma=gamma))
+    return explain(batch, Rule("gamma", first_rule, shunt_rule, epsilon=epsilon, gamma=gamma))
 
 
 @method("lrp_alpha_beta", **CONSERVING)
