@@ -37,8 +37,8 @@ MARGIN = 1  # pixels: the first convolution, 3x3, reads what lies in the truth f
 TIE = 1e-6  # relative
 
 
-def validity(models: Mapping, faces: Mapping, methods=None, *, targets=TARGETS, margin: int = MARGIN,
-             draws: int = 2000, seed: int = 0, batch_size: int = 64, device="cpu", progress=None) -> xr.Dataset:  # fmt: skip
+def validity(models: Mapping, faces: Mapping, methods=None, *, targets=TARGETS, margin: int = MARGIN, draws: int = 2000,
+             seed: int = 0, batch_size: int = 64, device="cpu", progress=None) -> xr.Dataset:  # fmt: skip
     """Return how often and how well each method finds the truth, by carrier, beside two controls.
 
     `models` and `faces` map the same names (carriers) to a model and to a faces Dataset with `truth` (condition,
@@ -70,14 +70,17 @@ def validity(models: Mapping, faces: Mapping, methods=None, *, targets=TARGETS, 
         choose(target, TARGETS, "target")
     rows = []
     for carrier, of_carrier in faces.items():
-        model = resolve_models({carrier: models[carrier]} if not isinstance(models[carrier], str) else models[carrier])
+        given = models[carrier]
+        given = {carrier: given} if isinstance(given, torch.nn.Module) else given
+        model = {carrier: next(iter(resolve_models(given).values()))}
         shown = _shown(of_carrier, carrier)
-        explainers = _explainers(methods, next(iter(model.values())), seed)
-        rows.append(_scored(carrier, {carrier: next(iter(model.values()))}, shown, explainers, targets, margin, seed,
-                            {"batch_size": batch_size, "device": device}, progress))  # fmt: skip
-    table = xr.concat(rows, "carrier", join="outer")
-    for name in QUANTITIES:
-        table = table.assign(_means(table[name], column(table, "subject"), draws, seed))
+        explainers = _explainers(methods, model[carrier])
+        row = _scored(carrier, model, shown, explainers, targets, margin, seed,
+                      {"batch_size": batch_size, "device": device}, progress)  # fmt: skip
+        for name in QUANTITIES:
+            row = row.assign(_means(row[name], column(shown, "subject"), draws, seed))
+        rows.append(row)
+    table = xr.concat(rows, "carrier", join="outer", data_vars="all", coords="minimal", compat="override")
     return table.assign_attrs(margin=margin, draws=draws, seed=seed, provenance=provenance(step="validity"))
 
 
@@ -93,7 +96,7 @@ def _shown(faces, carrier: str):
     return faces.sel(condition=seen[:1])
 
 
-def _explainers(methods, model, seed: int) -> dict[str, tuple[str, dict]]:
+def _explainers(methods, model) -> dict[str, tuple[str, dict]]:
     """Return label -> (name, options)."""
     if methods is None:
         methods = [name for name, known in METHODS.items() if isinstance(model, known.needs)]
@@ -142,7 +145,7 @@ def _scored(carrier, model, faces, explainers, targets, margin, seed, how, progr
         "carrier": [carrier], "method": [*explainers, *CONTROLS], "target": targets, "region": list(REGIONS),
         "control": ("method", [False] * len(explainers) + [True] * len(CONTROLS)),
         "condition": ("carrier", [str(faces["condition"].values[0])]),
-        "sample": faces["sample"].values.astype(str), "subject": ("sample", column(faces, "subject")),
+        "sample": faces["sample"].values.astype(str),
     }  # fmt: skip
     return xr.Dataset(made, coords)
 

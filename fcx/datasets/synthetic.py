@@ -37,6 +37,9 @@ IDENTITY = {
     "hairline": (6.2, 7.4),  # cm above the origin of the mesh
     "ground": (95.0, 115.0),
     "cloth": (190.0, 205.0),
+    "lips": (55.0, 85.0),
+    "white": (185.0, 220.0),  # of the eyes: a place of known grey would hold the brightness
+    "iris": (35.0, 65.0),
     "side_light": (-12.0, 12.0),  # grey at 10 cm from the middle
     "noise": (1.0, 3.0),  # standard deviation
 }
@@ -152,10 +155,10 @@ class Drawing:
         grey[skin & (v > of["hairline"] - 0.05 * u**2)] = of["hair"]
         grey[((np.abs(u) - 0.7) ** 2 + (v + 1.6) ** 2 < 0.1)] -= 60  # nostrils
         grey[(np.abs(u - 0.35 - 0.15 * (1.5 - v)) < 0.16) & (v > -1.2) & (v < 3)] -= 18  # the nose's shadow
-        grey[self.shapes["mouth"].drawn(self.face.moves["mouth"])] = 70
+        grey[self.shapes["mouth"].drawn(self.face.moves["mouth"])] = of["lips"]
         eyes = self.shapes["eyes"].drawn(self.face.moves["eyes"])
-        grey[eyes] = 205
-        grey[eyes & ((np.abs(u) - 3.2) ** 2 + (v - 2.6) ** 2 < 0.35)] = 50
+        grey[eyes] = of["white"]
+        grey[eyes & ((np.abs(u) - 3.2) ** 2 + (v - 2.6) ** 2 < 0.35)] = of["iris"]
         grey[self.shapes["brows"].drawn(self.face.moves["brows"])] = of["hair"]
         both = np.stack([grey, np.where(self.worn, of["cloth"], grey)])
         both += of["side_light"] / 10 * u
@@ -175,16 +178,15 @@ class LowerEdge(Shape):
 def draw(face: Face, picture: bool = False) -> dict[str, np.ndarray]:
     """Return `image` and `alpha` (condition, y, x), `regions`, `mesh`, `landmarks` and `truth`, as in a faces Dataset.
 
-    `truth` (carrier, condition, y, x) is 255 at each pixel that other numbers of that carrier would change, else 0. With `picture` there is the
-    display picture as well.
+    `truth` (carrier, condition, y, x) is 255 at each pixel that other numbers of that carrier would change, else 0.
+    With `picture` there is the display picture as well.
     """
     drawing = Drawing(face)
     fine = drawing.paint()
     noise = np.random.default_rng(face.grain).normal(0, face.identity["noise"], (GRID, GRID))
     mesh = drawing.mesh()
-    everywhere = np.ones((GRID, GRID), bool)
-    truth = [[everywhere if carrier == "brightness" else _coarse(drawing.moving[condition][carrier]) > 0
-              for condition in CONDITIONS] for carrier in CARRIERS]  # fmt: skip
+    moving = [{**drawing.moving[c], "brightness": np.ones_like(drawing.worn)} for c in CONDITIONS]
+    truth = [[_coarse(of[carrier]) > 0 for of in moving] for carrier in CARRIERS]
     drawn = {
         "image": np.rint(_coarse(fine) + noise).clip(0, 255).astype(np.uint8),
         "alpha": np.rint(255 * np.stack([0 * noise, _coarse(drawing.worn)])).astype(np.uint8),

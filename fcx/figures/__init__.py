@@ -17,6 +17,7 @@ from fcx.figures.tables import (
     method_table,
     provenance_table,
 )
+from fcx.figures.validity import densest_table, truth_gallery, validity_chart, validity_findings, validity_table
 from fcx.figures.wardrobe import style_gallery, wearing_gallery
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ccc_chart",
     "choose_faces",
     "coverage_table",
+    "densest_table",
     "difference_chart",
     "failure_gallery",
     "faithfulness_chart",
@@ -48,5 +50,9 @@ __all__ = [
     "robustness_chart",
     "saliency_panel",
     "style_gallery",
+    "truth_gallery",
+    "validity_chart",
+    "validity_findings",
+    "validity_table",
     "wearing_gallery",
 ]

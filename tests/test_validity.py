@@ -1,0 +1,183 @@
+"""Known truth: what is planted is found where it is, chance is chance, and failures are called failures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fcx
+from fcx import figures
+from fcx.attribution import METHODS
+from fcx.attribution.validity import _score, validity
+from fcx.contract import REGIONS, TARGETS, ContractError, InputError, UnknownNameError
+from fcx.datasets.synthetic import synthetic_sets
+from fcx.reporting.inputs import taught
+
+
+class Reader(nn.Module):
+    """Weighs each pixel: arousal by one fixed picture and valence by another, (target, y, x)."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = nn.Parameter(torch.as_tensor(weights, dtype=torch.float32))
+
+    def forward(self, images):
+        return torch.einsum("scyx,tyx->st", images, self.weights)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    made = synthetic_sets(("mouth", "outline", "brightness"), count=24, seed=2)
+    return made | {"outline": made["outline"].isel(sample=slice(0, 3))}  # they share some truth
+
+
+def reader(faces, condition="plain"):
+    """Return a model that reads nothing but pixels that are truth in every one of these faces."""
+    inside = (faces["truth"].sel(condition=condition) > 0).all("sample").values
+    assert inside.any()
+    rng = np.random.default_rng(0)
+    return Reader(rng.normal(0, 1, (2, *inside.shape)) * inside)
+
+
+@pytest.fixture(scope="module")
+def scores(sets):
+    models = {"mouth": reader(sets["mouth"]), "outline": reader(sets["outline"], "masked"),
+              "brightness": Reader(np.ones((2, 64, 64)))}  # fmt: skip
+    return validity(models, sets, "gradient,input_x_gradient,occlusion", margin=0, draws=50)
+
+
+@pytest.mark.parametrize("method", ["gradient", "input_x_gradient"])
+@pytest.mark.parametrize("carrier", ["mouth", "outline"])
+def test_a_model_that_reads_one_place_is_found_there(scores, carrier, method):
+    one = scores.sel({"carrier": carrier, "method": method})
+    for name in ("found", "hit", "share"):
+        assert (one[f"{name}_mean"] == pytest.approx(1)).all()
+        assert (one[f"{name}_low"] == pytest.approx(1)).all()
+    assert (one["auc_mean"] > 0.5).all()
+    assert (one["density_mean"] > 1 / scores["area"].sel(carrier=carrier) * 0.9).all()
+    assert (one["densest"].sel(region={"mouth": "mouth", "outline": "jaw"}[carrier]) == 1).all()
+
+
+def test_each_carrier_is_asked_where_it_is_seen(scores):
+    assert dict(zip(scores["carrier"].values, scores["condition"].values, strict=True)) == {
+        "mouth": "plain", "outline": "masked", "brightness": "plain"}  # fmt: skip
+    assert scores["control"].values.tolist() == [False] * 3 + [True] * 2
+
+
+def test_the_random_control_scores_what_chance_gives():
+    sets = synthetic_sets(("outline",), count=150, seed=5)
+    found = validity({"outline": Reader(np.ones((2, 64, 64)))}, sets, "gradient", margin=2, draws=50)
+    chance = found.sel({"carrier": "outline", "method": "random"}).mean("target")
+    area = float(found["area"].item())
+    assert float(chance["share_mean"]) == pytest.approx(area, abs=0.004)
+    assert float(chance["hit_mean"]) == pytest.approx(area, abs=4 * np.sqrt(area / 300))
+    assert float(chance["auc_mean"]) == pytest.approx(0.5, abs=0.01)
+    assert float(chance["density_mean"]) == pytest.approx(1, abs=0.03)
+    # A uniform map is all ties: it hits by its area exactly, and finds nothing.
+    uniform = found.sel({"method": "gradient"})
+    np.testing.assert_allclose(uniform["hit_mean"], area)
+    np.testing.assert_allclose(uniform["auc_mean"], 0.5)
+    assert not uniform["found_mean"].any()
+
+
+def test_what_is_everywhere_is_nowhere(scores):
+    one = scores.sel(carrier="brightness")
+    assert one["found_mean"].isnull().all()
+    assert one["auc_mean"].isnull().all()
+    assert (one["hit_mean"] == 1).all()
+    assert float(one["area"]) == 1
+
+
+def test_blocks_hit_by_their_overlap_and_empty_maps_find_nothing():
+    truth = np.zeros((3, 16, 16), bool)
+    truth[:, :8, :6] = True
+    regions = np.zeros((3, len(REGIONS), 16, 16))
+    regions[:, 0, :8], regions[:, 1, 8:] = 1, 1
+    rest = regions * ~truth[:, None]
+    cover = np.concatenate([truth[:, None], rest, regions], axis=1).astype(float)
+    maps = np.zeros((1, 3, 16, 16))
+    maps[0, 0, :8, :8] = -2.0  # a block of which six columns of eight are truth
+    maps[0, 0, 12, 12] = 1.0
+    maps[0, 1, 3, 3] = 1.0
+    found = _score(maps, truth, cover)
+    np.testing.assert_allclose(found["hit"][0], [6 / 8, 1, truth[0].mean()])
+    np.testing.assert_allclose(found["share"][0], [96 / 129, 1, np.nan])
+    assert found["found"][0].tolist() == [1, 1, 0]
+    assert found["empty"][0].tolist() == [0, 0, 1]
+    np.testing.assert_allclose(found["densest"][0, :2], [2 / 3, 0])
+
+
+def test_methods_may_be_labelled_options_and_default_to_all_that_apply(sets, monkeypatch):
+    mouth = {"mouth": sets["mouth"].isel(sample=slice(0, 3))}
+    models = {"mouth": reader(sets["mouth"])}
+    given = {"few": ("occlusion", {"window": 4, "stride": 4}), "plain": "gradient"}
+    said = []
+    found = validity(models, mouth, given, targets="valence", draws=5, progress=said.append)
+    assert found["method"].values.tolist() == ["few", "plain", "random", "edges"]
+    assert found["target"].values.tolist() == ["valence"]
+    assert said == ["mouth: few", "mouth: plain"]
+    for name in set(METHODS) - {"gradient", "mean_activation"}:
+        monkeypatch.delitem(METHODS, name)
+    asked = validity(models, mouth, draws=5)["method"].values.tolist()
+    assert asked == ["gradient", "random", "edges"]  # mean_activation needs a FaceChannel
+
+
+def test_what_cannot_be_asked_is_refused(sets):
+    models = {"mouth": reader(sets["mouth"])}
+    faces = {"mouth": sets["mouth"]}
+    with pytest.raises(InputError, match="by the same names"):
+        validity(models, {"eyes": sets["mouth"]}, "gradient")
+    with pytest.raises(UnknownNameError, match="did you mean 'gradient'"):
+        validity(models, faces, "gradien")
+    with pytest.raises(UnknownNameError, match="unknown target"):
+        validity(models, faces, "gradient", targets="joy")
+    with pytest.raises(InputError, match="as a control is"):
+        validity(models, faces, {"random": "gradient"})
+    with pytest.raises(InputError, match="margin is -1"):
+        validity(models, faces, "gradient", margin=-1)
+    with pytest.raises(ContractError, match="have no 'truth'"):
+        validity(models, {"mouth": sets["mouth"].drop_vars("truth")}, "gradient")
+    hidden = sets["mouth"].sel(condition=["masked"])
+    with pytest.raises(InputError, match="no condition of the faces of 'mouth'"):
+        validity(models, {"mouth": hidden}, "gradient")
+
+
+def test_figures_say_what_the_numbers_say(scores, sets):
+    gallery = figures.truth_gallery(sets, count=3)
+    assert len(gallery.table) == 9
+    for quantity in ("found", "hit", "share", "auc"):
+        chart = figures.validity_chart(scores, quantity=quantity)
+        assert set(chart.table["carrier"]) == {"mouth", "outline"}
+        assert "Lowest of all carriers" in chart.meta["alt"]
+    table = figures.validity_table(scores).frame
+    assert len(table) == scores.sizes["carrier"] * scores.sizes["method"] * len(TARGETS)
+    assert figures.densest_table(scores).frame.set_index("method").loc["Gradient", "mouth"] == "mouth 100%"
+    said = [item.statement for item in figures.validity_findings(scores).items]
+    assert said[0].startswith("The networks of mouth, outline and brightness have not learnt")  # they were not taught
+    taught_well = scores.assign(ccc=scores["ccc"] * 0 + 0.95)
+    said = [item.statement for item in figures.validity_findings(taught_well).items]
+    assert said[0].startswith("Every network has learnt")
+    assert "found by Gradient" in said[1]
+    assert said[-1].startswith("Brightness is everywhere")
+
+
+def test_networks_are_taught_once(tmp_path, monkeypatch):
+    sets = synthetic_sets(("mouth",), count=12)
+    models = taught(sets, tmp_path, epochs=1, width=4, hidden=4)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    monkeypatch.setattr("fcx.runs.Run.go", None)  # whatever is trained from here on fails
+    again = taught(sets, tmp_path, epochs=1, width=4, hidden=4)
+    assert all(torch.equal(a, b) for a, b in zip(models["mouth"].state_dict().values(),
+                                                 again["mouth"].state_dict().values(), strict=True))  # fmt: skip
+    with pytest.raises(TypeError):
+        taught(sets, tmp_path, epochs=2, width=4, hidden=4)
+
+
+def test_the_notebook_runs(tmp_path):
+    fcx.report(tmp_path / "reports", notebooks="05_validity", progress=False, runs=tmp_path / "runs", count=3, shown=2,
+               carriers="outline,brightness", methods="gradient", train_faces=12, epochs=1, width=4)  # fmt: skip
+    numbers = json.loads((tmp_path / "reports" / "05_validity.json").read_text())
+    assert {"truth", "validity_found", "validity", "densest"} <= {table["name"] for table in numbers["tables"]}
+    assert "have not learnt their labels" in numbers["findings"][0]["statement"]
