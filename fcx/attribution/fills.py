@@ -18,7 +18,7 @@ from fcx.attribution.methods import Batch
 from fcx.contract import InputError, choose
 
 BLUR = 1 / 8  # standard deviation of the blur, of the side of the picture: coarser than an eye or a mouth
-AT_ONCE = 32  # pictures in one pass: larger ones are slower on a CPU (measured with gradients), and take more memory
+AT_ONCE = 16  # pictures in one pass: larger ones are slower on a CPU (measured with gradients), and take more memory
 
 
 def black(batch: Batch) -> torch.Tensor:
