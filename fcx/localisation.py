@@ -33,15 +33,17 @@ def coverage(faces, rows) -> np.ndarray:
 
     Raises: ContractError where the regions leave a pixel uncovered.
     """
-    cover = faces["regions"].isel(sample=rows).values.astype(np.float64)
-    total = cover.sum(1, keepdims=True)
+    cover = faces["regions"].isel(sample=rows).values
+    total = cover.sum(1, dtype=np.uint16)[:, None]
     if (total == 0).any():
         name = str(faces["sample"].values[rows[np.argwhere(total == 0)[0, 0]]])
         raise ContractError(f"faces: the regions of {name!r} leave a pixel uncovered: they must partition the grid")
     conditions = [str(name) for name in faces["condition"].values]
     worn = conditions.index("masked") if "masked" in conditions else 0
-    alpha = faces["alpha"].isel(condition=worn, sample=rows).values[:, None] / 255
-    return np.concatenate([cover / total, alpha], axis=1)
+    made = np.empty((len(cover), cover.shape[1] + 1, *cover.shape[2:]))
+    np.divide(cover, total, out=made[:, :-1])
+    np.divide(faces["alpha"].isel(condition=worn, sample=rows).values, 255, out=made[:, -1])
+    return made
 
 
 def score_maps(maps, cover) -> dict[str, np.ndarray]:
@@ -86,18 +88,22 @@ def _score(cells: np.ndarray, cover: np.ndarray, side: int) -> dict[str, np.ndar
         cover = cover.reshape(*cover.shape[:2], rows, side, -1).sum(3)
         cover = cover.reshape(*cover.shape[:3], columns, side).sum(4)
     weight = cover.reshape(*cover.shape[:2], -1).swapaxes(1, 2)  # (sample, cell, region), in pixels
-    flat = cells.reshape(*cells.shape[:2], -1).swapaxes(0, 1)  # (sample, map, cell)
-    count, pixels = flat.shape[1], flat.shape[2] * side**2
-    parts = np.empty((len(flat), 3 * count, flat.shape[2]))  # one product serves mass, net mass and ranks
-    absolute, net, ranks = parts[:, :count], parts[:, count : 2 * count], parts[:, 2 * count :]
-    net[...] = flat
-    np.abs(net, out=absolute)
-    for place in np.ndindex(ranks.shape[:2]):
-        ranks[place] = _below(np.abs(flat[place]))
+    flat = cells.reshape(*cells.shape[:2], -1)  # (map, sample, cell)
+    count, pixels = len(flat), flat.shape[-1] * side**2
+    products = np.empty((flat.shape[1], 3, count, weight.shape[-1]))
+    total = np.empty((flat.shape[1], count, 1))
+    parts = np.empty((3, count, flat.shape[-1]))  # of one sample, which fits into the processor's cache
+    for sample in range(flat.shape[1]):
+        parts[1] = flat[:, sample]
+        np.abs(parts[1], out=parts[0])
+        for one, ranks in zip(flat[:, sample], parts[2], strict=True):
+            ranks[...] = _below(np.abs(one))
+        total[sample] = parts[0].sum(-1, keepdims=True) * side**2
+        # One product serves mass, net mass and ranks.
+        with np.errstate(invalid="ignore"):  # a map may hold NaN or infinity, and is then left out
+            np.matmul(parts.reshape(3 * count, -1), weight[sample], out=products[sample].reshape(3 * count, -1))
     size = weight.sum(1)[:, None]  # (sample, 1, region)
-    total = absolute.sum(-1, keepdims=True) * side**2  # (sample, map, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        products = (parts @ weight).reshape(len(flat), 3, count, -1)
         known = (size > 0) & np.isfinite(total)
         mass, net, larger = np.where(known[:, None], products, np.nan).swapaxes(0, 1)
         share = mass / np.where(total > 0, total, np.nan)

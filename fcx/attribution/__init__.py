@@ -1,7 +1,11 @@
 """Attribution: what in a face moved the outputs of a model, by several methods, streamed to a store.
 
 `attribute` runs the methods of the registry `METHODS` (see `fcx.attribution.methods` for how to add one);
-`open_results` opens what it wrote.
+`open_results` opens what it wrote. Results are values, which keep their units and provenance (xarray 2025.11 and
+later keep attributes in arithmetic):
+
+    results.sel(model="masked_scratch") - results.sel(model="plain_scratch")
+    (results.sel(condition="masked") - results.sel(condition="plain")).mean("sample")
 """
 
 from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods

@@ -152,7 +152,7 @@ def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     return spread((slopes.relu() * channels).sum(2).relu(), batch.images.shape[-1])
 
 
-@method("mean_activation", signed=True, conserves=False, resolution=CELL, needs=FaceChannel)
+@method("mean_activation", signed=True, conserves=False, resolution=CELL, needs=FaceChannel, units="of the activation")
 def mean_activation(batch: Batch) -> torch.Tensor:
     """Return plus or minus the mean activation, (target, sample, y, x): what the authors' code in effect drew.
 

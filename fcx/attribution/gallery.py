@@ -19,6 +19,7 @@ class Gallery:
         self.conditions = [str(name) for name in faces["condition"].values]
         self.good = faces["status"].values == "ok"  # (condition, sample)
         self._means: dict[str, np.ndarray] = {}
+        self._cover: tuple[bytes, np.ndarray] = (b"", np.empty(0))
 
     def images(self, condition: str, rows: np.ndarray) -> np.ndarray:
         """Return the pictures (sample, y, x) uint8 of some faces in a condition.
@@ -44,4 +45,6 @@ class Gallery:
 
     def cover(self, rows: np.ndarray) -> np.ndarray:
         """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the mask of the masked twin."""
-        return coverage(self.faces, rows)
+        if self._cover[0] != rows.tobytes():  # the next condition asks for the same faces
+            self._cover = rows.tobytes(), coverage(self.faces, rows)
+        return self._cover[1]

@@ -12,6 +12,8 @@ from fcx.attribution.fills import draws, filled, passes, whole
 from fcx.attribution.methods import Batch, method
 from fcx.contract import InputError
 
+SLOPE = "output units per unit of grey in [0, 1]"
+
 
 def gradients(batch: Batch, images: torch.Tensor) -> torch.Tensor:
     """Return d target / d pixel at `images` (picture, 1, y, x), as (target, picture, y, x)."""
@@ -29,7 +31,7 @@ def gap(batch: Batch, maps: torch.Tensor, baseline: torch.Tensor) -> torch.Tenso
     return maps.sum((-2, -1)) - (ends[0] - ends[1]).T
 
 
-@method("gradient", signed=True, conserves=False, resolution=1)
+@method("gradient", signed=True, conserves=False, resolution=1, units=SLOPE)
 def saliency(batch: Batch) -> torch.Tensor:
     """Return d target / d pixel, signed, as (target, sample, y, x) in output units per unit of grey in [0, 1].
 
@@ -73,7 +75,7 @@ def integrated_gradients(batch: Batch, *, baseline: str = "black", steps: int = 
     return maps
 
 
-@method("smoothgrad", signed=True, conserves=False, resolution=1)
+@method("smoothgrad", signed=True, conserves=False, resolution=1, units=SLOPE)
 def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: int = 0) -> torch.Tensor:
     """Return the mean gradient over noisy copies of a face, (target, sample, y, x), in output units per unit of grey.
 
@@ -97,7 +99,7 @@ def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: in
     return total / samples
 
 
-@method("guided_backprop", signed=True, conserves=False, resolution=1,
+@method("guided_backprop", signed=True, conserves=False, resolution=1, units=SLOPE,
         caution="not faithful: it restores edges of the picture, nearly whatever the network has learned")  # fmt: skip
 def guided_backprop(batch: Batch) -> torch.Tensor:
     """Return guided backpropagation, (target, sample, y, x): what a gradient is when ReLUs drop negative gradients.

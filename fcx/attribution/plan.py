@@ -161,12 +161,14 @@ class Plan:
         good = self.gallery.good[:, block.rows].all(0)
         regions = len(self.faces["region"]) + 1
         made = {name: np.full((*maps.shape[:3], regions), np.nan, np.float32) for name in QUANTITIES}
-        made["area"] = np.full((len(rows), regions), np.nan, np.float32)
-        if good.any():
-            cover = self.gallery.cover(rows[good])
+        if not good.any():
+            return made
+        cover = self.gallery.cover(rows[good])
+        if block.model == next(iter(self.models)) and not block.condition:  # once for each face
+            made["area"] = np.full((len(rows), regions), np.nan, np.float32)
             made["area"][good] = cover.mean((-2, -1))
-            for name, values in score_maps(maps[:, :, good], cover).items():
-                made[name][:, :, good] = values
+        for name, values in score_maps(maps if good.all() else maps[:, :, good], cover).items():
+            made[name][:, :, good] = values
         return made
 
     def explain(self, subject: Subject, condition: int, some: np.ndarray) -> dict[str, np.ndarray]:
