@@ -48,7 +48,7 @@ class Pose:
 
     @property
     def angles(self) -> tuple[float, float, float]:
-        """Yaw, pitch and roll, degrees: positive to the right of the picture, up, and clockwise; yaw is applied last."""
+        """Yaw, pitch and roll, degrees: positive to the right, up, and clockwise; yaw is applied last."""
         turn = self.turn
         yaw = np.arctan2(turn[0, 2], turn[2, 2])
         pitch = np.arcsin(np.clip(turn[1, 2], -1, 1))

@@ -389,7 +389,7 @@ def ridge_out_of_fold(inputs, labels, folds, penalties):
 
 def mean_height(curve):
     """Return the area under a curve over [0, 1], one trapezium after the other."""
-    return sum((a + b) / 2 for a, b in zip(curve[:-1], curve[1:], strict=True)) / (len(curve) - 1)
+    return sum((curve[i] + curve[i + 1]) / 2 for i in range(len(curve) - 1)) / (len(curve) - 1)
 
 
 def curve_by_removal(ask, image, instead, sequence, steps):
@@ -564,7 +564,7 @@ class SlowRelevance(SlowFaceChannel):
     `convolution` gives the contributions and the offsets of a layer as a list of (share, W, b) from its (W, b).
     """
 
-    RULES = {
+    RULES = {  # noqa: RUF012
         "zplus": lambda w, b, number: [(1, np.maximum(w, 0), np.maximum(b, 0))],
         "epsilon": lambda w, b, number: [(1, w, b)],
         "gamma": lambda w, b, number: [(1, w + number * np.maximum(w, 0), b + number * np.maximum(b, 0))],
