@@ -398,3 +398,43 @@ def test_long_runs_show_a_bar_on_stderr(small, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert re.search("attribute: .*/8 ", err)
+
+
+class Regressor(nn.Module):
+    """A convolutional network that is no FaceChannel: batch norm, dropout, a functional ReLU, its own pooling."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.norm = nn.Conv2d(1, 6, 5, stride=2, padding=2), nn.BatchNorm2d(6)
+        self.second, self.drop, self.out = nn.Conv2d(6, 4, 3, padding=1), nn.Dropout(0.5), nn.Linear(4, 2)
+        self.norm.running_mean.uniform_(-0.1, 0.1)
+        self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, images):
+        maps = self.second(nn.functional.relu(self.norm(self.first(images))))
+        return self.out(self.drop(nn.functional.adaptive_avg_pool2d(maps.tanh(), 1).flatten(1)))
+
+
+@pytest.mark.parametrize("state", ["train", "float64", "channels_last", "frozen"])
+def test_a_convolutional_regressor_in_any_state(state, small):
+    reference, theirs = Regressor().double().eval(), Regressor()
+    theirs = {
+        "train": theirs.train,
+        "float64": theirs.double,
+        "channels_last": lambda: theirs.to(memory_format=torch.channels_last),
+        "frozen": lambda: theirs.requires_grad_(False),
+    }[state]()
+    results = attribute({"net": theirs}, small, "gradient", ["arousal", "valence", "valence - arousal"])
+    images = (torch.from_numpy(small["image"].values[1]).double()[:, None] / 255).requires_grad_()
+    outputs = reference(images)
+    slopes = [torch.autograd.grad(outputs[:, o].sum(), images, retain_graph=True)[0][:, 0].numpy() for o in (0, 1)]
+    found = results["attribution"].values[0, 1, 0]
+    for maps, expected in zip(found, [*slopes, slopes[1] - slopes[0]], strict=True):
+        np.testing.assert_allclose(maps, expected, atol=2e-6 * np.abs(expected).max() + 1e-9)
+    np.testing.assert_allclose(results["prediction"].values[0, 1, :2], outputs.detach().T, atol=1e-6)
+
+
+def test_a_regressor_without_weights_is_refused(small):
+    with pytest.raises(InputError, match="'net' has no weights"):
+        attribute({"net": Regressor().to("meta")}, small, "gradient")
