@@ -30,7 +30,7 @@ CONSERVING = {"signed": True, "conserves": True, "resolution": 1, "relative": Tr
 
 
 @method("lrp", **CONSERVING)
-def lrp(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, first_rule: str = "flat",
+def lrp(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, first_rule: str = "flat",
         biases: str = "absorb") -> torch.Tensor:  # fmt: skip
     """Return LRP z+ of each target, (target, sample, y, x), in output units.
 
@@ -45,7 +45,7 @@ def lrp(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1
 
 
 @method("lrp_epsilon", **CONSERVING)
-def lrp_epsilon(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12,
+def lrp_epsilon(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12,
                 first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
     """Return LRP epsilon of each target, (target, sample, y, x), in output units.
 
@@ -57,7 +57,7 @@ def lrp_epsilon(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: f
 
 
 @method("lrp_gamma", **CONSERVING)
-def lrp_gamma(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, gamma: float = 0.25,
+def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, gamma: float = 0.25,
               first_rule: str = "zbox") -> torch.Tensor:  # fmt: skip
     """Return LRP gamma of each target, (target, sample, y, x), in output units.
 
@@ -69,7 +69,7 @@ def lrp_gamma(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: flo
 
 
 @method("lrp_alpha_beta", **CONSERVING)
-def lrp_alpha_beta(batch: Batch, *, shunt_rule: str = "signal_take_all", epsilon: float = 1e-12, alpha: float = 2.0,
+def lrp_alpha_beta(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, alpha: float = 2.0,
                    first_rule: str = "flat", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
     """Return LRP alpha-beta of each target, beta = alpha - 1, (target, sample, y, x), in output units.
 

@@ -95,7 +95,7 @@ class Rule:
 
     convolution: str = "zplus"
     first: str = "flat"
-    shunt: str = "signal_take_all"
+    shunt: str = "aumann_shapley"
     biases: str = "absorb"
     epsilon: float = 1e-12
     gamma: float = 0.25
