@@ -96,13 +96,12 @@ class Drawing:
         u, v = (turned / self.size[:, None]).reshape(2, *right.shape).astype(np.float32)
         self.u, self.v = u, -v
         self.shapes = {name: getattr(self, f"_{name}")() for name in ("mouth", "eyes", "brows", "outline")}
-        # Over a mask that never moves, no carrier below it is seen.
         self.worn = self.shapes["outline"].drawn(face.moves["outline"])
         moving = {name: shape.moving() for name, shape in self.shapes.items()}
-        always = self.shapes["outline"].drawn((0, 0)) & ~moving["outline"]
-        self.moving = {"plain": {**moving, "outline": np.zeros_like(always)}}
-        self.moving["masked"] = {name: part & ~self.worn for name, part in moving.items()}
-        self.moving["masked"]["outline"] = moving["outline"]
+        hidden = {name: part & ~self.worn for name, part in moving.items()}
+        unworn = np.zeros_like(self.worn)
+        # Which points each carrier moves; what lies under the mask is not seen, and without one no outline is.
+        self.moving = {"plain": {**moving, "outline": unworn}, "masked": {**hidden, "outline": moving["outline"]}}
 
     @property
     def centre(self) -> np.ndarray:
