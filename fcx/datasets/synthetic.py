@@ -1,11 +1,13 @@
 """Drawn faces whose arousal and valence are carried by one thing only: known truth for attribution methods.
 
 Every face has five carriers, each moved by two numbers in [-1, 1]: the `mouth` opens and bends, the `eyes` open and
-tilt, the `brows` rise and tilt, the `outline` of a worn mask sinks and bends at its lower edge, and the `brightness`
-of the whole picture changes in level and contrast. The first number of one carrier is the arousal and the second the
-valence; those of the other four are nuisance, as are head, skin, hair, ground, side light, place, tilt and noise. So
-the same pictures serve every carrier, and whatever depends on pictures alone, such as an edge detector, answers the
-same for all of them.
+tilt, the `brows` thicken and tilt, the `outline` of a worn mask sinks and bends at its lower edge, and the `brightness`
+of the whole picture changes in level and contrast. All but the last can be read from the carrier and what touches it:
+were brows to rise, a network would have to look at the eyes to tell how far.
+
+The first number of one carrier is the arousal and the second the valence; those of the other four are nuisance, as
+are head, skin, hair, ground, side light, place, tilt and noise. So the same pictures serve every carrier, and whatever
+depends on pictures alone, such as an edge detector, answers the same for all of them.
 
 Shapes are drawn in the coordinates of the canonical mesh, which is placed the same way and does not move with the
 expression, at 4 x 4 points to a pixel.
@@ -135,7 +137,7 @@ class Drawing:
 
     def _brows(self) -> Shape:
         t = (np.abs(self.u) - 3.4) / 1.7
-        return Shape(self.v, 4.35 - 0.15 * t**2, _within(t**2, 0.22), (0.22, -0.28 * t))
+        return Shape(self.v, 4.35 - 0.15 * t**2, _within(t**2, 0.26), (0, -0.28 * t), (0.15, 0))
 
     def _outline(self) -> Shape:
         t2 = (self.u / 6.2) ** 2

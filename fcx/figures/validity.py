@@ -62,7 +62,6 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
     targets, controls = list(dict.fromkeys(table.target)), int(scores["control"].sum())
     for at, carrier in enumerate(carriers, start=1):
         part = table[table.carrier == carrier]
-        figure.add_hrect(y0=-0.5, y1=controls - 0.5, fillcolor=SHADE, line_width=0, layer="below", row=1, col=at)
         for number, target in enumerate(targets):
             one = part[part.target == target]
             mean, low, high = (one[f"{quantity}_{end}"] for end in ("mean", "low", "high"))
@@ -74,6 +73,8 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
             spread = {**bars(mean, low, high), "color": colour}
             trace = dots(mean, y, hover, marker=marker, error_x=spread, name=target, showlegend=at == 1)
             figure.add_trace(trace, row=1, col=at)
+        # After the points: Plotly leaves out panels that are still empty.
+        figure.add_hrect(y0=-0.5, y1=controls - 0.5, fillcolor=SHADE, line_width=0, layer="below", row=1, col=at)
         figure.add_vline(x=_chance(part, quantity), line={"color": INK, "width": 1.5, "dash": "dot"}, row=1, col=at)
     words = {"tickvals": list(range(len(methods)))[::-1], "ticktext": [readable(m) for m in methods]}
     figure.update_yaxes(range=[-0.6, len(methods) - 0.4], showgrid=True, zeroline=False, ticks="", **words)
