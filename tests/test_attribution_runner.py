@@ -172,7 +172,7 @@ def test_a_store_of_something_else_is_kept_unless_overwritten(small, tmp_path):
     changed["image"][1, 2, 3, 4] += 1
     calls = [
         ({"m": m}, small, "gradient", {}),
-        ({"m": m}, small, "lrp", {"shunt_rule": "aumann_shapley"}),
+        ({"m": m}, small, "lrp", {"shunt_rule": "signal_take_all"}),
         ({"m": m}, small, "lrp", {"dtype": "float64"}),
         ({"m": model(1)}, small, "lrp", {}),
         ({"n": m}, small, "lrp", {}),
