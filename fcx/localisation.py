@@ -25,6 +25,7 @@ QUANTITIES = {
     "enrichment": "log2 of density",
     "auc": "P(absolute attribution is larger inside than outside)",
 }
+FREE_BITS = 29  # of the mantissa of a float64 that holds a float32
 BLOCK = 64  # samples whose maps are held at once, unless the store's chunks say more
 
 
@@ -122,8 +123,7 @@ def _below(values: np.ndarray, ranks: np.ndarray) -> None:
 
     One map at a time stays in the processor's cache: twice as fast as many at once.
     """
-    order = _order(values)
-    ordered = values.take(order)
+    order, ordered = _order(values)
     middle, new = np.arange(len(values)) + 0.5, ordered[1:] != ordered[:-1]
     if not new.all():
         first = np.flatnonzero(np.append(True, new))  # of equal values
@@ -132,14 +132,19 @@ def _below(values: np.ndarray, ranks: np.ndarray) -> None:
     ranks[order] = middle
 
 
-def _order(values: np.ndarray) -> np.ndarray:
-    """Return argsort of values (cell,) >= 0; of many in float32 by a radix sort of their bits, twice as fast."""
-    if values.dtype != np.float32 or len(values) < 1024:
-        return np.argsort(values)
-    bits = values.view(np.uint32)  # the bits of numbers >= 0 are ordered as the numbers are
-    low = np.argsort(bits.astype(np.uint16), kind="stable")
-    high = (bits >> 16).astype(np.uint16)
-    return low.take(np.argsort(high.take(low), kind="stable"))
+def _order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return argsort of values (cell,) >= 0, and in that order numbers that are equal where the values are.
+
+    A float32 leaves 29 bits of a float64 free, which hold its place: sorting them is three times as fast as argsort.
+    """
+    if values.dtype != np.float32:
+        order = np.argsort(values)
+        return order, values.take(order)
+    keys = values.astype(np.float64)
+    bits = keys.view(np.int64)
+    bits |= np.arange(len(values))
+    keys.sort()
+    return bits & (2**FREE_BITS - 1), bits >> FREE_BITS
 
 
 def exact(results) -> bool:

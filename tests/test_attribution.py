@@ -224,12 +224,16 @@ def test_gradcam_equals_its_definition(name, small):
     assert found.max() > 0
 
 
-def test_gradcam_runs_the_trunk_once_for_both_targets(small):
-    model, calls = kind("paper"), []
-    model.trunk.register_forward_hook(lambda module, *_: calls.append(module))
-    results = attribute({"m": model}, small, "gradcam")
-    assert len(calls) == 1 + results.sizes["condition"]  # the rehearsal, and one batch for each condition
-    assert all(module is not model.trunk for module in calls)
+def test_one_pass_serves_all_methods_and_both_targets(small, monkeypatch):
+    shapes, begin = [], engine.Trace.__init__
+
+    def traced(trace, network, images):
+        shapes.append(len(images))
+        begin(trace, network, images)
+
+    monkeypatch.setattr(engine.Trace, "__init__", traced)
+    attribute({"m": kind("paper")}, small, "gradcam,lrp,lrp_gamma,gradient,input_x_gradient,mean_activation")
+    assert shapes == [1, 1, *[small.sizes["sample"]] * 2]  # a check of the network, the rehearsal, each condition
 
 
 @pytest.mark.parametrize("name", ["paper", "code2020"])

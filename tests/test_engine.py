@@ -10,7 +10,7 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import METHODS, attribute
-from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm, pool
+from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm, pool, traces
 from fcx.attribution.gallery import Gallery
 from fcx.attribution.inhibition import inhibition_index
 from fcx.attribution.lrp import NEAREST
@@ -31,7 +31,7 @@ KINDS = {
     "v1, odd width": {"preset": "v1", "width": 20},
 }
 METHOD_OF = {"zplus": "lrp", "epsilon": "lrp_epsilon", "gamma": "lrp_gamma", "alpha_beta": "lrp_alpha_beta"}
-LRP = tuple(METHOD_OF.values())
+LRP = (*METHOD_OF.values(), "lrp_zbox")
 BOTH = torch.eye(2, dtype=torch.float64)
 
 
@@ -91,7 +91,7 @@ def test_every_rule_equals_zennit(name, convolution, biases):
     for first in FIRST_RULES:
         for shunt in SHUNT_RULES:
             rule = Rule(convolution, first, shunt, biases, epsilon=1e-6, gamma=0.4, alpha=3.0)
-            found = relevance(Network(model), images, weights, rule).maps
+            found = relevance(traces(Network(model), images), weights, rule).maps
             assert_close(found, by_zennit(model, images, weights, rule), 1e-6)
 
 
@@ -99,7 +99,7 @@ def test_every_rule_equals_zennit(name, convolution, biases):
 def test_float32_equals_zennit(convolution):
     model, rule = kind("paper, batch norm", size=64).float(), Rule(convolution)
     images = pictures(8, 64, dtype=torch.float32)
-    found = relevance(Network(model), images, BOTH.float(), rule).maps
+    found = relevance(traces(Network(model), images), BOTH.float(), rule).maps
     expected = by_zennit(model, images, BOTH.float(), rule)
     gap = (found - expected).abs().amax((-1, -2)) / expected.abs().amax((-1, -2))
     assert gap.quantile(0.8) < 1e-5  # where rounding decides a pooling, a face may move by more
@@ -116,7 +116,7 @@ def test_the_ledger_closes(name, convolution, biases):
         model, images = kind(name).to(dtype), pictures(PIECE + 3, dtype=dtype)
         for first in FIRST_RULES:
             rule = Rule(convolution, first, "aumann_shapley", biases)
-            found = relevance(Network(model), images, BOTH.to(dtype), rule)
+            found = relevance(traces(Network(model), images), BOTH.to(dtype), rule)
             total = found.maps.sum((-1, -2)) + found.bias.sum(0) + found.stabiliser.sum(0)
             error = (total - outputs_of(model, images).T).abs()
             assert (error <= tolerance * found.maps.abs().sum((-1, -2))).all()
@@ -127,7 +127,7 @@ def test_the_ledger_closes(name, convolution, biases):
 def test_maps_and_what_every_layer_absorbs_equal_the_slow_oracle(convolution, number, first):
     model, images = kind("paper, batch norm" if first == "rule" else "paper"), pictures(1, seed=3)
     rule = Rule(convolution, first, "normalised_taylor", gamma=number, alpha=max(number, 1))
-    found = relevance(Network(model), images, BOTH, rule)
+    found = relevance(traces(Network(model), images), BOTH, rule)
     for target in range(2):
         slow = oracles.SlowRelevance(model, images[0, 0].numpy())
         expected = slow.explain(target, lambda t: t / (1 + t + t**2), convolution, first, number)
@@ -140,7 +140,7 @@ def test_maps_and_what_every_layer_absorbs_equal_the_slow_oracle(convolution, nu
 
 def test_without_biases_nothing_is_absorbed_but_by_stabilisers():
     network, images = Network(kind("paper, no bias")), pictures(3)
-    small, large = (relevance(network, images, BOTH, Rule("epsilon", "rule", epsilon=e)) for e in (1e-12, 0.5))
+    small, large = (relevance(traces(network, images), BOTH, Rule("epsilon", "rule", epsilon=e)) for e in (1e-12, 0.5))
     for found in (small, large):
         assert (found.bias == 0).all()
     assert (small.stabiliser.sum(0).abs() < 1e-9).all()
@@ -154,7 +154,7 @@ def test_what_has_no_denominator_is_in_the_ledger():
     with torch.no_grad():
         model.trunk.conv2.weight[0] = 0
         model.trunk.conv2.bias[0] = 0.3
-    found = relevance(Network(model), pictures(2), BOTH, Rule(biases="share"))
+    found = relevance(traces(Network(model), pictures(2)), BOTH, Rule(biases="share"))
     assert (found.stabiliser[1] != 0).all()
     total = found.maps.sum((-1, -2)) + found.bias.sum(0) + found.stabiliser.sum(0)
     torch.testing.assert_close(total, outputs_of(model, pictures(2)).T)
@@ -196,7 +196,7 @@ def test_hidden_activations_at_the_reference_explain_nothing():
 
     network, images = Network(kind("paper")), pictures(1)
     trace = Trace(network, images)
-    found = relevance(network, images, BOTH, Rule(), Reference(trace.outputs[0], trace.hidden.expand(2, -1)))
+    found = relevance(traces(network, images), BOTH, Rule(), Reference(trace.outputs[0], trace.hidden.expand(2, -1)))
     assert found.maps.abs().max() == 0
     assert found.bias.abs().max() < 1e-12
 
@@ -283,7 +283,7 @@ def test_a_second_target_costs_no_second_forward(monkeypatch):
     counts = []
     for weights in (BOTH[:1], BOTH, torch.rand(7, 2, dtype=torch.float64)):
         calls.clear()
-        relevance(network, images, weights, Rule())
+        relevance(traces(network, images), weights, Rule())
         counts.append(len(calls))
     assert counts[0] == counts[1] == counts[2] > 0
 
@@ -293,8 +293,18 @@ def test_a_facechannel_that_does_more_than_its_layers_is_refused():
         def tail(self, features):
             return super().tail(features) + 1
 
+    other = Other(kind("paper").config).double().eval()
     with pytest.raises(FcxError, match="the model differs from its layers"):
-        Network(Other(kind("paper").config).double().eval())
+        Network(other)
+    # Methods that need no engine still explain it.
+    same = kind("paper")
+    other.load_state_dict(same.state_dict())
+    faces = make_faces(2, size=16)
+    found, expected = (attribute({"m": m}, faces, "gradient,gradcam", dtype="float64") for m in (other, same))
+    np.testing.assert_allclose(found["attribution"], expected["attribution"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found["prediction"], expected["prediction"] + 1)
+    with pytest.raises(InputError, match="creates or loses relevance"):
+        attribute({"m": other}, faces, "lrp")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +353,8 @@ def test_other_modules_fall_back_to_zennit(method):
     images = torch.from_numpy(faces["image"].values[0]).double()[:, None] / 255
     fused = copy.deepcopy(net).double().eval()
     fused[0], fused[1] = torch.nn.utils.fusion.fuse_conv_bn_eval(fused[0], fused[1]), nn.Identity()
-    rule = Rule({v: k for k, v in METHOD_OF.items()}[method], METHODS[method].options["first_rule"])
+    convolution = {v: k for k, v in METHOD_OF.items()}.get(method, "gamma")
+    rule = Rule(convolution, METHODS[method].options.get("first_rule", "zbox"))
     images.requires_grad_()
     with composite(rule, fused[0]).context(fused):
         out = fused(images)

@@ -14,6 +14,7 @@ their maps then stay in the cache.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -103,15 +104,27 @@ class Network:
         if fused.config.shunt != "none":
             self.top.append(Convolution("inhibitory", fused.inhibitory))
             self.decay = fused.shunt.decay.detach()[:, None, None]
+        # In double precision: they cost little, and f is a small difference of many terms.
         self.dense = {
-            name: (layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
+            name: (layer.weight.detach().double(), None if layer.bias is None else layer.bias.detach().double())
             for name, layer in (("hidden", fused.hidden), ("head", fused.head))
         }
         self.levels = [*([conv] for conv in self.trunk), self.top]  # convolutions that read the same map
         self.layers = (*(conv.name for level in self.levels for conv in level), *self.dense)
         probe = _probe(model)
         with torch.no_grad():
-            _same(model.tail(model.features(probe)), Trace(self, probe).outputs, "the model differs from its layers")
+            outputs = Trace(self, probe).outputs.to(probe.dtype)
+            _same(model.tail(model.features(probe)), outputs, "the model differs from its layers")
+
+
+def network(model: nn.Module) -> Network | None:
+    """Return the network of a FaceChannel, or None for a module that is none, or that does more than its layers."""
+    if not isinstance(model, FaceChannel):
+        return None
+    try:
+        return Network(model)
+    except FcxError:
+        return None
 
 
 def pool(activation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +143,7 @@ def pool(activation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class Trace:
     """What one forward pass through a network leaves behind, for any number of targets and rules.
 
-    `outputs` (sample, output) are those before the activation of a tanh head.
+    `outputs` (sample, output) float64 are those before the activation of a tanh head.
     """
 
     def __init__(self, network: Network, images: torch.Tensor):
@@ -152,21 +165,21 @@ class Trace:
             self.over = 1 / (network.decay + self.active[-1][1])
             self.map = self.map * self.over
         self.pooled, self.passed = pool(self.map)
-        self.flat = self.pooled.flatten(1)
+        self.flat = self.pooled.flatten(1).double()
         self.hidden_z = F.linear(self.flat, *network.dense["hidden"])
         self.hidden = self.hidden_z.relu()
         self.outputs = F.linear(self.hidden, *network.dense["head"])
-        self._denominators: dict[tuple, torch.Tensor] = {}
+        self.denominators: dict[tuple, torch.Tensor] = {}  # of the rules that go down, to be shared and cleared
 
     def denominator(self, level: int, branch: int, part: Part, biased: bool) -> torch.Tensor:
         """Return sum_j x_j W_jk + B_k of one of the convolutions `Network.levels[level]`, computed once."""
         if part[:2] == PLAIN[:2] and biased:
             return self.active[level][branch]  # only read where it is positive
         key = (level, branch, part[:2], biased)
-        if key not in self._denominators:
+        if key not in self.denominators:
             conv = self.network.levels[level][branch]
-            self._denominators[key] = conv(self.inputs[level], part, biased)
-        return self._denominators[key]
+            self.denominators[key] = conv(self.inputs[level], part, biased)
+        return self.denominators[key]
 
     def up(self, c: torch.Tensor) -> torch.Tensor:
         """Hand (..., row, column) of a pooled map to every cell of its 2x2 block; the gates pick the winner."""
@@ -176,8 +189,8 @@ class Trace:
         """Return d value / d pixel, (target, sample, y, x), of the targets `weights` (target, output)."""
         network, lead = self.network, (len(weights), len(self.outputs))
         (hidden, _), (head, _) = network.dense["hidden"], network.dense["head"]
-        c = ((weights @ head)[:, None] * (self.hidden_z > 0)) @ hidden
-        c = self.up(c.reshape(-1, *self.pooled.shape[1:]))
+        c = ((weights.double() @ head)[:, None] * (self.hidden_z > 0)) @ hidden
+        c = self.up(c.to(self.pooled.dtype).reshape(-1, *self.pooled.shape[1:]))
         chosen = (self.passed > 0).to(c.dtype)
         gates = [chosen]
         if network.decay is not None:
@@ -190,6 +203,14 @@ class Trace:
             if level and network.pooled[level - 1]:
                 c = self.up(c)
         return c.sum(1).unflatten(0, lead)
+
+
+def traces(network: Network, images: torch.Tensor) -> Iterator[Trace]:
+    """Yield a trace for every few of the images (sample, 1, y, x)."""
+    for some in images.split(PIECE):
+        with torch.no_grad():  # not around the yield, which would turn gradients off for whoever reads
+            found = Trace(network, some)
+        yield found
 
 
 def times(gate: torch.Tensor, c: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fcx.attribution.engine import traces
 from fcx.attribution.fills import draws, filled, passes, whole
 from fcx.attribution.methods import Batch, method
 from fcx.contract import InputError
@@ -16,7 +17,19 @@ SLOPE = "output units per unit of grey in [0, 1]"
 
 
 def gradients(batch: Batch, images: torch.Tensor) -> torch.Tensor:
-    """Return d target / d pixel at `images` (picture, 1, y, x), as (target, picture, y, x)."""
+    """Return d target / d pixel at `images` (picture, 1, y, x), as (target, picture, y, x).
+
+    By the engine for a FaceChannel, by autograd for other modules.
+    """
+    if not batch.network:
+        return autograd(batch, images)
+    passed = batch.traces if images is batch.images else traces(batch.network, images.detach())
+    with torch.no_grad():
+        return torch.cat([trace.gradient(batch.weights) for trace in passed], 1)
+
+
+def autograd(batch: Batch, images: torch.Tensor) -> torch.Tensor:
+    """Return what `gradients` does, by autograd."""
     images = images.detach().requires_grad_()
     values = batch.values(batch.explained(images))  # (picture, target)
     last = len(batch.weights) - 1
@@ -119,4 +132,4 @@ def guided_backprop(batch: Batch) -> torch.Tensor:
         for relu in relus:
             hook = relu.register_full_backward_pre_hook(lambda _, slopes: tuple(slope.relu() for slope in slopes))
             stack.callback(hook.remove)
-        return gradients(batch, batch.images)
+        return autograd(batch, batch.images)

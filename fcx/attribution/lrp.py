@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import torch
 
-from fcx.attribution.engine import PIECE, Network, Trace
+from fcx.attribution.engine import PIECE, traces
 from fcx.attribution.methods import Batch, method
 from fcx.attribution.modules import Explainable
 from fcx.attribution.propagation import Reference, relevance
 from fcx.attribution.rules import Rule
 from fcx.contract import InputError
-from fcx.model import FaceChannel
 
 NEAREST = 32  # faces near a reference value whose hidden activations are averaged
 SEARCHED = 1024  # faces of the Dataset, evenly spaced, among which they are searched
@@ -57,15 +56,29 @@ def lrp_epsilon(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: fl
 
 
 @method("lrp_gamma", **CONSERVING)
-def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, gamma: float = 0.25,
-              first_rule: str = "zbox") -> torch.Tensor:  # fmt: skip
+def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, gamma: float = 0.03,
+              first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
     """Return LRP gamma of each target, (target, sample, y, x), in output units.
 
-    Convolutions with w + gamma w+, zBox for pixels in [0, 1] in the first.
+    Every convolution with w + gamma w+. A small gamma keeps what cancels: on faces whose labels lie in a known
+    place it finds that place, which z+ (a gamma without end) does not (docs/validity.md).
 
     Raises: as `lrp`. Source: Montavon et al. 2019 (https://doi.org/10.1007/978-3-030-28954-6_10), section 10.2.1.
     """
     return explain(batch, Rule("gamma", first_rule, shunt_rule, epsilon=epsilon, gamma=gamma))
+
+
+@method("lrp_zbox", **CONSERVING)
+def lrp_zbox(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12,
+             gamma: float = 0.03) -> torch.Tensor:  # fmt: skip
+    """Return LRP gamma that ends in the zBox rule, (target, sample, y, x), in output units.
+
+    The first convolution hands on to pixels between black and white, so that a dark pixel may speak for an output
+    as a bright one does. Its signs are the truest to the model (docs/faithfulness.md).
+
+    Raises: as `lrp`. Source: Montavon et al. 2017 (1512.02479), section 4.2; for gamma as `lrp_gamma`.
+    """
+    return explain(batch, Rule("gamma", "zbox", shunt_rule, epsilon=epsilon, gamma=gamma))
 
 
 @method("lrp_alpha_beta", **CONSERVING)
@@ -86,7 +99,7 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
     Raises: InputError where the model cannot be explained.
     """
     relative = batch.reference != 0
-    if not isinstance(batch.model, FaceChannel):
+    if not batch.network:
         if relative.any():
             raise InputError(
                 f"LRP from a reference value needs a FaceChannel; {batch.subject.name!r} is a "
@@ -97,21 +110,22 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
         batch.record("bias", nothing)
         batch.record("stabiliser", nothing)
         return maps
-    network = batch.subject.once(Network)
     maps = batch.images.new_empty(len(batch.weights), *batch.images[:, 0].shape)
     bias, stabiliser = (maps.new_empty(maps.shape[:2]) for _ in "bs")
     for some, reference in ((~relative, None), (relative, find_reference)):
         if some.any():
-            reference = reference and reference(batch, network, some)
-            found = relevance(network, batch.images, batch.weights[some], rule, reference)
+            reference = reference and reference(batch, some)
+            found = relevance(batch.traces, batch.weights[some], rule, reference)
             maps[some] = found.maps
             bias[some], stabiliser[some] = (v.sum(0).to(maps.dtype) for v in (found.bias, found.stabiliser))
+    for trace in batch.traces:
+        trace.denominators.clear()  # another method goes down by another rule
     batch.record("bias", bias)
     batch.record("stabiliser", stabiliser)
     return maps
 
 
-def find_reference(batch: Batch, network: Network, some: torch.Tensor) -> Reference:
+def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
     """Return the reference values of the targets `some` (target,) bool, and the hidden activations near them.
 
     The mean over those `NEAREST` of at most `SEARCHED` usable faces of the Dataset, in the condition of the
@@ -120,21 +134,19 @@ def find_reference(batch: Batch, network: Network, some: torch.Tensor) -> Refere
     Raises: InputError for a batch without a Dataset.
     Source: Letzgus et al. 2022 (2112.11407).
     """
-    faces = batch.gallery
+    faces, network = batch.gallery, batch.network
     if faces is None:
         raise InputError("LRP from a reference value needs faces near it: use fcx.attribute")
     if (key := (faces, batch.condition)) not in network.memory:
         usable = faces.good[faces.conditions.index(batch.condition)].nonzero()[0]
         rows = usable[:: -(-len(usable) // SEARCHED)]
         seen = []
-        with torch.no_grad():
-            for first in range(0, len(rows), PIECE):
-                images = torch.from_numpy(faces.images(batch.condition, rows[first : first + PIECE]))
-                trace = Trace(network, images[:, None].to(batch.images) / 255)
-                seen.append((trace.hidden, trace.outputs))
+        for first in range(0, len(rows), PIECE):
+            images = torch.from_numpy(faces.images(batch.condition, rows[first : first + PIECE]))
+            seen += [(t.hidden, t.outputs) for t in traces(network, images[:, None].to(batch.images) / 255)]
         network.memory[key] = [torch.cat(parts) for parts in zip(*seen, strict=True)]
     hidden, outputs = network.memory[key]
-    values, targets = batch.reference[some], batch.weights[some]
+    values, targets = batch.reference[some].double(), batch.weights[some].double()
     distance = (outputs @ targets.T - values).abs()  # (face, target)
     near = distance.topk(min(NEAREST, len(distance)), dim=0, largest=False).indices
     return Reference(values, hidden[near].mean(0))

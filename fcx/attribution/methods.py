@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fcx.attribution.engine import Network, Trace, network, traces
 from fcx.attribution.gallery import Gallery
 from fcx.contract import TARGETS, FcxError, InputError
 from fcx.model import FaceChannel, check_input
@@ -182,19 +183,31 @@ class Batch:
 
     @cached_property
     def features(self) -> torch.Tensor:
-        """The last convolutional map (sample, channel, row, column), without a graph."""
+        """The last convolutional map of a FaceChannel, (sample, channel, row, column), without a graph."""
+        if self.network:
+            return torch.cat([trace.map for trace in self.traces])
         with torch.no_grad():
             return self.model.features(self.images)
 
+    @property
+    def network(self) -> Network | None:
+        """The model as the engine reads it, None where it cannot: then torch, captum and zennit do the work."""
+        return self.subject.once(network)
+
+    @cached_property
+    def traces(self) -> list[Trace]:
+        """The one pass of these faces through `network` that all methods share, a few faces to a trace."""
+        return list(traces(self.network, self.images))
+
     @cached_property
     def prediction(self) -> torch.Tensor:
-        """What the model answers, (sample, output); a FaceChannel computes its features only once for it.
+        """What the model answers, (sample, output), from the pass that the methods share where there is one.
 
         Raises: InputError where a module cannot read faces, gives another shape, or is not finite.
         """
         with torch.no_grad():
-            if isinstance(self.model, FaceChannel):
-                answer = self.model.activation(self.model.tail(self.features))
+            if self.network:
+                answer = self.model.activation(torch.cat([t.outputs for t in self.traces])).to(self.images.dtype)
             else:
                 answer = self._ask_module()
         expected, name = (len(self.images), len(TARGETS)), self.subject.name

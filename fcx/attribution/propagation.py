@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
-from fcx.attribution.engine import PIECE, Convolution, Network, Trace, times
+from fcx.attribution.engine import Convolution, Trace, times
 from fcx.attribution.rules import SHUNT_RULES, Rule
 
 
@@ -33,18 +34,18 @@ class Relevance(NamedTuple):
     stabiliser: torch.Tensor
 
 
-def relevance(network: Network, images: torch.Tensor, weights: torch.Tensor, rule: Rule,
+def relevance(traces: Iterable[Trace], weights: torch.Tensor, rule: Rule,
               reference: Reference | None = None) -> Relevance:  # fmt: skip
-    """Return the relevance of images (sample, 1, y, x) in [0, 1] for the targets `weights` (target, output).
+    """Return the relevance of the pixels that were traced, for the targets `weights` (target, output).
 
     >>> network = Network(FaceChannel.preset("paper", width=8))  # doctest: +SKIP
-    >>> relevance(network, torch.rand(3, 1, 64, 64), torch.eye(2), Rule()).maps.shape  # doctest: +SKIP
+    >>> relevance(traces(network, torch.rand(3, 1, 64, 64)), torch.eye(2), Rule()).maps.shape  # doctest: +SKIP
     torch.Size([2, 3, 64, 64])
     """
     with torch.no_grad():
-        found = [Descent(Trace(network, some), weights, rule, reference).run() for some in images.split(PIECE)]
-    maps, _, bias, stabiliser = zip(*found, strict=True)
-    return Relevance(torch.cat(maps, 1), network.layers, torch.cat(bias, 2), torch.cat(stabiliser, 2))
+        found = [Descent(trace, weights, rule, reference).run() for trace in traces]
+    maps, layers, bias, stabiliser = zip(*found, strict=True)
+    return Relevance(torch.cat(maps, 1), layers[0], torch.cat(bias, 2), torch.cat(stabiliser, 2))
 
 
 class Descent:
@@ -55,7 +56,7 @@ class Descent:
     """
 
     def __init__(self, trace: Trace, weights: torch.Tensor, rule: Rule, reference: Reference | None = None):
-        self.trace, self.network, self.weights, self.rule = trace, trace.network, weights, rule
+        self.trace, self.network, self.weights, self.rule = trace, trace.network, weights.double(), rule
         self.reference = reference
         shape = (len(self.network.layers), len(weights), len(trace.outputs))
         self.bias, self.stabiliser = (torch.zeros(shape, dtype=torch.float64, device=weights.device) for _ in "bs")
@@ -82,7 +83,7 @@ class Descent:
         values = values if values.shape[:2] == lead else values.unflatten(0, lead)
         bucket[self.network.layers.index(layer)] += scale * values.sum(tuple(range(2, values.ndim))).double()
 
-    # --- dense layers: the epsilon rule ------------------------------------------------------
+    # --- dense layers: the epsilon rule, in double precision ----------------------------------
 
     def _dense(self) -> torch.Tensor:
         """Return c of the last convolutional map, of every cell as if it had won its pooling."""
@@ -93,7 +94,7 @@ class Descent:
             below = self._epsilon("hidden", top * trace.hidden, trace.flat, trace.hidden_z)
         else:
             below = self._from_reference()
-        return trace.up(below.reshape(-1, *trace.pooled.shape[1:]))
+        return trace.up(below.to(trace.pooled.dtype).reshape(-1, *trace.pooled.shape[1:]))
 
     def _epsilon(self, layer: str, relevance: torch.Tensor, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return c (target, sample, unit) of x below a dense layer with outputs z."""

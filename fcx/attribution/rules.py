@@ -98,7 +98,7 @@ class Rule:
     shunt: str = "aumann_shapley"
     biases: str = "absorb"
     epsilon: float = 1e-12
-    gamma: float = 0.25
+    gamma: float = 0.03
     alpha: float = 2.0
 
     def __post_init__(self):

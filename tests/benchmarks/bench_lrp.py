@@ -13,7 +13,7 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import METHODS
-from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm
+from fcx.attribution.engine import Network, fuse_batch_norm, traces
 from fcx.attribution.methods import Batch, Subject
 from fcx.attribution.modules import composite
 from fcx.attribution.propagation import relevance
@@ -68,7 +68,7 @@ def test_lrp_of_two_targets_beside_zennit(capsys, model, images, convolution):
     network, fused, rule = Network(model), fuse_batch_norm(model), Rule(convolution)
 
     def ours():
-        return relevance(network, images, BOTH, rule).maps
+        return relevance(traces(network, images), BOTH, rule).maps
 
     def theirs():
         pixels = images.clone().requires_grad_()
@@ -89,7 +89,7 @@ def test_gradient_of_two_targets_beside_autograd(capsys, model, images):
 
     def ours():
         with torch.no_grad():
-            return torch.cat([Trace(network, some).gradient(BOTH) for some in images.split(PIECE)], 1)
+            return torch.cat([trace.gradient(BOTH) for trace in traces(network, images)], 1)
 
     def theirs():
         pixels = images.clone().requires_grad_()
