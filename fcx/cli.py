@@ -108,7 +108,7 @@ def predict(
     photo: Annotated[str, typer.Argument(help="a picture, or a folder of pictures")],
     out: Annotated[Path, typer.Option(help="folder for the pictures that explain the predictions")] = Path("."),
     models: Models = "",
-    method: Annotated[str, typer.Option(help="attribution method")] = "lrp",
+    method: Annotated[str, typer.Option(help="attribution method")] = "lrp_zbox",
     several: Several = "largest",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ):
@@ -237,7 +237,7 @@ def attribute(
     faces: Faces,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as results.zarr")],
     models: Models = "",
-    methods: Annotated[str, typer.Option(help="comma-separated")] = "lrp,gradcam,gradient,mean_activation",
+    methods: Annotated[str, typer.Option(help="comma-separated")] = "lrp_gamma,gradient",
     targets: Annotated[
         str, typer.Option(help="comma-separated: arousal, 'valence - arousal', excitement, 'valence @ 0.2'")
     ] = "arousal,valence",

@@ -632,3 +632,23 @@ class SlowRelevance(SlowFaceChannel):
             if r != 0:
                 total += (row * x - least) / (row * x - least).sum() * r
         return total
+
+
+def expected_gradients(model, faces, sample, target, samples, background, seed):
+    """Return (y, x): each path one at a time, with its numbers drawn a second time."""
+    import zlib
+
+    import torch
+
+    usable = np.flatnonzero(faces["status"].values[0] == "ok")
+    others = np.sort(np.random.default_rng(seed).permutation(usable)[:background])
+    name = str(faces["sample"].values[sample])
+    random = np.random.default_rng([seed, zlib.crc32(f"{name}\nexpected_gradients".encode())])
+    chosen, within = random.integers(0, background, samples), random.random(samples)
+    face, total = torch.from_numpy(faces["image"].values[0, sample]).double() / 255, 0
+    for k in range(samples):
+        other = torch.from_numpy(faces["image"].values[0, others[chosen[k]]]).double() / 255
+        point = (other + (k + within[k]) / samples * (face - other)).requires_grad_()
+        (slope,) = torch.autograd.grad(model(point[None, None])[0, target], point)
+        total = total + slope * (face - other)
+    return (total / samples).numpy()

@@ -58,10 +58,10 @@ def test_results_keep_the_contract(many):
     models = {"one": model(), "two": model(1, batch_norm=True)}
     results = attribute(models, many)
     assert check(results, "results") is results
-    assert results["attribution"].shape == (2, 2, 4, 2, 130, 16, 16)
+    assert results["attribution"].shape == (2, 2, 2, 2, 130, 16, 16)
     assert results["attribution"].dtype == results["prediction"].dtype == np.float32
     assert list(results["model"].values) == ["one", "two"]
-    assert list(results["method"].values) == ["lrp", "gradcam", "gradient", "mean_activation"]
+    assert list(results["method"].values) == ["lrp_gamma", "gradient"]
     assert list(results["target"].values) == ["arousal", "valence"]
     for name in ("sample", "expression", "subject", "split", "source"):
         np.testing.assert_array_equal(results[name], many[name])
@@ -89,8 +89,8 @@ def test_attributes_say_how_it_was_made(small):
     assert (lrp["signed"], lrp["conserves"], lrp["resolution"]) == (True, True, 1)
     assert lrp["options"]["shunt_rule"] == "aumann_shapley"
     assert results.attrs["methods"]["gradcam"] == {
-        "signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": "", "units": "output units",
-        "options": METHODS["gradcam"].options,
+        "signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": METHODS["gradcam"].caution,
+        "units": "output units", "options": METHODS["gradcam"].options,
     }  # fmt: skip
     assert results.attrs["targets"] == {"valence": {"weights": {"arousal": 0, "valence": 1}, "reference": 0}}
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]

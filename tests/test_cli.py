@@ -1,5 +1,6 @@
 """The command line: every command on real faces, and one sentence with exit code 2 for bad input."""
 
+import inspect
 import json
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from fcx import cli
+from fcx.attribution.runner import DEFAULT
 from fcx.checkpoints import save_model
 from fcx.model import FaceChannel
 
@@ -102,6 +104,10 @@ def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
     code, _, err = run(*words[:-1], "gradient")
     assert code == 2
     assert "other settings" in err
+
+
+def test_attribute_runs_the_methods_that_the_library_runs():
+    assert inspect.signature(cli.attribute).parameters["methods"].default == ",".join(DEFAULT)
 
 
 def test_mask_writes_files_of_the_same_name(run, photo):

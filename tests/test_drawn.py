@@ -177,8 +177,8 @@ def test_findings_within_expression(said):
 
 def test_findings_on_the_densest_region_name_those_that_cannot_be_told_apart(said):
     statement = (
-        "Arousal, LRP: attribution is densest, for its area, on plain faces at the nose for plain scratch; at the nose "
-        "or brows for masked scratch; nowhere (empty maps) for masked last conv; at the jaw for my <own>; "
+        "Arousal, LRP z+: attribution is densest, for its area, on plain faces at the nose for plain scratch; at the "
+        "nose or brows for masked scratch; nowhere (empty maps) for masked last conv; at the jaw for my <own>; "
         "on masked faces at the eyes for every model."
     )
     assert said[statement] == (
@@ -189,7 +189,7 @@ def test_findings_on_the_densest_region_name_those_that_cannot_be_told_apart(sai
 
 
 def test_findings_on_the_share_of_the_mask(said):
-    statement = "Arousal, LRP: on masked faces the mask, 30% of the crop, holds 20% to 40% of the attribution."
+    statement = "Arousal, LRP z+: on masked faces the mask, 30% of the crop, holds 20% to 40% of the attribution."
     assert said[statement].startswith(
         "Share, and times its share of the area: plain scratch: 25%, 0.83 times [0.81, 0.86]; "
         "masked scratch: 40%, 1.33 times [1.31, 1.36]; masked last conv: 31%, 1.03 times [1.01, 1.06]; "
@@ -199,9 +199,9 @@ def test_findings_on_the_share_of_the_mask(said):
 
 def test_findings_on_the_shift_to_the_mask_give_ratios(said):
     statement = (
-        "Arousal, LRP: compared with the same place on unmasked faces, that share is lower for plain scratch; higher "
-        "for masked scratch; not clearly different for masked last conv; higher, but not after correction for all "
-        "comparisons, for my <own>."
+        "Arousal, LRP z+: compared with the same place on unmasked faces, that share is lower for plain scratch; "
+        "higher for masked scratch; not clearly different for masked last conv; higher, but not after correction for "
+        "all comparisons, for my <own>."
     )
     assert said[statement] == (
         "plain scratch: 0.50 times [0.25, 0.71]; masked scratch: 2.00 times [1.41, 4.00]; "

@@ -11,6 +11,7 @@ import xarray as xr
 from conftest import make_faces
 
 from fcx import figures
+from fcx.attribution import METHODS as ATTRIBUTION
 from fcx.contract import InputError, UnknownNameError
 from fcx.evaluation import evaluate
 from fcx.figures.agreement import differences
@@ -173,6 +174,10 @@ def test_the_papers_table_is_table_3():
                        "masked_last_conv": (0.34, 0.33), "masked_all_layers": (0.38, 0.45)}  # fmt: skip
 
 
+def test_every_method_has_a_name_for_people():
+    assert [name for name in ATTRIBUTION if plain_name(name) == name] == []
+
+
 def test_colours_are_backed_by_symbols():
     style = looks([f"m{i}" for i in range(8)])
     assert len({colour for colour, _ in style.values()}) == 8
@@ -238,8 +243,8 @@ def test_the_methods_table_measures_sums_and_empty_maps(results):
     changed["attribution"][:, :, 0] = 0
     changed["attribution"][:, :, 0, ..., 3, 3] = changed["prediction"]
     frame = figures.method_table(changed).frame.set_index("method")
-    assert frame.loc["LRP", "median |sum of map - prediction|"] == pytest.approx(0, abs=1e-6)
-    assert frame.loc["LRP", "empty maps %"] == 0
+    assert frame.loc["LRP z+", "median |sum of map - prediction|"] == pytest.approx(0, abs=1e-6)
+    assert frame.loc["LRP z+", "empty maps %"] == 0
     assert frame.loc["Grad-CAM", "empty maps %"] == 100
 
 

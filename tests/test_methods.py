@@ -208,6 +208,39 @@ def test_options_that_cannot_be_are_refused(method, options, text, small):
 # --- DeepLift ---------------------------------------------------------------------------------
 
 
+def test_expected_gradients_equal_the_slow_oracle():
+    faces, model = make_faces(6, seed=2, size=SIZE), kind("paper")
+    faces["status"][0, 4] = "no face was found"
+    found = maps(model, faces, "expected_gradients", samples=5, background=3, seed=7)
+    for sample in (0, 1, 2, 3, 5):
+        for target in range(2):
+            expected = oracles.expected_gradients(Explained(model), faces, sample, target, 5, 3, seed=7)
+            np.testing.assert_allclose(found[target, sample], expected, rtol=1e-9, atol=1e-13)
+
+
+def test_the_gap_of_expected_gradients_is_what_is_missing_and_shrinks(small):
+    net, _ = linear_model()  # no way to be off for a linear model, whatever is drawn
+    exact = run(net, small, "expected_gradients", samples=3)
+    assert np.abs(exact["completeness_gap"]).max() < 1e-12
+    gaps = [
+        np.abs(run(kind("paper"), small, "expected_gradients", samples=n)["completeness_gap"]).mean() for n in (4, 256)
+    ]
+    assert gaps[1] < 0.3 * gaps[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "side"),
+    [("gradcam", {}, 8), ("layercam", {"layer": "conv1"}, 1), ("gradcam++", {"layer": "relu4"}, 2),
+     ("occlusion", {}, 4), ("occlusion", {"window": 6, "stride": 4}, 2), ("occlusion", {"window": 3, "stride": 2}, 1)],
+)  # fmt: skip
+def test_resolution_follows_from_the_options(method, options, side, small):
+    results = run(kind("paper"), small, method, **options)
+    assert results.attrs["methods"][method]["resolution"] == side
+    found = results["attribution"].values[0, 0, 0, 0]
+    blocks = found.reshape(-1, SIZE // side, side, SIZE // side, side)
+    np.testing.assert_allclose(blocks, blocks[:, :, :1, :, :1] + 0 * blocks, atol=1e-12 * np.abs(found).max())
+
+
 @pytest.mark.parametrize("baseline", FILLS)
 @pytest.mark.parametrize("name", KINDS)
 def test_deeplift_is_complete_through_pooling_and_the_shunt(name, baseline, small):

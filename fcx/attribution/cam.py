@@ -8,6 +8,8 @@ grid has exactly the sum of its cells, and the mass of a region counts cells by 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -16,6 +18,10 @@ from fcx.contract import InputError, choose
 from fcx.model import FaceChannel
 
 CELL = 8  # pixels: three poolings lie before the last convolutions
+COARSE = (
+    "its cells are wide, and what speaks against the output is left out: where the answer is known it mostly names "
+    "another region (docs/validity.md)"
+)
 
 
 def spread(cells: torch.Tensor, size: int) -> torch.Tensor:
@@ -37,6 +43,13 @@ def _overlap(count: int, size: int) -> torch.Tensor:
     cell = torch.arange(count, dtype=torch.float64)
     inside = torch.minimum(edges[1:, None], cell + 1) - torch.maximum(edges[:-1, None], cell)
     return inside.clamp(min=0)
+
+
+def on_grid(batch: Batch, cells: torch.Tensor) -> torch.Tensor:
+    """Spread (..., row, column) over the grid of a batch, whose maps then have the resolution of a cell."""
+    size, side = batch.images.shape[-1], {batch.images.shape[-1] / count for count in cells.shape[-2:]}
+    batch.resolution = math.gcd(*map(int, side)) if all(s.is_integer() for s in side) else 1
+    return spread(cells, size)
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -106,7 +119,7 @@ def _cut(batch: Batch, name: str, module: nn.Module) -> tuple[torch.Tensor, torc
     return cut[0], values
 
 
-@method("gradcam", signed=False, conserves=False, resolution=CELL)
+@method("gradcam", signed=False, conserves=False, resolution=CELL, caution=COARSE)
 def gradcam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     """Return Grad-CAM of each target as (target, sample, y, x), from one pass through the trunk for all targets.
 
@@ -120,10 +133,10 @@ def gradcam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     channels, slopes = channels_and_slopes(batch, layer)
     alpha = slopes.mean((-2, -1))  # (target, sample, channel)
     cells = torch.einsum("tsc,scyx->tsyx", alpha, channels).relu()
-    return spread(cells, batch.images.shape[-1])
+    return on_grid(batch, cells)
 
 
-@method("gradcam++", signed=False, conserves=False, resolution=CELL)
+@method("gradcam++", signed=False, conserves=False, resolution=CELL, caution=COARSE)
 def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     """Return Grad-CAM++ of each target as (target, sample, y, x).
 
@@ -138,10 +151,10 @@ def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     below = 2 + slopes * channels.sum((-2, -1), keepdim=True)  # g^2 is cancelled
     parts = torch.where((slopes != 0) & (below != 0), slopes.relu() / below, 0)
     cells = torch.einsum("tsc,scyx->tsyx", parts.sum((-2, -1)), channels).relu()
-    return spread(cells, batch.images.shape[-1])
+    return on_grid(batch, cells)
 
 
-@method("layercam", signed=False, conserves=False, resolution=CELL)
+@method("layercam", signed=False, conserves=False, resolution=CELL, caution=COARSE)
 def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     """Return LayerCAM of each target as (target, sample, y, x): ReLU(sum_k ReLU(d target / d A_k) A_k), cell by cell.
 
@@ -149,10 +162,11 @@ def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     Source: Jiang et al. 2021, IEEE Transactions on Image Processing 30, equations (6) and (7).
     """
     channels, slopes = channels_and_slopes(batch, layer)
-    return spread((slopes.relu() * channels).sum(2).relu(), batch.images.shape[-1])
+    return on_grid(batch, (slopes.relu() * channels).sum(2).relu())
 
 
-@method("mean_activation", signed=True, conserves=False, resolution=CELL, needs=FaceChannel, units="of the activation")
+@method("mean_activation", signed=True, conserves=False, resolution=CELL, needs=FaceChannel, units="of the activation",
+        caution="the same for every output, so that it explains none")  # fmt: skip
 def mean_activation(batch: Batch) -> torch.Tensor:
     """Return plus or minus the mean activation, (target, sample, y, x): what the authors' code in effect drew.
 
@@ -172,4 +186,4 @@ def mean_activation(batch: Batch) -> torch.Tensor:
     pooled = gradient.mean((2, 3))  # (sample, channel)
     picked = pooled.gather(1, (batch.position % pooled.shape[1])[:, None])  # (sample, 1)
     cells = picked.sign()[..., None] * features.detach().mean(1)
-    return spread(cells, batch.images.shape[-1]).expand(len(batch.weights), -1, -1, -1)
+    return on_grid(batch, cells).expand(len(batch.weights), -1, -1, -1)

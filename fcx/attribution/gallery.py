@@ -19,6 +19,7 @@ class Gallery:
         self.conditions = [str(name) for name in faces["condition"].values]
         self.good = faces["status"].values == "ok"  # (condition, sample)
         self._means: dict[str, np.ndarray] = {}
+        self._backgrounds: dict[tuple, np.ndarray] = {}
         self._cover: tuple[bytes, np.ndarray] = (b"", np.empty(0))
 
     def images(self, condition: str, rows: np.ndarray) -> np.ndarray:
@@ -42,6 +43,17 @@ class Gallery:
                 total += self.images(condition, rows[first : first + BLOCK]).sum(0, dtype=np.uint64)
             self._means[condition] = total / (255 * len(rows))
         return self._means[condition]
+
+    def background(self, condition: str, count: int, seed: int) -> np.ndarray:
+        """Return the pictures (face, y, x) uint8 of at most `count` usable faces in a condition, drawn by `seed`.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        number = self.conditions.index(choose(condition, self.conditions, "condition"))
+        if (condition, count, seed) not in self._backgrounds:
+            drawn = np.random.default_rng(seed).permutation(np.flatnonzero(self.good[number]))[:count]
+            self._backgrounds[condition, count, seed] = self.images(condition, np.sort(drawn))
+        return self._backgrounds[condition, count, seed]
 
     def cover(self, rows: np.ndarray) -> np.ndarray:
         """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the mask of the masked twin."""

@@ -88,6 +88,37 @@ def integrated_gradients(batch: Batch, *, baseline: str = "black", steps: int = 
     return maps
 
 
+@method("expected_gradients", signed=True, conserves=False, resolution=1, extras=("completeness_gap",))
+def expected_gradients(batch: Batch, *, samples: int = 25, background: int = 32, seed: int = 0) -> torch.Tensor:
+    """Return the gradient times the difference, on average over ways from other faces, (target, sample, y, x).
+
+    Also known as GradientSHAP. Each of `samples` pictures lies at random on the straight way from a face of the
+    background (`background` usable faces of the Dataset in this condition, drawn by `seed`) to the face, one in each
+    of as many equal parts of the way. A map sums on average to f(face) less the mean of f over the faces it started
+    from, in output units; how far it is off is recorded as `completeness_gap`.
+
+    Raises: InputError where samples or background is no positive whole number, or the batch comes from no Dataset.
+    Source: Erion et al. 2021 (1906.10670), equation (3); Lundberg and Lee 2017 (1705.07874).
+    """
+    others = batch.background(whole(background, "background"), seed)
+    count, images, total = whole(samples, "samples"), batch.images, 0
+    generators = draws(batch, seed, "expected_gradients")
+    chosen = np.stack([generator.integers(0, len(others), count) for generator in generators], axis=1)
+    place = np.stack([(np.arange(count) + generator.random(count)) / count for generator in generators], axis=1)
+    chosen, place = torch.from_numpy(chosen).to(images.device), torch.from_numpy(place).to(images)  # (path, sample)
+    for some in passes(count, len(images)):
+        start = others[chosen[some]]  # (path, sample, 1, y, x)
+        change = images - start
+        path = start + place[some, :, None, None, None] * change
+        slopes = gradients(batch, path.flatten(0, 1)).unflatten(1, path.shape[:2])
+        total = total + (slopes * change[:, :, 0]).sum(1)
+    maps = total / count
+    with torch.no_grad():
+        ends = batch.values(batch.explained(images)) - batch.values(batch.explained(others))[chosen].mean(0)
+    batch.record("completeness_gap", maps.sum((-2, -1)) - ends.T)
+    return maps
+
+
 @method("smoothgrad", signed=True, conserves=False, resolution=1, units=SLOPE)
 def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: int = 0) -> torch.Tensor:
     """Return the mean gradient over noisy copies of a face, (target, sample, y, x), in output units per unit of grey.

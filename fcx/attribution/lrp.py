@@ -26,9 +26,13 @@ from fcx.contract import InputError
 NEAREST = 32  # faces near a reference value whose hidden activations are averaged
 SEARCHED = 1024  # faces of the Dataset, evenly spaced, among which they are searched
 CONSERVING = {"signed": True, "conserves": True, "resolution": 1, "relative": True, "extras": ("bias", "stabiliser")}
+ONE_SIDED = (
+    "it follows what excites and not what cancels: where the answer is known it often names a place of strong "
+    "edges beside it (docs/validity.md)"
+)
 
 
-@method("lrp", **CONSERVING)
+@method("lrp", **CONSERVING, caution=ONE_SIDED)
 def lrp(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, first_rule: str = "flat",
         biases: str = "absorb") -> torch.Tensor:  # fmt: skip
     """Return LRP z+ of each target, (target, sample, y, x), in output units.
@@ -81,7 +85,7 @@ def lrp_zbox(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float
     return explain(batch, Rule("gamma", "zbox", shunt_rule, epsilon=epsilon, gamma=gamma))
 
 
-@method("lrp_alpha_beta", **CONSERVING)
+@method("lrp_alpha_beta", **CONSERVING, caution=ONE_SIDED)
 def lrp_alpha_beta(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, alpha: float = 2.0,
                    first_rule: str = "flat", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
     """Return LRP alpha-beta of each target, beta = alpha - 1, (target, sample, y, x), in output units.

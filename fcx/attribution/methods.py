@@ -35,7 +35,8 @@ class Method:
     """A method and what is known about its maps.
 
     `signed`: values may be negative. `conserves`: a map sums to the output that it explains, less what
-    biases and stabilisers absorb. `resolution`: side in pixels of the blocks in which a map is constant.
+    biases and stabilisers absorb. `resolution`: side in pixels of the blocks in which a map is constant, with the
+    options' defaults and a FaceChannel of 64 pixels; what a run had stands in the attributes of its results.
     `needs`: the type of module it works on. `options`: its keyword-only arguments and their defaults.
     `relative`: the maps change with the reference value of a target; a gradient does not, nor does any method
     that compares two outputs. `extras`: names of what it records for each face beside its maps. `caution`: what
@@ -99,7 +100,7 @@ class Batch:
     `images` (sample, 1, y, x) in [0, 1]; `position` (sample,) the place of each face along `sample` in the
     whole Dataset; `weights` (target, output), of which each row is a target; `reference` (target,) the value
     of each target from which it is explained, 0 unless the target names one. Of the Dataset, where there is
-    one: `names`, `condition`, `regions`, `alpha`, `pictures` and `mean`.
+    one: `names`, `condition`, `regions`, `alpha`, `pictures`, `mean` and `background`.
     """
 
     def __init__(self, subject: Subject, images: torch.Tensor, position: torch.Tensor | None = None,
@@ -111,6 +112,7 @@ class Batch:
         self.reference = self.weights.new_zeros(len(self.weights)) if reference is None else reference
         self.gallery, self.condition = gallery, condition
         self.recorded: dict[str, torch.Tensor] = {}
+        self.resolution = 1  # of the maps, which a method may set where it follows from its options or the model
         if isinstance(self.model, FaceChannel):
             check_input(images, self.model.config.size)
 
@@ -165,6 +167,11 @@ class Batch:
         """
         mean = self._faces("mean").mean(condition or self.condition)
         return torch.from_numpy(mean)[None].to(self.images)
+
+    def background(self, count: int, seed: int) -> torch.Tensor:
+        """Return at most `count` usable faces of the Dataset in this condition, (face, 1, y, x), drawn by `seed`."""
+        pictures = self._faces("background").background(self.condition, count, seed)
+        return torch.from_numpy(pictures)[:, None].to(self.images) / 255
 
     @property
     def _rows(self) -> np.ndarray:

@@ -6,6 +6,7 @@ had this effect. What replaces pixels is a name in `fcx.attribution.FILLS`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -59,6 +60,7 @@ def occlusion(batch: Batch, *, window: int = 8, stride: int = 4, fill: str = "me
     size = batch.images.shape[-1]
     if whole(stride, "stride") > whole(window, "window") or window > size:
         raise InputError(f"window is {window}, stride {stride}; allowed: stride <= window <= {size} pixels")
+    batch.resolution = math.gcd(window, stride)
     line = _windows(size, window, stride)
     cover = (line[:, None, :, None] & line[None, :, None, :]).flatten(0, 1).to(batch.images)  # (window, y, x)
     found = effects(batch, cover[:, None], filled(batch, fill))

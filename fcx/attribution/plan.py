@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor
@@ -70,6 +71,7 @@ class Plan:
 
     def __post_init__(self):
         self.gallery = Gallery(self.faces)
+        self.resolutions: dict[str, set[int]] = {method.name: set() for method in self.methods}
         self._subject: Subject | None = None
 
     @property
@@ -88,13 +90,17 @@ class Plan:
                     made.append(Block(len(made), name, condition, rows, tuple(usable.tolist())))
         return made
 
-    def rehearse(self) -> None:
-        """Explain one face by every model, so that what cannot work fails before a store is laid out."""
+    def rehearse(self) -> dict[str, int]:
+        """Explain one face by every model, so that what cannot work fails before a store is laid out.
+
+        Return the resolution of each method with these options and models.
+        """
         condition, sample = np.argwhere(self.gallery.good)[0]
         for name in self.models:
             self.explain(self.subject(name), condition, np.array([sample]))
         if "area" in self.variables:
             self.gallery.cover(np.array([sample]))
+        return {name: math.gcd(*sides) for name, sides in self.resolutions.items()}
 
     def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
         """Compute the blocks that `store` still lacks: a share of them first, then what others have not done.
@@ -184,8 +190,9 @@ class Plan:
             made = {"prediction": batch.values(batch.prediction).T}
             maps, recorded = [], {name: [] for name in self.extras}
             for method in self.methods:
-                batch.recorded = {}
+                batch.recorded, batch.resolution = {}, method.resolution
                 maps.append(method.function(batch, **self.options[method.name]))
+                self.resolutions[method.name].add(batch.resolution)
                 if set(batch.recorded) != set(method.extras):
                     raise FcxError(f"method {method.name!r} declares {method.extras}, recorded {[*batch.recorded]}")
                 for extra, values in recorded.items():

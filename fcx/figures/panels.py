@@ -17,6 +17,9 @@ REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E7
 SHOWS = {
     "": "where {} comes from",
     "gradient": "where {} is sensitive to a change",
+    "smoothgrad": "where {} is sensitive to a change, over noisy copies",
+    "guided_backprop": "edges of the picture, whatever {} comes from",
+    "extremal_perturbation": "the part of the face that alone moves {} furthest",
     "mean_activation": "where the last convolutional layer is active (the same for every output)",
 }
 

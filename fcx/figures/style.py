@@ -104,8 +104,13 @@ def plain_name(name: str) -> str:
     """Return a name for people ('masked_last_conv' -> 'masked last conv'); names that fcx did not give stay."""
     known = {
         "plain_scratch": "plain scratch", "masked_scratch": "masked scratch", "masked_last_conv": "masked last conv",
-        "masked_all_layers": "masked all layers", "lrp": "LRP", "gradcam": "Grad-CAM", "gradient": "Gradient",
-        "mean_activation": "Mean activation",
+        "masked_all_layers": "masked all layers", "lrp": "LRP z+", "lrp_gamma": "LRP gamma", "lrp_zbox": "LRP zBox",
+        "lrp_epsilon": "LRP epsilon", "lrp_alpha_beta": "LRP alpha-beta", "gradcam": "Grad-CAM",
+        "gradcam++": "Grad-CAM++", "layercam": "LayerCAM", "mean_activation": "Mean activation", "gradient": "Gradient",
+        "input_x_gradient": "Input x gradient", "integrated_gradients": "Integrated gradients",
+        "expected_gradients": "Expected gradients", "smoothgrad": "SmoothGrad", "deeplift": "DeepLift",
+        "guided_backprop": "Guided backpropagation", "occlusion": "Occlusion", "region_ablation": "Region ablation",
+        "extremal_perturbation": "Extremal perturbation",
     }  # fmt: skip
     return known.get(str(name), str(name))
 

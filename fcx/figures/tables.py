@@ -116,7 +116,7 @@ def agreement_table(evaluation) -> Table:
 
 
 def method_table(results) -> Table:
-    """Return what each method declares and does: sign, resolution, empty maps, and how well maps sum to outputs.
+    """Return what each method declares and does: sign, resolution, empty maps, how well maps sum to outputs, caution.
 
     The gap is the median over faces of |sum of map - prediction|, also as a share of |prediction|; only a method
     that conserves promises a small one, and biases absorb some of the output even then.
@@ -136,7 +136,8 @@ def method_table(results) -> Table:
         properties = {name: declared.get(key) for key, name in names.items()}
         rows.append({"method": plain_name(method), **properties, "empty maps %": 100 * np.concatenate(empty).mean(),
                      "median |sum of map - prediction|": np.nanmedian(np.concatenate(gaps)),
-                     "the same, % of |prediction|": 100 * np.nanmedian(np.concatenate(parts))})  # fmt: skip
+                     "the same, % of |prediction|": 100 * np.nanmedian(np.concatenate(parts)),
+                     "caution": declared.get("caution", "")})  # fmt: skip
     return Table("methods", "What the methods declare, and how their maps add up", pd.DataFrame(rows))
 
 
