@@ -1,7 +1,9 @@
 """Fixtures: small contract-true Datasets, and faces from the demo set."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from fcx.contract import CONDITIONS, GRID, REGIONS
@@ -64,3 +66,12 @@ def pictures():
 
     records = open_source("demo").records
     return [records[i].read() for i in (0, 90, 180, 270, 400, len(records) - 2)]
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Benchmarks compare what one thread does."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1), cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(before[0]), cv2.setNumThreads(before[1])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fcx.attribution import METHODS, attribute
 from fcx.checkpoints import load_model, read_metadata, shipped
 from fcx.contract import TARGETS
 from fcx.inference import predict
@@ -62,3 +63,14 @@ def test_outputs_on_real_faces_differ_by_model_and_condition(demo):
     assert np.isfinite(predicted).all()
     assert (np.abs(predicted.sel(condition="plain") - predicted.sel(condition="masked")).mean("sample") > 0.01).all()
     assert (np.abs(predicted) < 1.5).all()
+
+
+def test_the_ledger_closes_on_every_map_of_what_ships(demo):
+    rules = [name for name in METHODS if name.startswith("lrp")]
+    results = attribute(None, demo, rules, "arousal,valence,valence - arousal")
+    assert results.sizes["model"] == len(NAMES)
+    maps, bias, stabiliser, output = (
+        results[name].astype(np.float64) for name in ("attribution", "bias", "stabiliser", "prediction")
+    )
+    error = abs(maps.sum(("y", "x")) + bias + stabiliser - output)
+    assert (error <= 1e-5 * abs(maps).sum(("y", "x"))).all()

@@ -25,14 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     quantus = pytest.importorskip("quantus", reason="Quantus is not installed: make .venv/installed-bench")
     from quantus.functions.perturb_func import noisy_linear_imputation
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

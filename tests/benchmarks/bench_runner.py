@@ -16,20 +16,14 @@ from conftest import make_faces
 
 from fcx.attribution import attribute
 from fcx.attribution.plan import Plan
+from fcx.attribution.runner import DEFAULT
 from fcx.contract import FACES, Store
 from fcx.localisation import QUANTITIES, sample_statistics
 from fcx.model import FaceChannel
 
 COUNT = int(os.environ.get("FCX_BENCH_FACES", 1000))
-METHODS = "lrp,gradcam,gradient,mean_activation,input_x_gradient"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+METHODS = "lrp_gamma,gradient,lrp_zbox,gradcam,mean_activation"
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_statistics_beside_attribution(capsys, monkeypatch):
@@ -43,11 +37,11 @@ def test_statistics_beside_attribution(capsys, monkeypatch):
     for name in spent:
         monkeypatch.setattr(Plan, name, timed(getattr(Plan, name), name, spent))
     attribute(net_named(net), faces, statistics=True)
-    maps = 2 * 4 * 2 * faces.sizes["sample"]
+    maps = 2 * len(DEFAULT) * 2 * faces.sizes["sample"]
     with capsys.disabled():
         print(f"\nstatistics {1e6 * spent['_statistics'] / maps:.0f} us a map, attribution "
               f"{1e6 * spent['explain'] / maps:.0f} us: {100 * spent['_statistics'] / spent['explain']:.1f} % "
-              f"(width 64, four default methods, two targets; load {os.getloadavg()[0]:.1f})", end="")  # fmt: skip
+              f"(width 64, the default methods, two targets; load {os.getloadavg()[0]:.1f})", end="")  # fmt: skip
 
 
 def net_named(net):
@@ -75,7 +69,7 @@ torch.set_num_threads(1)
 nets = dict()
 for seed in range(4):
     torch.manual_seed(seed)
-    nets[str(seed)] = FaceChannel.preset("paper", width=8, hidden=8, batch_norm=True)
+    nets[str(seed)] = FaceChannel.preset("paper", width=64, batch_norm=True)
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 results = attribute(nets, open_faces(sys.argv[1]), "{METHODS}", out=sys.argv[2], store="int8")
@@ -94,7 +88,7 @@ def test_memory_of_a_long_run(capsys, tmp_path):
     with capsys.disabled():
         print(f"\n{COUNT} faces, 4 models, 2 conditions, 5 methods, 2 targets: peak {peak:.2f} GiB of memory "
               f"({base:.2f} before), {size:.1f} GiB of maps as float32, {stored:.2f} GiB stored as int8, "
-              f"{seconds:.0f} s (width 8; load {os.getloadavg()[0]:.1f})", end="")  # fmt: skip
+              f"{seconds:.0f} s (width 64; load {os.getloadavg()[0]:.1f})", end="")  # fmt: skip
 
 
 def write_faces(path, count, step=500):

@@ -25,15 +25,7 @@ from fcx.model import FaceChannel
 
 FACES = 128
 DATA = Path(__file__).parents[3] / "shared" / "data"  # beside the checkout, on machines that have it
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +112,7 @@ def test_landmarks_and_mask_beside_the_target(capsys):
     )
 
 
-@pytest.mark.parametrize("method", ["gradient", "gradcam", "mean_activation", "lrp"])
+@pytest.mark.parametrize("method", ["gradient", "gradcam", "mean_activation", "lrp", "lrp_gamma"])
 def test_attribution_of_both_targets_beside_a_forward_pass(capsys, faces, model, method):
     plain = faces.sel(condition=["plain"])
     forward = seconds(lambda: predict({"m": model}, plain)) / FACES
@@ -150,8 +142,8 @@ def test_gradcam_beside_pytorch_grad_cam(capsys, faces, model):
 
 
 def test_region_statistics_beside_the_attribution_they_describe(capsys, faces, model):
-    results = attribute({"m": model}, faces, ["lrp"])
-    work = seconds(lambda: attribute({"m": model}, faces, ["lrp"]))
+    results = attribute({"m": model}, faces)
+    work = seconds(lambda: attribute({"m": model}, faces))
     show(
         capsys, "region statistics", seconds(lambda: sample_statistics(results, faces)), work, "the attribution itself"
     )
