@@ -90,11 +90,15 @@ def faithfulness(
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
-    with runner._own_mode(device):
+    count = len(resolved) * len(explainers) * int((faces["status"].values[:, rows] == "ok").sum())
+    bar = tqdm(total=count, desc="faithfulness", unit="face", file=sys.stderr, delay=PATIENCE, leave=False)
+    with runner._own_mode(device), bar:
         for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, dtype):
-            for e, name, scores in _scores(scene, explainers, measures):
-                kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
-                kept[m, c, e][:, some] = scores.double().cpu().numpy()
+            for e, explainer in enumerate(explainers.values()):
+                for name, scores in _scores(scene, *explainer, measures):
+                    kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
+                    kept[m, c, e][:, some] = scores.double().cpu().numpy()
+                bar.update(len(some))
     coords = {
         "model": list(resolved), "condition": faces["condition"].values, "method": list(explainers),
         "target": [target.name for target in targets],
@@ -112,13 +116,12 @@ def faithfulness(
     return _summary(values, coords, faces.isel(sample=rows), draws, seed, attrs)
 
 
-def _scores(scene: Scene, explainers: Mapping, measures: list[str]) -> Iterator[tuple[int, str, torch.Tensor]]:
-    """Yield (method, "family measure", values (target, sample)) for the faces of a scene."""
-    for number, (name, options) in enumerate(explainers.values()):
-        trial = Trial(scene, METHODS[name].function if name in METHODS else CONTROLS[name], options)
-        for family in measures:
-            for part, scores in MEASURES[family].function(trial).items():
-                yield number, f"{family} {part}", scores
+def _scores(scene: Scene, name: str, options: Mapping, measures: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield ("family measure", values (target, sample)) of one method for the faces of a scene."""
+    trial = Trial(scene, METHODS[name].function if name in METHODS else CONTROLS[name], options)
+    for family in measures:
+        for part, scores in MEASURES[family].function(trial).items():
+            yield f"{family} {part}", scores
 
 
 def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
@@ -167,28 +170,25 @@ def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int
 
 
 def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device, dtype):
-    """Yield (scene, (model, condition, samples)) for each batch of usable faces, with a bar."""
+    """Yield (scene, (model, condition, samples)) for each batch of usable faces."""
     good = faces["status"].values[:, rows] == "ok"  # (condition, sample)
     gallery, kind = Gallery(faces), runner.DTYPES[dtype]
     weights, reference = (
         torch.tensor(values, dtype=kind, device=device)
         for values in ([t.weights for t in targets], [t.reference for t in targets])
     )
-    with tqdm(total=len(resolved) * int(good.sum()), desc="faithfulness", unit="face", file=sys.stderr,
-              delay=PATIENCE, leave=False) as bar:  # fmt: skip
-        for m, name in enumerate(resolved):
-            subject = _subject(name, resolved[name], device, kind)
-            rival = _subject(name, rivals[name], device, kind) if name in rivals else None
-            for c, condition in enumerate(gallery.conditions):
-                usable_rows = np.flatnonzero(good[c])
-                for first in range(0, len(usable_rows), batch_size):
-                    some = usable_rows[first : first + batch_size]
-                    images = torch.from_numpy(gallery.images(condition, rows[some])).to(device).to(kind) / 255
-                    ids = [str(one) for one in faces["sample"].values[rows[some]]]
-                    place = torch.from_numpy(rows[some]).to(device)
-                    scene = Scene(subject, images, ids, place, weights, reference, gallery, condition, settings, rival)
-                    yield scene, (m, c, some)
-                    bar.update(len(some))
+    for m, name in enumerate(resolved):
+        subject = _subject(name, resolved[name], device, kind)
+        rival = _subject(name, rivals[name], device, kind) if name in rivals else None
+        for c, condition in enumerate(gallery.conditions):
+            usable_rows = np.flatnonzero(good[c])
+            for first in range(0, len(usable_rows), batch_size):
+                some = usable_rows[first : first + batch_size]
+                images = torch.from_numpy(gallery.images(condition, rows[some])).to(device).to(kind) / 255
+                ids = [str(one) for one in faces["sample"].values[rows[some]]]
+                place = torch.from_numpy(rows[some]).to(device)
+                scene = Scene(subject, images, ids, place, weights, reference, gallery, condition, settings, rival)
+                yield scene, (m, c, some)
 
 
 def _subject(name: str, model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> Subject:
