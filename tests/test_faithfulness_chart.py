@@ -51,7 +51,7 @@ def test_every_point_is_its_mean_with_its_own_interval_on_its_methods_row(figure
             assert abs(y - (3 - METHODS.index(method))) < 0.5
             drawn += 1
     assert drawn == len(figure.table)
-    assert list(figure.layout.yaxis.ticktext) == ["LRP", "Grad-CAM", "random", "edges"]
+    assert list(figure.layout.yaxis.ticktext) == ["LRP z+", "Grad-CAM", "random", "edges"]
     assert list(figure.layout.yaxis.tickvals) == [3, 2, 1, 0]
     assert {trace.name for trace in points} == {"plain scratch", "my &lt;own&gt;"}
     assert sum(trace.showlegend for trace in points) == 2
@@ -72,7 +72,7 @@ def test_panels_name_measure_unit_and_what_is_better(figure):
 def test_the_text_says_the_best_method_and_the_controls(figure):
     said = figure.meta["alt"]
     assert "Deletion blur: best 0.9 (Grad-CAM); controls: random" in said
-    assert "Relative sensitivity: best 0.01 (LRP); controls: random" in said
+    assert "Relative sensitivity: best 0.01 (LRP z+); controls: random" in said
     assert "Completeness: best -0.005 (Grad-CAM); controls: random" in said
 
 
