@@ -29,8 +29,10 @@ FREE_BITS = 29  # of the mantissa of a float64 that holds a float32
 BLOCK = 64  # samples whose maps are held at once, unless the store's chunks say more
 
 
-def coverage(faces, rows) -> np.ndarray:
+def coverage(faces, rows, out: np.ndarray | None = None) -> np.ndarray:
     """Return (sample, region, y, x) float64 in [0, 1]: the partition, normalised to sum to 1, then `mask`.
+
+    With `out`, of at least as many samples, it is written there: fresh memory can cost more than the arithmetic.
 
     Raises: ContractError where the regions leave a pixel uncovered.
     """
@@ -41,7 +43,7 @@ def coverage(faces, rows) -> np.ndarray:
         raise ContractError(f"faces: the regions of {name!r} leave a pixel uncovered: they must partition the grid")
     conditions = [str(name) for name in faces["condition"].values]
     worn = conditions.index("masked") if "masked" in conditions else 0
-    made = np.empty((len(cover), cover.shape[1] + 1, *cover.shape[2:]))
+    made = np.empty((len(cover), cover.shape[1] + 1, *cover.shape[2:])) if out is None else out[: len(cover)]
     np.divide(cover, total, out=made[:, :-1])
     np.divide(faces["alpha"].isel(condition=worn, sample=rows).values, 255, out=made[:, -1])
     return made
@@ -128,25 +130,23 @@ class Ranks:
     def __init__(self, count: int, cells: int, packed: bool):
         self.packed = packed
         self.keys, self.order = np.empty((count, cells)), np.empty((count, cells), np.int64)
-        self.place, self.start = np.arange(cells), np.arange(count)[:, None] * cells
-        self.middle = np.tile(self.place + 0.5, (count, 1))
+        self.place = np.arange(count * cells).reshape(count, cells)  # of each value among all
+        self.middle = np.tile(np.arange(cells) + 0.5, (count, 1))
         self.equal = np.empty((count, cells - 1), bool)  # to the next value in order
 
     def write(self, values: np.ndarray, ranks: np.ndarray) -> None:
         """Write the ranks of values (map, cell) float64 >= 0 into `ranks` (map, cell), which is contiguous."""
         if self.packed:
-            self.keys[...] = values
             bits = self.keys.view(np.int64)
-            np.bitwise_or(bits, self.place, out=bits)
+            np.bitwise_or(values.view(np.int64), self.place, out=bits)
             self.keys.sort(-1)
             np.bitwise_and(bits, 2**FREE_BITS - 1, out=self.order)
             np.right_shift(bits, FREE_BITS, out=bits)
             np.equal(bits[:, 1:], bits[:, :-1], out=self.equal)
         else:
-            self.order[...] = values.argsort(-1)
-            ordered = np.take_along_axis(values, self.order, -1)
+            np.add(values.argsort(-1), self.place[:, :1], out=self.order)
+            ordered = values.reshape(-1)[self.order]
             np.equal(ordered[:, 1:], ordered[:, :-1], out=self.equal)
-        np.add(self.order, self.start, out=self.order)
         flat = ranks.reshape(-1)
         flat[self.order] = self.middle
         for row in np.flatnonzero(self.equal.any(-1)):

@@ -21,6 +21,7 @@ class Gallery:
         self._means: dict[str, np.ndarray] = {}
         self._backgrounds: dict[tuple, np.ndarray] = {}
         self._cover: tuple[bytes, np.ndarray] = (b"", np.empty(0))
+        self._memory = np.empty(0)  # of coverage, used again
 
     def images(self, condition: str, rows: np.ndarray) -> np.ndarray:
         """Return the pictures (sample, y, x) uint8 of some faces in a condition.
@@ -56,7 +57,14 @@ class Gallery:
         return self._backgrounds[condition, count, seed]
 
     def cover(self, rows: np.ndarray) -> np.ndarray:
-        """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the mask of the masked twin."""
+        """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the mask of the masked twin.
+
+        It is good until other rows are asked for, which are written to the same memory.
+        """
         if self._cover[0] != rows.tobytes():  # the next condition asks for the same faces
-            self._cover = rows.tobytes(), coverage(self.faces, rows)
+            if len(self._memory) < len(rows):
+                regions = self.faces["regions"].shape
+                self._memory = np.empty((max(len(rows), BLOCK), regions[1] + 1, *regions[2:]))
+            self._cover = b"", self._memory  # should what follows fail, nothing is remembered
+            self._cover = rows.tobytes(), coverage(self.faces, rows, self._memory)
         return self._cover[1]

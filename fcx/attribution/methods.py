@@ -140,7 +140,7 @@ class Batch:
 
     @cached_property
     def _cover(self) -> torch.Tensor:
-        return torch.from_numpy(self._faces("regions").cover(self._rows)).to(self.images)
+        return torch.tensor(self._faces("regions").cover(self._rows)).to(self.images)  # a copy of what is used again
 
     @property
     def regions(self) -> torch.Tensor:
