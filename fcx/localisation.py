@@ -67,7 +67,7 @@ def score_maps(maps, cover) -> dict[str, np.ndarray]:
     sides = np.array([_side(one) for one in each], int)
     scores = {name: np.empty((*each.shape[:2], cover.shape[1])) for name in QUANTITIES}
     for side in np.unique(sides):  # a map of constant blocks is scored on its cells
-        cells = each[sides == side][..., ::side, ::side]
+        cells = [each[number, :, ::side, ::side] for number in np.flatnonzero(sides == side)]
         for name, values in _score(cells, cover, side).items():
             scores[name][sides == side] = values
     return {name: values.reshape(*maps.shape[:-2], -1) for name, values in scores.items()}
@@ -87,21 +87,21 @@ def _uneven(cells: np.ndarray) -> bool:
     return (cells[..., ::2] != cells[..., 1::2]).any() or (cells[..., ::2, :] != cells[..., 1::2, :]).any()
 
 
-def _score(cells: np.ndarray, cover: np.ndarray, side: int) -> dict[str, np.ndarray]:
-    """Return `QUANTITIES` (map, sample, region) of maps (map, sample, row, column) of cells `side` pixels wide."""
-    rows, columns = cells.shape[-2:]
+def _score(cells: list[np.ndarray], cover: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    """Return `QUANTITIES` (map, sample, region) of maps, each (sample, row, column) of cells `side` pixels wide."""
+    samples, rows, columns = cells[0].shape
     if side > 1:
         cover = cover.reshape(*cover.shape[:2], rows, side, -1).sum(3)
         cover = cover.reshape(*cover.shape[:3], columns, side).sum(4)
     weight = cover.reshape(*cover.shape[:2], -1).swapaxes(1, 2)  # (sample, cell, region), in pixels
-    flat = cells.reshape(*cells.shape[:2], -1)  # (map, sample, cell)
-    count, pixels = len(flat), flat.shape[-1] * side**2
-    products = np.empty((flat.shape[1], 3, count, weight.shape[-1]))
-    total = np.empty((flat.shape[1], count, 1))
-    parts = np.empty((3, count, flat.shape[-1]))  # of one sample, which fits into the processor's cache
-    ranks = Ranks(count, flat.shape[-1], packed=flat.dtype == np.float32)
-    for sample in range(flat.shape[1]):
-        parts[1] = flat[:, sample]
+    count, pixels = len(cells), rows * columns * side**2
+    products = np.empty((samples, 3, count, weight.shape[-1]))
+    total = np.empty((samples, count, 1))
+    parts = np.empty((3, count, rows * columns))  # of one sample, which fits into the processor's cache
+    ranks = Ranks(count, rows * columns, packed=cells[0].dtype == np.float32)
+    for sample in range(samples):
+        for number, one in enumerate(cells):  # a copy of all would cost as much as the ranks
+            parts[1, number].reshape(rows, columns)[...] = one[sample]
         np.abs(parts[1], out=parts[0])
         ranks.write(parts[0], parts[2])
         total[sample] = parts[0].sum(-1, keepdims=True) * side**2
