@@ -45,7 +45,7 @@ def coverage(faces, rows, out: np.ndarray | None = None) -> np.ndarray:
     worn = conditions.index("masked") if "masked" in conditions else 0
     made = np.empty((len(cover), cover.shape[1] + 1, *cover.shape[2:])) if out is None else out[: len(cover)]
     np.divide(cover, total, out=made[:, :-1])
-    np.divide(faces["alpha"].isel(condition=worn, sample=rows).values, 255, out=made[:, -1])
+    np.divide(faces["alpha"].isel(condition=worn).isel(sample=rows).values, 255, out=made[:, -1])
     return made
 
 
@@ -149,13 +149,15 @@ class Ranks:
             np.equal(ordered[:, 1:], ordered[:, :-1], out=self.equal)
         flat = ranks.reshape(-1)
         flat[self.order] = self.middle
-        for row in np.flatnonzero(self.equal.any(-1)):
-            before = np.flatnonzero(self.equal[row])  # places of an order whose value equals the next
+        row, column = np.nonzero(self.equal)
+        if len(row):
+            before = self.place[row, column]  # places, in order, whose value equals the next
             apart = before[1:] > before[:-1] + 1
             first, last = before[np.append(True, apart)], before[np.append(apart, True)] + 1
             size = last - first + 1
             tied = np.repeat(last - np.cumsum(size) + 1, size) + np.arange(size.sum())
-            flat[self.order[row, tied]] = np.repeat((first + last + 1) / 2, size)
+            cells = self.place.shape[1]
+            flat[self.order.reshape(-1)[tied]] = np.repeat((first % cells + last % cells + 1) / 2, size)
 
 
 def exact(results) -> bool:

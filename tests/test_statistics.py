@@ -10,7 +10,7 @@ from scipy import stats
 from fcx import localisation
 from fcx.contract import CONDITIONS, REGIONS, TARGETS, ContractError, InputError, UnknownNameError
 from fcx.evaluation import ccc
-from fcx.localisation import QUANTITIES, coverage, sample_statistics, score_maps, shift_null
+from fcx.localisation import QUANTITIES, Ranks, coverage, sample_statistics, score_maps, shift_null
 from fcx.statistics import compare, compare_all, holm, region_statistics
 
 DIMS = ("model", "condition", "method", "target", "sample", "y", "x")
@@ -393,3 +393,13 @@ def test_shift_null_tells_place_from_no_place(faces, results):
     assert (placed["p"] <= 2 / 256 + 1e-12).all()
     assert (placed["enrichment"] >= placed["high"]).all()
     np.testing.assert_allclose(uniform["null"], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_ranks_of_several_maps_equal_those_of_scipy(kind):
+    rng = np.random.default_rng(0)
+    few, many = rng.integers(0, 5, 64), rng.normal(size=64)
+    values = np.abs(np.stack([few, many, 0 * many, few + many])).astype(kind)  # ties, none, all, none
+    found = np.empty(values.shape)
+    Ranks(*values.shape, packed=kind == np.float32).write(values.astype(np.float64), found)
+    np.testing.assert_array_equal(found, stats.rankdata(values, axis=-1) - 0.5)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_statistics_beside_attribution(capsys, monkeypatch):
     torch.manual_seed(0)
-    net, faces = FaceChannel.preset("paper", width=64, batch_norm=True), make_faces(384)
+    net, faces = FaceChannel.preset("paper", width=64, batch_norm=True), make_faces(1024)
     results = attribute(net_named(net), faces, statistics=True)
     expected = sample_statistics(results[["prediction", "attribution"]], faces)
     for name in QUANTITIES:
