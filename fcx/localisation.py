@@ -132,7 +132,7 @@ class Ranks:
         self.keys, self.order = np.empty((count, cells)), np.empty((count, cells), np.int64)
         self.place = np.arange(count * cells).reshape(count, cells)  # of each value among all
         self.middle = np.tile(np.arange(cells) + 0.5, (count, 1))
-        self.equal = np.empty((count, cells - 1), bool)  # to the next value in order
+        self.equal = np.zeros((count, cells), bool)  # to the next value in order; the last has none
 
     def write(self, values: np.ndarray, ranks: np.ndarray) -> None:
         """Write the ranks of values (map, cell) float64 >= 0 into `ranks` (map, cell), which is contiguous."""
@@ -142,16 +142,15 @@ class Ranks:
             self.keys.sort(-1)
             np.bitwise_and(bits, 2**FREE_BITS - 1, out=self.order)
             np.right_shift(bits, FREE_BITS, out=bits)
-            np.equal(bits[:, 1:], bits[:, :-1], out=self.equal)
+            np.equal(bits[:, 1:], bits[:, :-1], out=self.equal[:, :-1])
         else:
             np.add(values.argsort(-1), self.place[:, :1], out=self.order)
             ordered = values.reshape(-1)[self.order]
-            np.equal(ordered[:, 1:], ordered[:, :-1], out=self.equal)
+            np.equal(ordered[:, 1:], ordered[:, :-1], out=self.equal[:, :-1])
         flat = ranks.reshape(-1)
         flat[self.order] = self.middle
-        row, column = np.nonzero(self.equal)
-        if len(row):
-            before = self.place[row, column]  # places, in order, whose value equals the next
+        before = np.flatnonzero(self.equal)  # places, in order, whose value equals the next
+        if len(before):
             apart = before[1:] > before[:-1] + 1
             first, last = before[np.append(True, apart)], before[np.append(apart, True)] + 1
             size = last - first + 1

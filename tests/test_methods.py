@@ -205,9 +205,6 @@ def test_options_that_cannot_be_are_refused(method, options, text, small):
         attribute({"m": kind("paper")}, small, method, **options)
 
 
-# --- DeepLift ---------------------------------------------------------------------------------
-
-
 def test_expected_gradients_equal_the_slow_oracle():
     faces, model = make_faces(6, seed=2, size=SIZE), kind("paper")
     faces["status"][0, 4] = "no face was found"
@@ -239,6 +236,9 @@ def test_resolution_follows_from_the_options(method, options, side, small):
     found = results["attribution"].values[0, 0, 0, 0]
     blocks = found.reshape(-1, SIZE // side, side, SIZE // side, side)
     np.testing.assert_allclose(blocks, blocks[:, :, :1, :, :1] + 0 * blocks, atol=1e-12 * np.abs(found).max())
+
+
+# --- DeepLift ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("baseline", FILLS)

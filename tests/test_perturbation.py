@@ -147,6 +147,13 @@ def batch_of(model, faces, rows=None):
     )
 
 
+def test_regions_of_a_batch_stay_when_others_are_asked_for(model):
+    batch = batch_of(model, soft(8, seed=6), np.array([7, 3]))
+    before = batch.regions.clone()
+    assert not np.array_equal(batch.gallery.cover(np.array([0, 1]))[:, :-1], before)  # into the memory of the first
+    torch.testing.assert_close(batch.regions, before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("control", ["patch", "shift"])
 def test_controls_remove_the_same_area_at_random_places(control, model):
     faces = soft(30, seed=6)

@@ -65,6 +65,12 @@ class Convolution:
         self.bias = None if layer.bias is None else layer.bias.detach()
         self._kernels: dict[Part, tuple[torch.Tensor, torch.Tensor | None]] = {}
 
+    def double(self) -> Convolution:
+        """Return the same in double precision."""
+        wide = copy.copy(self)
+        wide.weight, wide.bias, wide._kernels = double(self.weight), double(self.bias), {}
+        return wide
+
     def kernel(self, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return p w + n w and p b + n b, the positive and the negative ones weighed apart."""
         key = part._replace(share=1)
@@ -111,10 +117,26 @@ class Network:
         }
         self.levels = [*([conv] for conv in self.trunk), self.top]  # convolutions that read the same map
         self.layers = (*(conv.name for level in self.levels for conv in level), *self.dense)
+        self._double: Network | None = None
         probe = _probe(model)
         with torch.no_grad():
             outputs = Trace(self, probe).outputs.to(probe.dtype)
             _same(model.tail(model.features(probe)), outputs, "the model differs from its layers")
+
+    def double(self) -> Network:
+        """Return the same in double precision, made once."""
+        if self._double is None:
+            self._double = copy.copy(self)
+            for name in ("trunk", "top", "levels", "decay"):
+                setattr(self._double, name, double(getattr(self, name)))
+        return self._double
+
+
+def double(value):
+    """Return a tensor, or what lists hold of tensors, in double precision."""
+    if isinstance(value, list):
+        return [double(one) for one in value]
+    return value.double() if isinstance(value, torch.Tensor | Convolution) else value
 
 
 def network(model: nn.Module) -> Network | None:
@@ -170,6 +192,14 @@ class Trace:
         self.hidden = self.hidden_z.relu()
         self.outputs = F.linear(self.hidden, *network.dense["head"])
         self.denominators: dict[tuple, torch.Tensor] = {}  # of the rules that go down, to be shared and cleared
+
+    def double(self) -> Trace:
+        """Return the same activations in double precision, for what goes down to lose nothing to rounding."""
+        wide = copy.copy(self)
+        for name in ("inputs", "active", "map", "pooled", "passed"):
+            setattr(wide, name, double(getattr(self, name)))
+        wide.network, wide.denominators = self.network.double(), {}
+        return wide
 
     def denominator(self, level: int, branch: int, part: Part, biased: bool) -> torch.Tensor:
         """Return sum_j x_j W_jk + B_k of one of the convolutions `Network.levels[level]`, computed once."""

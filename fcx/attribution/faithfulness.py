@@ -90,8 +90,8 @@ def faithfulness(
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
-    count = len(resolved) * len(explainers) * int((faces["status"].values[:, rows] == "ok").sum())
-    bar = tqdm(total=count, desc="faithfulness", unit="face", file=sys.stderr, delay=PATIENCE, leave=False)
+    total = len(resolved) * len(explainers) * int((faces["status"].values[:, rows] == "ok").sum())
+    bar = tqdm(total=total, desc="faithfulness", unit="face", file=sys.stderr, delay=PATIENCE, leave=False)
     with runner._own_mode(device), bar:
         for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, dtype):
             for e, explainer in enumerate(explainers.values()):

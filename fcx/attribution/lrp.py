@@ -8,8 +8,9 @@ fused) take part in the denominators and absorb their share, or with `biases="sh
 in convolutions by epsilon or gamma, whose denominators then come near zero.
 
 Each method records for each face what biases and stabilisers absorbed, summed layer by layer as that happens:
-`bias` and `stabiliser` (target, sample), NaN for modules that are not a FaceChannel. For a FaceChannel
-|sum R + bias + stabiliser - f| <= 1e-5 sum |R|, but for the rounding of f itself.
+`bias` and `stabiliser` (target, sample), NaN for modules that the engine does not read: those that are no FaceChannel,
+or one that does more than its layers. For the others |sum R + bias + stabiliser - f| <= 1e-5 sum |R|, f being the
+prediction that stands beside the map, which comes from the same pass.
 """
 
 from __future__ import annotations

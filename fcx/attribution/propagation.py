@@ -43,9 +43,17 @@ def relevance(traces: Iterable[Trace], weights: torch.Tensor, rule: Rule,
     torch.Size([2, 3, 64, 64])
     """
     with torch.no_grad():
-        found = [Descent(trace, weights, rule, reference).run() for trace in traces]
+        found = [_descend(trace, weights, rule, reference) for trace in traces]
     maps, layers, bias, stabiliser = zip(*found, strict=True)
     return Relevance(torch.cat(maps, 1), layers[0], torch.cat(bias, 2), torch.cat(stabiliser, 2))
+
+
+def _descend(trace: Trace, weights: torch.Tensor, rule: Rule, reference: Reference | None) -> Relevance:
+    # Where two signs are weighed apart, each layer hands down up to alpha + beta times as much as it receives, too
+    # much for single precision to cancel within the ledger's bound.
+    passed = trace.double() if len(rule.parts) > 1 else trace
+    found = Descent(passed, weights, rule, reference).run()
+    return found._replace(maps=found.maps.to(trace.pooled.dtype))
 
 
 class Descent:
