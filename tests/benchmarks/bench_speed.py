@@ -19,7 +19,6 @@ from fcx.evaluation import ccc, evaluate
 from fcx.faces import prepare
 from fcx.inference import predict
 from fcx.landmarks import _mesh_network, find_landmarks
-from fcx.localisation import sample_statistics
 from fcx.masks import wear_mask
 from fcx.model import FaceChannel
 
@@ -139,14 +138,6 @@ def test_gradcam_beside_pytorch_grad_cam(capsys, faces, model):
     alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(mine, other, strict=True) if a.max() > 0]
     assert np.median(alike) > 0.95
     show(capsys, "Grad-CAM, two targets, a face", seconds(ours) / FACES, seconds(theirs) / FACES, "pytorch-grad-cam")
-
-
-def test_region_statistics_beside_the_attribution_they_describe(capsys, faces, model):
-    results = attribute({"m": model}, faces)
-    work = seconds(lambda: attribute({"m": model}, faces))
-    show(
-        capsys, "region statistics", seconds(lambda: sample_statistics(results, faces)), work, "the attribution itself"
-    )
 
 
 def test_bootstrap_beside_gathering_every_draw(capsys, faces, model):
