@@ -1,6 +1,6 @@
 """fcx: where does a network that reads facial expressions look, and what changes under a mask?
 
-Public names load on first use, so that `import fcx` needs neither torch nor OpenCV.
+Public names and modules load on first use, so that `import fcx` needs neither torch nor OpenCV.
 """
 
 from importlib import import_module, metadata
@@ -28,7 +28,12 @@ __version__ = metadata.version("fcx")
 
 def __getattr__(name: str):
     if name not in _HOMES:
-        raise AttributeError(f"module 'fcx' has no attribute {name!r}")
+        try:
+            return import_module(f"fcx.{name}")  # such as fcx.masks
+        except ModuleNotFoundError as error:
+            if error.name != f"fcx.{name}":
+                raise
+            raise AttributeError(f"module 'fcx' has no attribute {name!r}") from None
     value = getattr(import_module(f"fcx.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -128,7 +128,7 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
 
     Several may be a list or a comma-separated string. A file is called by its stem.
 
-    Raises: InputError for nothing, for two of one name, or for something that is not a model.
+    Raises: InputError for nothing, for two of one name, or for something that is not a model or has no weights.
 
     >>> list(resolve_models("plain_scratch, masked_scratch"))
     ['plain_scratch', 'masked_scratch']
@@ -139,6 +139,8 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
         for name, model in models.items():
             if not isinstance(model, nn.Module):
                 raise InputError(f"model {name!r} is a {type(model).__name__}, not a torch module")
+            if any(tensor.is_meta for tensor in model.state_dict().values()):
+                raise InputError(f"model {name!r} has no weights (they are on the device 'meta'): load them first")
         resolved = dict(models)
     else:
         if isinstance(models, str) and not _is_file(models):
@@ -180,7 +182,9 @@ def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     total = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
-        total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode() + value.numpy().tobytes())
+        # As bytes before numpy, which has no bfloat16.
+        values = value.reshape(-1).view(torch.uint8).numpy().tobytes()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode() + values)
     return total.hexdigest()
 
 

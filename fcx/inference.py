@@ -69,7 +69,7 @@ def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset
 
 
 def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu") -> np.ndarray:
-    """Return (target, sample) for pictures (sample, y, x) uint8, in the precision of the model's weights.
+    """Return (target, sample) for pictures (sample, y, x) uint8, computed in the precision of the model's weights.
 
     Raises: InputError for a module whose output is not (sample, 2).
     """
@@ -78,10 +78,11 @@ def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu")
     with torch.inference_mode():
         for first in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.ascontiguousarray(images[first : first + batch_size]))
-            parts.append(model(batch.to(device)[:, None].to(dtype) / 255).cpu())
-            if parts[-1].shape != (len(batch), len(TARGETS)):
-                given = tuple(parts[-1].shape)
+            answer = model(batch.to(device)[:, None].to(dtype) / 255)
+            if not isinstance(answer, torch.Tensor) or answer.shape != (len(batch), len(TARGETS)):
+                given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
                 raise InputError(f"a model must return (sample, {len(TARGETS)}): {', '.join(TARGETS)}; not {given}")
+            parts.append((answer if answer.dtype == torch.float64 else answer.float()).cpu())
     return torch.cat(parts).T.numpy() if parts else np.empty((len(TARGETS), 0), "f4")
 
 

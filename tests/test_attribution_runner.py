@@ -59,7 +59,7 @@ def test_results_keep_the_contract(many):
     results = attribute(models, many)
     assert check(results, "results") is results
     assert results["attribution"].shape == (2, 2, 2, 2, 130, 16, 16)
-    assert results["attribution"].dtype == results["prediction"].dtype == np.float32
+    assert (results["attribution"].dtype, results["prediction"].dtype) == (np.float32, np.float64)
     assert list(results["model"].values) == ["one", "two"]
     assert list(results["method"].values) == ["lrp_gamma", "gradient"]
     assert list(results["target"].values) == ["arousal", "valence"]

@@ -6,10 +6,11 @@ import numpy as np
 import oracles
 import pytest
 import torch
+import xarray as xr
 from conftest import make_faces
 from torch import nn
 
-from fcx.attribution import METHODS, attribute
+from fcx.attribution import METHODS, attribute, propagation
 from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm, pool, traces
 from fcx.attribution.gallery import Gallery
 from fcx.attribution.inhibition import inhibition_index
@@ -120,6 +121,41 @@ def test_the_ledger_closes(name, convolution, biases):
             total = found.maps.sum((-1, -2)) + found.bias.sum(0) + found.stabiliser.sum(0)
             error = (total - outputs_of(model, images).T).abs()
             assert (error <= tolerance * found.maps.abs().sum((-1, -2))).all()
+
+
+@pytest.mark.parametrize("preset", ["paper", "code2020"])
+def test_the_ledger_closes_where_relevance_is_a_small_part_of_the_output(preset, monkeypatch):
+    net, faces = absorbing(preset), make_faces(PIECE + 2, size=16)
+
+    def largest_gap():
+        found = attribute({"m": net}, faces, LRP, "arousal,valence @ 0.2")
+        value = np.arctanh(found["prediction"]) if preset == "code2020" else found["prediction"]
+        value = value - xr.DataArray([0, 0.2], dims="target")
+        maps = found["attribution"].astype(np.float64)
+        gap = abs(maps.sum(("y", "x")) + found["bias"] + found["stabiliser"] - value) / abs(maps).sum(("y", "x"))
+        return gap.max(("model", "condition", "target", "sample")), found
+
+    gap, found = largest_gap()
+    assert (gap <= 1e-5).all()
+    exact = attribute({"m": net}, faces, LRP, "arousal,valence @ 0.2", dtype="float64")
+    for name in ("attribution", "bias", "stabiliser"):  # what goes down in double precision is what single means
+        scale = abs(exact[name]).max(("target", "sample")) + abs(exact["prediction"]).max()
+        assert (abs(found[name] - exact[name]) <= 1e-3 * scale).all()
+    monkeypatch.setattr(propagation, "CLOSED", np.inf)
+    assert (largest_gap()[0] > 1e-5).any()  # in single precision alone it is open
+
+
+def absorbing(preset):
+    """Return a network whose biases and batch norm absorb nearly all relevance by z+."""
+    torch.manual_seed(1)
+    net = FaceChannel.preset(preset, width=8, hidden=7, size=16, batch_norm=True, bias=True).eval()
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter, 0, 0.3)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3), module.running_var.uniform_(0.3, 2)
+    return net
 
 
 @pytest.mark.parametrize("first", ["flat", "zbox", "rule"])
@@ -233,6 +269,15 @@ def test_inhibition_index_equals_its_definition():
                 np.testing.assert_allclose(found.values[0, 0, target, sample, region], expected, rtol=1e-9)
 
 
+def test_inhibition_index_leaves_a_model_in_training_as_it_is():
+    faces, net = make_faces(2, size=16), kind("paper, batch norm").train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = inhibition_index({"m": net}, faces)
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    np.testing.assert_array_equal(found, inhibition_index({"m": net.eval()}, faces))
+
+
 def test_inhibition_index_needs_inhibition():
     faces = make_faces(1, size=16)
     with pytest.raises(InputError, match="has no inhibition"):
@@ -304,6 +349,18 @@ def test_a_facechannel_that_does_more_than_its_layers_is_refused():
     np.testing.assert_allclose(found["attribution"], expected["attribution"], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(found["prediction"], expected["prediction"] + 1)
     assert np.isnan(attribute({"m": other}, faces, "lrp")["bias"]).all()  # by zennit, which keeps no ledger
+
+
+def test_a_facechannel_with_another_answer_than_its_layers_give_is_refused():
+    class Other(FaceChannel):
+        def forward(self, images):
+            return 3 * super().forward(images)
+
+    faces, net = make_faces(1, size=16), kind("paper")
+    for one in (Other(net.config), net):
+        net.register_forward_hook(lambda module, inputs, answer: answer + 1)
+        with pytest.raises(InputError, match="answers something else than its features, tail and activation"):
+            attribute({"m": one}, faces, "gradient")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Predictions: equal to the model itself, whatever the batch, and the caller's model is left alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,21 @@ def test_a_network_of_another_kind(faces):
     assert predict({"linear": net}, faces)["prediction"].shape == (1, 2, 2, 6)
     with pytest.raises(InputError, match=r"must return \(sample, 2\): arousal, valence; not \(6, 3\)"):
         predict({"linear": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * 64, 3))}, faces)
+    with pytest.raises(InputError, match=r"must return \(sample, 2\): arousal, valence; not a NoneType"):
+        predict({"nothing": Nothing()}, faces)
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, images):
+        return None
+
+
+def test_weights_in_half_precision_or_none_at_all(faces, models):
+    half = predict({"a": copy.deepcopy(models["a"]).bfloat16()}, faces)["prediction"]
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, predict(models, faces)["prediction"].sel(model=["a"]), atol=0.05)
+    with pytest.raises(InputError, match="model 'a' has no weights"):
+        predict({"a": models["a"].to("meta")}, faces)
 
 
 def test_faces_that_do_not_fit_are_refused(faces, models):

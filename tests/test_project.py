@@ -55,6 +55,11 @@ def test_no_public_name_is_also_a_module():
     assert not modules & set(fcx.__all__)
 
 
+def test_modules_load_on_first_use():
+    assert "cv2" not in loaded_by("import fcx; fcx.datasets")
+    assert {"cv2", "torch"} <= loaded_by("import fcx; fcx.masks.style; fcx.attribution.METHODS")
+
+
 def test_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'attribut'"):
         fcx.attribut  # noqa: B018

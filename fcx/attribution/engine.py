@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fcx.attribution.rules import PLAIN, Part
-from fcx.contract import FcxError
+from fcx.contract import FcxError, InputError
 from fcx.model import FaceChannel
 
 PIECE = 16  # faces that go through the network at once
@@ -68,7 +68,7 @@ class Convolution:
     def double(self) -> Convolution:
         """Return the same in double precision."""
         wide = copy.copy(self)
-        wide.weight, wide.bias, wide._kernels = double(self.weight), double(self.bias), {}
+        wide.weight, wide.bias, wide._kernels = _double(self.weight), _double(self.bias), {}
         return wide
 
     def kernel(self, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -128,21 +128,34 @@ class Network:
         if self._double is None:
             self._double = copy.copy(self)
             for name in ("trunk", "top", "levels", "decay"):
-                setattr(self._double, name, double(getattr(self, name)))
+                setattr(self._double, name, _double(getattr(self, name)))
         return self._double
 
 
-def double(value):
-    """Return a tensor, or what lists hold of tensors, in double precision."""
+def _double(value, rows=slice(None)):
+    """Return a tensor, or what lists hold of tensors, in double precision; anything else as it is."""
     if isinstance(value, list):
-        return [double(one) for one in value]
-    return value.double() if isinstance(value, torch.Tensor | Convolution) else value
+        return [_double(one, rows) for one in value]
+    if isinstance(value, torch.Tensor):
+        return value[rows].double()
+    return value.double() if isinstance(value, Convolution) else value
 
 
 def network(model: nn.Module) -> Network | None:
-    """Return the network of a FaceChannel, or None for a module that is none, or that does more than its layers."""
+    """Return the network of a FaceChannel, or None for a module that is none, or whose layers do more than they say.
+
+    Raises: InputError for a FaceChannel that answers something else than its `features`, `tail` and `activation`.
+    """
     if not isinstance(model, FaceChannel):
         return None
+    with torch.no_grad():
+        answer, layers = model(probe := _probe(model)), model.activation(model.tail(model.features(probe)))
+    if not (isinstance(answer, torch.Tensor) and answer.shape == layers.shape
+            and torch.allclose(answer, layers, rtol=1e-4, atol=1e-6, equal_nan=True)):  # fmt: skip
+        raise InputError(
+            f"this {type(model).__name__} answers something else than its features, tail and activation give: put "
+            "what it does beside them into one of them, or into a module of its own that calls a FaceChannel"
+        )
     try:
         return Network(model)
     except FcxError:
@@ -192,13 +205,14 @@ class Trace:
         self.hidden = self.hidden_z.relu()
         self.outputs = F.linear(self.hidden, *network.dense["head"])
         self.denominators: dict[tuple, torch.Tensor] = {}  # of the rules that go down, to be shared and cleared
+        self.rounded = False  # whether activations are those of a pass in lower precision
 
-    def double(self) -> Trace:
-        """Return the same activations in double precision, for what goes down to lose nothing to rounding."""
+    def double(self, rows: torch.Tensor) -> Trace:
+        """Return the same activations of some samples (sample,) bool in double precision."""
         wide = copy.copy(self)
-        for name in ("inputs", "active", "map", "pooled", "passed"):
-            setattr(wide, name, double(getattr(self, name)))
-        wide.network, wide.denominators = self.network.double(), {}
+        for name, value in vars(self).items():
+            setattr(wide, name, _double(value, rows))
+        wide.network, wide.denominators, wide.rounded = self.network.double(), {}, True
         return wide
 
     def denominator(self, level: int, branch: int, part: Part, biased: bool) -> torch.Tensor:
@@ -210,6 +224,11 @@ class Trace:
             conv = self.network.levels[level][branch]
             self.denominators[key] = conv(self.inputs[level], part, biased)
         return self.denominators[key]
+
+    def rounding(self, level: int, branch: int) -> torch.Tensor:
+        """Return by how much the activations of one convolution exceed what it makes of its inputs, where positive."""
+        active, conv = self.active[level][branch], self.network.levels[level][branch]
+        return torch.where(active > 0, active - conv(self.inputs[level]), 0)
 
     def up(self, c: torch.Tensor) -> torch.Tensor:
         """Hand (..., row, column) of a pooled map to every cell of its 2x2 block; the gates pick the winner."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 import xarray as xr
@@ -41,7 +43,8 @@ def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_sha
     regions = [*map(str, faces["region"].values), "mask"]
     index = np.full((len(resolved), len(good), len(TARGETS), faces.sizes["sample"], len(regions)), np.nan)
     for m, model in enumerate(resolved.values()):
-        network = Network(model)
+        private = copy.deepcopy(model).eval()
+        network = Network(private if private.head.weight.dtype == torch.float64 else private.float())
         for c, usable in enumerate(good):
             rows = np.flatnonzero(usable)
             for first in range(0, len(rows), PIECE):

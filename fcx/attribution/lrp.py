@@ -10,7 +10,8 @@ in convolutions by epsilon or gamma, whose denominators then come near zero.
 Each method records for each face what biases and stabilisers absorbed, summed layer by layer as that happens:
 `bias` and `stabiliser` (target, sample), NaN for modules that the engine does not read: those that are no FaceChannel,
 or one that does more than its layers. For the others |sum R + bias + stabiliser - f| <= 1e-5 sum |R|, f being the
-prediction that stands beside the map, which comes from the same pass.
+prediction that stands beside the map, from the same pass: before the tanh of a tanh head, and less the reference value
+of a target that has one. Faces for which rounding of float32 would break that are done again in float64.
 """
 
 from __future__ import annotations
@@ -116,13 +117,13 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
         batch.record("stabiliser", nothing)
         return maps
     maps = batch.images.new_empty(len(batch.weights), *batch.images[:, 0].shape)
-    bias, stabiliser = (maps.new_empty(maps.shape[:2]) for _ in "bs")
+    bias, stabiliser = (maps.new_empty(maps.shape[:2], dtype=torch.float64) for _ in "bs")
     for some, reference in ((~relative, None), (relative, find_reference)):
         if some.any():
             reference = reference and reference(batch, some)
             found = relevance(batch.traces, batch.weights[some], rule, reference)
             maps[some] = found.maps
-            bias[some], stabiliser[some] = (v.sum(0).to(maps.dtype) for v in (found.bias, found.stabiliser))
+            bias[some], stabiliser[some] = found.bias.sum(0), found.stabiliser.sum(0)
     for trace in batch.traces:
         trace.denominators.clear()  # another method goes down by another rule
     batch.record("bias", bias)

@@ -119,7 +119,7 @@ class Batch:
     def values(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the targets (sample, target) of outputs (sample, output); their reference is not subtracted.
 
-        Summed one by one, so that a face has the same value in a batch of any size.
+        Summed one by one, so that equal outputs have equal values in a batch of any size.
         """
         return (outputs[:, None] * self.weights).sum(-1)
 
@@ -131,7 +131,7 @@ class Batch:
         expected = (len(self.weights), len(self.images))
         if tuple(values.shape) != expected:
             raise FcxError(f"{name!r} was recorded as {tuple(values.shape)}, should be (target, sample): {expected}")
-        self.recorded[name] = values.detach()
+        self.recorded[name] = values.detach().double()
 
     @cached_property
     def names(self) -> list[str]:
@@ -210,11 +210,13 @@ class Batch:
     def prediction(self) -> torch.Tensor:
         """What the model answers, (sample, output), from the pass that the methods share where there is one.
 
+        float64 from that pass, whose dense layers are, so that it is exactly what LRP sums to.
+
         Raises: InputError where a module cannot read faces, gives another shape, or is not finite.
         """
         with torch.no_grad():
             if self.network:
-                answer = self.model.activation(torch.cat([t.outputs for t in self.traces])).to(self.images.dtype)
+                answer = self.model.activation(torch.cat([trace.outputs for trace in self.traces]))
             else:
                 answer = self._ask_module()
         expected, name = (len(self.images), len(TARGETS)), self.subject.name

@@ -152,11 +152,12 @@ class Plan:
 
     def _empty(self, block: Block) -> dict[str, np.ndarray]:
         shape = (len(self.targets), block.rows.stop - block.rows.start)
-        kind = str(self.dtype).removeprefix("torch.")
         each = (len(self.methods), *shape)
-        made = {name: np.full(each, np.nan, kind) for name in self.extras}
-        made["prediction"] = np.full(shape, np.nan, kind)
-        made["attribution"] = np.full((*each, *self.faces["image"].shape[2:]), np.nan, kind)
+        made = {name: np.full(each, np.nan) for name in self.extras}
+        made["prediction"] = np.full(shape, np.nan)
+        made["attribution"] = np.full(
+            (*each, *self.faces["image"].shape[2:]), np.nan, str(self.dtype).removeprefix("torch.")
+        )
         return made
 
     def _statistics(self, block: Block, maps: np.ndarray) -> dict[str, np.ndarray]:
@@ -184,10 +185,10 @@ class Plan:
         with own_mode(self.device):
             pixels = torch.from_numpy(images).to(self.device)[:, None].to(self.dtype) / 255
             weights = torch.tensor([target.weights for target in self.targets]).to(pixels)
-            reference = torch.tensor([target.reference for target in self.targets]).to(pixels)
+            reference = torch.tensor([target.reference for target in self.targets], dtype=torch.float64).to(self.device)
             batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device), weights, reference,
                           gallery=self.gallery, condition=name)  # fmt: skip
-            made = {"prediction": batch.values(batch.prediction).T}
+            made = {"prediction": batch.values(batch.prediction).T.double()}
             maps, recorded = [], {name: [] for name in self.extras}
             for method in self.methods:
                 batch.recorded, batch.resolution = {}, method.resolution

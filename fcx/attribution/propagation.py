@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from fcx.attribution.engine import Convolution, Trace, times
 from fcx.attribution.rules import SHUNT_RULES, Rule
 
+CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
+
 
 class Reference(NamedTuple):
     """Values (target,) from which targets are explained, and hidden activations (target, unit) that go with them."""
@@ -25,7 +27,9 @@ class Relevance(NamedTuple):
 
     `maps` (target, sample, y, x), in output units; `bias` and `stabiliser` (layer, target, sample) float64, what
     the biases and the stabilisers of each of `layers` absorbed. All three are summed on the way down, so that a
-    map and its two columns add up to the output, less the reference value, up to rounding.
+    map and its two columns add up to the output, less the reference value, up to rounding. Samples for which rounding
+    would exceed `CLOSED` of sum |R| go down in double precision; a stabiliser is then also what separates an activation
+    in single precision, as the denominator of its own relevance, from the sum that it stands for.
     """
 
     maps: torch.Tensor
@@ -49,11 +53,18 @@ def relevance(traces: Iterable[Trace], weights: torch.Tensor, rule: Rule,
 
 
 def _descend(trace: Trace, weights: torch.Tensor, rule: Rule, reference: Reference | None) -> Relevance:
-    # Where two signs are weighed apart, each layer hands down up to alpha + beta times as much as it receives, too
-    # much for single precision to cancel within the ledger's bound.
-    passed = trace.double() if len(rule.parts) > 1 else trace
-    found = Descent(passed, weights, rule, reference).run()
-    return found._replace(maps=found.maps.to(trace.pooled.dtype))
+    """Return what one trace hands down; in double precision for samples whose ledger rounding would leave open."""
+    found = Descent(trace, weights, rule, reference).run()
+    if trace.pooled.dtype != torch.float64:
+        value = weights.double() @ trace.outputs.T - (0 if reference is None else reference.values[:, None])
+        left = found.maps.sum((-2, -1), dtype=torch.float64) + found.bias.sum(0) + found.stabiliser.sum(0) - value
+        # `not` less, so that NaN is open too.
+        open_ones = ~(left.abs() <= CLOSED * found.maps.abs().sum((-2, -1))).all(0)
+        if open_ones.any():
+            again = Descent(trace.double(open_ones), weights, rule, reference).run()
+            found.maps[:, open_ones] = again.maps.to(found.maps.dtype)
+            found.bias[..., open_ones], found.stabiliser[..., open_ones] = again.bias, again.stabiliser
+    return found
 
 
 class Descent:
@@ -164,6 +175,8 @@ class Descent:
                 weight, bias = conv.kernel(part)
                 if bias is not None and self.rule.biases == "absorb":
                     self._absorb(self.bias, conv.name, s.permute(0, 2, 3, 1) @ bias)
+                if self.trace.rounded and z is self.trace.active[level][branch]:
+                    self._absorb(self.stabiliser, conv.name, times(self.trace.rounding(level, branch), s))
                 sources.append(s)
                 kernels.append(weight)
         source, kernel = (v[0] if len(v) == 1 else torch.cat(v, d) for v, d in ((sources, 1), (kernels, 0)))

@@ -51,7 +51,8 @@ def attribute(
     only: a gradient of f - 0.2 is that of f. Maps are never scaled, explain the output before the activation of
     a tanh head, and are NaN for faces that could not be used; the attributes say in what units they are.
     Computed as `dtype`, "float32" or "float64"; at most 64 faces at once. What a method records beside its maps
-    is a variable (model, condition, method, target, sample).
+    is a variable (model, condition, method, target, sample); these and `prediction` are float64 in either case, so
+    that the ledger of LRP adds up.
 
     With `out` (a folder or an fsspec URL) everything streams into a Zarr store, and the same call after an
     interruption goes on where it stopped; without, it stays in memory. `store` is how maps are kept: as they are
@@ -85,7 +86,7 @@ def attribute(
     statistics = (not maps or kept in STEPS) if statistics is None else statistics
     coords = _coords(resolved, faces, methods, targets)
     extras = dict.fromkeys(extra for method in chosen for extra in method.extras)
-    variables = layout(coords, chosen, extras, dtype=dtype, kept=kept, maps=maps, statistics=statistics)
+    variables = layout(coords, chosen, extras, kept=kept, maps=maps, statistics=statistics)
     used = {dim for dims, _, _ in variables.values() for dim in dims}
     coords = {name: (dims, values) for name, (dims, values) in coords.items() if used.issuperset(dims)}
     plan = Plan(resolved, faces[needed], chosen, targets, options, batch_size, device, DTYPES[dtype], variables)
@@ -156,8 +157,6 @@ def _check_inputs(resolved: Mapping[str, torch.nn.Module], faces, methods: list[
     for name, model in resolved.items():
         check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
         check_size(model, faces)
-        if any(tensor.is_meta for tensor in model.state_dict().values()):
-            raise InputError(f"model {name!r} has no weights (they are on the device 'meta'): load them first")
         for method in methods:
             if not isinstance(model, needs := METHODS[method].needs):
                 able = [other for other, m in METHODS.items() if isinstance(model, m.needs)]

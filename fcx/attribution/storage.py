@@ -31,14 +31,14 @@ COORDINATES = ("area", "attribution_error")  # computed, yet not what arithmetic
 WAIT = 600  # seconds for which a process waits until the first one has laid out the store
 
 
-def layout(coords: Mapping, methods, extras, *, dtype: str, kept: str, maps: bool, statistics: bool) -> dict:
+def layout(coords: Mapping, methods, extras, *, kept: str, maps: bool, statistics: bool) -> dict:
     """Return name -> (dims, dtype, attributes) of the variables of results.
 
     `coords` maps a dimension to (dims, values); `kept` is the dtype of the maps in the store.
     """
     units = list(dict.fromkeys(method.units for method in methods))
     said = units[0] if len(units) == 1 else "of the method: see methods in the attributes of the results"
-    made = {"prediction": (("model", "condition", "target", "sample"), dtype, {"units": "output units"})}
+    made = {"prediction": (("model", "condition", "target", "sample"), "float64", {"units": "output units"})}
     if maps:
         attrs = {"units": said, "storage": kept}
         if kept in STEPS:
@@ -46,7 +46,7 @@ def layout(coords: Mapping, methods, extras, *, dtype: str, kept: str, maps: boo
             made["attribution_scale"] = (DIMS, "float32", {"long_name": "what a step of the map stands for"})
             made["attribution_error"] = (DIMS, "float32", {"long_name": ERROR, "units": said})
         made["attribution"] = ((*DIMS, "y", "x"), kept, attrs)
-    made |= {extra: (DIMS, dtype, {"long_name": extra.replace("_", " ")}) for extra in extras}
+    made |= {extra: (DIMS, "float64", {"long_name": extra.replace("_", " ")}) for extra in extras}
     if statistics:
         made |= {name: ((*DIMS, "region"), "float32", {"long_name": text}) for name, text in QUANTITIES.items()}
         made["area"] = (("sample", "region"), "float32", {"long_name": "share of the grid's area"})
