@@ -204,6 +204,7 @@ def test_what_a_method_records_is_a_variable(registered, models, faces, tmp_path
         results = attribute(models, faces, "gradient,total", out=out)
         found = results["brightness"].transpose("method", ...)
         assert found.dims == ("method", "model", "condition", "target", "sample")
+        assert found.attrs["units"] == "grey"
         assert found[0].isnull().all()
         expected = (faces["image"].sum(("y", "x")) / 255).where(faces["status"] == "ok")
         np.testing.assert_allclose(found[1, 0, :, 1], expected, rtol=1e-5)
@@ -404,7 +405,7 @@ def test_results_subtract_and_keep_units_and_provenance(kept, models, faces, tmp
     expected = results["attribution"].values[1] - results["attribution"].values[0]
     np.testing.assert_array_equal(apart["attribution"].values, expected)
     assert apart["attribution"].attrs["units"] == "output units"
-    assert apart["prediction"].attrs["units"] == "output units"
+    assert apart["prediction"].attrs["units"] == apart["bias"].attrs["units"] == "output units"
     for name in ("provenance", "checkpoints", "methods", "targets", "crop"):
         assert apart.attrs[name] == results.attrs[name]
     assert "attribution_error" not in apart.variables  # that of one side is not that of the difference

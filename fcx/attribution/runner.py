@@ -85,8 +85,7 @@ def attribute(
     needed = [name for name in ("image", "alpha", "regions", "status") if name in faces]
     statistics = (not maps or kept in STEPS) if statistics is None else statistics
     coords = _coords(resolved, faces, methods, targets)
-    extras = dict.fromkeys(extra for method in chosen for extra in method.extras)
-    variables = layout(coords, chosen, extras, kept=kept, maps=maps, statistics=statistics)
+    variables = layout(coords, chosen, kept=kept, maps=maps, statistics=statistics)
     used = {dim for dims, _, _ in variables.values() for dim in dims}
     coords = {name: (dims, values) for name, (dims, values) in coords.items() if used.issuperset(dims)}
     plan = Plan(resolved, faces[needed], chosen, targets, options, batch_size, device, DTYPES[dtype], variables)

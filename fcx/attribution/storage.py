@@ -31,7 +31,7 @@ COORDINATES = ("area", "attribution_error")  # computed, yet not what arithmetic
 WAIT = 600  # seconds for which a process waits until the first one has laid out the store
 
 
-def layout(coords: Mapping, methods, extras, *, kept: str, maps: bool, statistics: bool) -> dict:
+def layout(coords: Mapping, methods, *, kept: str, maps: bool, statistics: bool) -> dict:
     """Return name -> (dims, dtype, attributes) of the variables of results.
 
     `coords` maps a dimension to (dims, values); `kept` is the dtype of the maps in the store.
@@ -42,11 +42,13 @@ def layout(coords: Mapping, methods, extras, *, kept: str, maps: bool, statistic
     if maps:
         attrs = {"units": said, "storage": kept}
         if kept in STEPS:
-            attrs["storage_error"] = f"{DECLARED[kept]}; attribution_error holds that of each map"
+            attrs["storage_error"] = f"of each map as it was stored: {DECLARED[kept]}; see attribution_error"
             made["attribution_scale"] = (DIMS, "float32", {"long_name": "what a step of the map stands for"})
             made["attribution_error"] = (DIMS, "float32", {"long_name": ERROR, "units": said})
         made["attribution"] = ((*DIMS, "y", "x"), kept, attrs)
-    made |= {extra: (DIMS, "float64", {"long_name": extra.replace("_", " ")}) for extra in extras}
+    extras = {extra: method.units for method in methods for extra in method.extras}
+    for extra, unit in extras.items():
+        made[extra] = (DIMS, "float64", {"long_name": extra.replace("_", " "), "units": unit})
     if statistics:
         made |= {name: ((*DIMS, "region"), "float32", {"long_name": text}) for name, text in QUANTITIES.items()}
         made["area"] = (("sample", "region"), "float32", {"long_name": "share of the grid's area"})
