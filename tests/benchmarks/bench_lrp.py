@@ -38,7 +38,7 @@ def images():
     return nn.functional.avg_pool2d(noise, 5, 1, 2)
 
 
-def seconds(*works, rounds=5):
+def seconds(*works, rounds=12):
     """Return the shortest processor time of each work, taken in turns after one round that warms up."""
     times = []
     for _ in range(rounds + 1):
