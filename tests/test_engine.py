@@ -357,8 +357,8 @@ def test_a_facechannel_with_another_answer_than_its_layers_give_is_refused():
             return 3 * super().forward(images)
 
     faces, net = make_faces(1, size=16), kind("paper")
+    net.register_forward_hook(lambda module, inputs, answer: answer + 1)
     for one in (Other(net.config), net):
-        net.register_forward_hook(lambda module, inputs, answer: answer + 1)
         with pytest.raises(InputError, match="answers something else than its features, tail and activation"):
             attribute({"m": one}, faces, "gradient")
 

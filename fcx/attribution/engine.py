@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -117,19 +118,18 @@ class Network:
         }
         self.levels = [*([conv] for conv in self.trunk), self.top]  # convolutions that read the same map
         self.layers = (*(conv.name for level in self.levels for conv in level), *self.dense)
-        self._double: Network | None = None
         probe = _probe(model)
         with torch.no_grad():
             outputs = Trace(self, probe).outputs.to(probe.dtype)
             _same(model.tail(model.features(probe)), outputs, "the model differs from its layers")
 
-    def double(self) -> Network:
-        """Return the same in double precision, made once."""
-        if self._double is None:
-            self._double = copy.copy(self)
-            for name in ("trunk", "top", "levels", "decay"):
-                setattr(self._double, name, _double(getattr(self, name)))
-        return self._double
+    @cached_property
+    def wide(self) -> Network:
+        """The same in double precision."""
+        made = copy.copy(self)
+        for name in ("trunk", "top", "levels", "decay"):
+            setattr(made, name, _double(getattr(self, name)))
+        return made
 
 
 def _double(value, rows=slice(None)):
@@ -212,7 +212,7 @@ class Trace:
         wide = copy.copy(self)
         for name, value in vars(self).items():
             setattr(wide, name, _double(value, rows))
-        wide.network, wide.denominators, wide.rounded = self.network.double(), {}, True
+        wide.network, wide.denominators, wide.rounded = self.network.wide, {}, True
         return wide
 
     def denominator(self, level: int, branch: int, part: Part, biased: bool) -> torch.Tensor:

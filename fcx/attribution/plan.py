@@ -155,9 +155,8 @@ class Plan:
         each = (len(self.methods), *shape)
         made = {name: np.full(each, np.nan) for name in self.extras}
         made["prediction"] = np.full(shape, np.nan)
-        made["attribution"] = np.full(
-            (*each, *self.faces["image"].shape[2:]), np.nan, str(self.dtype).removeprefix("torch.")
-        )
+        kind = str(self.dtype).removeprefix("torch.")
+        made["attribution"] = np.full((*each, *self.faces["image"].shape[2:]), np.nan, kind)
         return made
 
     def _statistics(self, block: Block, maps: np.ndarray) -> dict[str, np.ndarray]:

@@ -175,7 +175,7 @@ class Descent:
                 weight, bias = conv.kernel(part)
                 if bias is not None and self.rule.biases == "absorb":
                     self._absorb(self.bias, conv.name, s.permute(0, 2, 3, 1) @ bias)
-                if self.trace.rounded and z is self.trace.active[level][branch]:
+                if self.trace.rounded and z is self.trace.active[level][branch]:  # not quite sum_j x_j W_jk + B_k
                     self._absorb(self.stabiliser, conv.name, times(self.trace.rounding(level, branch), s))
                 sources.append(s)
                 kernels.append(weight)
