@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fcx.contract import FcxError
+from fcx.core.errors import FcxError
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C
 
@@ -20,10 +20,12 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
-Source = Annotated[str, typer.Argument(help="'demo', a folder of pictures, a CSV, a FER+ array (.npz), or a picture")]
+SourceArgument = Annotated[
+    str, typer.Argument(help="'demo', a folder of pictures, a CSV, a FER+ array (.npz), or a picture")
+]
 Faces = Annotated[str, typer.Argument(help="a store that fcx prepare wrote, or any source of fcx prepare")]
 Models = Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: all that ship")]
-Style = Annotated[str, typer.Option(help="mask style")]
+StyleOption = Annotated[str, typer.Option(help="mask style")]
 Fit = Annotated[str, typer.Option(help="what the mask is fitted to")]
 Wearing = Annotated[str, typer.Option(help="how the mask is worn: proper, under_nose or under_chin")]
 Scale = Annotated[float, typer.Option(help="size of the mask, 1 is its own")]
@@ -40,9 +42,9 @@ Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one")]
 
 @app.command()
 def mask(
-    source: Source,
+    source: SourceArgument,
     out: Annotated[str, typer.Argument(help="folder for the masked pictures (or a picture, for one picture)")],
-    style: Style = "surgical",
+    style: StyleOption = "surgical",
     fit: Fit = "rigid",
     seed: Seed = 0,
     wearing: Wearing = "proper",
@@ -55,7 +57,7 @@ def mask(
     overwrite: Overwrite = False,
 ):
     """Write pictures with masks on their faces: same names, same size; masks.csv has a row for every input."""
-    from fcx.masking import mask_pictures
+    from fcx.datasets.masked_folder import mask_pictures
 
     rows = mask_pictures(
         source, out, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift, colour=colour,
@@ -66,10 +68,10 @@ def mask(
 
 @app.command()
 def prepare(
-    source: Source,
+    source: SourceArgument,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as faces.zarr")],
     crop: Crop = "face",
-    style: Style = "surgical",
+    style: StyleOption = "surgical",
     fit: Fit = "rigid",
     seed: Seed = 0,
     wearing: Wearing = "proper",
@@ -86,7 +88,7 @@ def prepare(
 ):
     """Detect, crop and mask faces, and store them for training and analysis; an interrupted run goes on."""
     import fcx
-    from fcx.coverage import coverage
+    from fcx.datasets.usable_faces import coverage_rows
 
     faces = fcx.prepare(
         source, out, crop=crop, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift,
@@ -96,7 +98,7 @@ def prepare(
     status = faces["status"].values
     failed = (status != "ok").argmax(axis=0)
     chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))
-    rows = coverage(faces)
+    rows = coverage_rows(faces)
     lines = [f"{'by ' + row['by'] if row['by'] != 'all' else '':<15}{row['group']:<16}{row['given']:>7}"
              f"{row['usable, paired']:>8}{row['coverage %']:>9.1f}" for row in rows if row["given"]]  # fmt: skip
     typer.echo("\n".join([f"{'coverage':<31}{'given':>7}{'usable':>8}{'%':>9}", *lines]))
@@ -114,9 +116,11 @@ def predict(
 ):
     """Print valence and arousal of a photograph by each model, plain and masked, and draw what they look at."""
     import fcx
-    from fcx.checkpoints import resolve_models
-    from fcx.contract import FaceError, replacing, usable
-    from fcx.figures.photograph import photograph_panel
+    from fcx.core.contract import usable
+    from fcx.core.errors import FaceError
+    from fcx.core.store import replacing
+    from fcx.figures.one_picture import photograph_panel
+    from fcx.networks.checkpoints import resolve_models
 
     resolved = resolve_models(models or None)
     crop = next(iter(resolved.values())).metadata.get("crop") or "face"
@@ -202,8 +206,8 @@ def evaluate(
 ):
     """Print the CCC of each model on plain and masked faces, with 95 % intervals, also within expression."""
     import fcx
-    from fcx.checkpoints import resolve_models
-    from fcx.contract import InputError
+    from fcx.core.errors import InputError
+    from fcx.networks.checkpoints import resolve_models
     from fcx.reporting.inputs import prepared
 
     resolved, chosen = resolve_models(models or None), prepared(faces)
@@ -255,7 +259,7 @@ def attribute(
 ):
     """Compute attribution maps of models on faces into a store; an interrupted run goes on where it stopped."""
     import fcx
-    from fcx.checkpoints import resolve_models
+    from fcx.networks.checkpoints import resolve_models
     from fcx.reporting.inputs import prepared
 
     resolved = resolve_models(models or None)
@@ -276,7 +280,7 @@ def report(
 ):
     """Run the notebooks and write self-contained HTML reports with an index; prints the index's path."""
     import fcx
-    from fcx.contract import InputError
+    from fcx.core.errors import InputError
     from fcx.reporting import NOTEBOOKS
 
     given = {}

@@ -6,7 +6,7 @@ import pytest
 import torch
 import xarray as xr
 
-from fcx.contract import CONDITIONS, GRID, REGIONS
+from fcx.core.contract import CONDITIONS, GRID, REGIONS
 
 
 def make_faces(count=6, seed=0, size=GRID):
@@ -51,7 +51,7 @@ def faces():
 def demo():
     """Eight demo faces (rated synthetic ones and portraits), prepared once."""
     from fcx.datasets import open_source
-    from fcx.faces import prepare
+    from fcx.datasets.preparation import prepare
 
     names = [record.id for record in open_source("demo").records]
     every = prepare("demo", limit=8, progress=False)

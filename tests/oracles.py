@@ -100,7 +100,7 @@ def random_facechannel(preset="paper", *, seed=0, width=8, size=16, hidden=6, **
     """Return a FaceChannel in float64 in which nothing is trivial: biases, decays, batch norm, no dead layer."""
     import torch
 
-    from fcx.model import FaceChannel
+    from fcx.networks.facechannel import FaceChannel
 
     generator = torch.Generator().manual_seed(seed)
     model = FaceChannel.preset(preset, width=width, size=size, hidden=hidden, **options).double().eval()

@@ -10,9 +10,10 @@ import torch
 from conftest import make_faces
 from torch import nn
 
-from fcx.attribution import METHODS, attribute, engine, rules
-from fcx.contract import TARGETS, FcxError, InputError, UnknownNameError
-from fcx.model import FaceChannel
+from fcx.attribution import METHODS, attribute, lrp_network, lrp_rules
+from fcx.core.contract import TARGETS
+from fcx.core.errors import FcxError, InputError, UnknownNameError
+from fcx.networks.facechannel import FaceChannel
 
 KINDS = {
     "paper": {},
@@ -66,7 +67,7 @@ def test_random_models_are_alive(name, small):
 @pytest.mark.parametrize(("u", "a"), [(0.7, 0.5), (2.0, 0.06)])
 def test_aumann_shapley_is_the_path_integral(t, u, a):
     of_u, of_i = oracles.shunt_by_path(u, t * a, a)
-    y, k = u / (a + t * a), float(rules.aumann_shapley(torch.tensor(t, dtype=torch.float64)))
+    y, k = u / (a + t * a), float(lrp_rules.aumann_shapley(torch.tensor(t, dtype=torch.float64)))
     assert (of_u, of_i) == pytest.approx(((1 + k) * y, -k * y), rel=1e-4, abs=1e-12)
     assert of_u + of_i == pytest.approx(y, rel=1e-4)
 
@@ -74,7 +75,7 @@ def test_aumann_shapley_is_the_path_integral(t, u, a):
 @pytest.mark.parametrize("t", [0.0, 1e-3, 1.0, 7.0, 1e4])
 def test_normalised_taylor_is_two_first_order_terms(t):
     of_u, of_i = oracles.shunt_by_taylor(0.7, t * 0.5, 0.5)
-    y, k = 0.7 / (0.5 + t * 0.5), float(rules.normalised_taylor(torch.tensor(t, dtype=torch.float64)))
+    y, k = 0.7 / (0.5 + t * 0.5), float(lrp_rules.normalised_taylor(torch.tensor(t, dtype=torch.float64)))
     assert (of_u, of_i) == pytest.approx(((1 + k) * y, -k * y), rel=1e-12)
     assert 0 <= k <= 1 / 3
 
@@ -87,16 +88,16 @@ def test_aumann_shapley_at_the_edges(dtype, tolerance):
     with localcontext(prec=120):
         for value in map(Decimal, t[1:].double().tolist()):
             exact.append(float((1 + 1 / value) * (1 + value).ln() - 1))
-    found = rules.aumann_shapley(t)
+    found = lrp_rules.aumann_shapley(t)
     assert found.dtype == dtype
     np.testing.assert_allclose(found.double().numpy(), exact, rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize("rule", rules.SHUNT_RULES)
+@pytest.mark.parametrize("rule", lrp_rules.SHUNT_RULES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_shunt_rule_is_zero_without_inhibition_and_finite(rule, dtype):
     info = torch.finfo(dtype)
-    k = rules.SHUNT_RULES[rule](torch.tensor([0.0, info.tiny, 1.0, info.max], dtype=dtype))
+    k = lrp_rules.SHUNT_RULES[rule](torch.tensor([0.0, info.tiny, 1.0, info.max], dtype=dtype))
     assert k[0] == 0
     assert torch.isfinite(k).all()
     assert (k >= 0).all()
@@ -126,7 +127,7 @@ def test_shunt_rules_differ_where_inhibition_matters(small):
         assert np.abs(found[a] - found[b]).max() > 1e-3 * np.abs(found[a]).max()
 
 
-@pytest.mark.parametrize("rule", rules.SHUNT_RULES)
+@pytest.mark.parametrize("rule", lrp_rules.SHUNT_RULES)
 @pytest.mark.parametrize(("width", "size"), [(12, 16), (20, 64)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_lrp_conserves_without_biases(rule, width, size, dtype):
@@ -162,7 +163,7 @@ def test_lrp_of_a_tanh_head_explains_the_output_before_it(small):
 def test_fused_batch_norm_keeps_the_outputs_and_refuses_what_would_not():
     model = kind("v1")
     images = torch.rand(4, 1, 16, 16, dtype=torch.float64)
-    fused = engine.fuse_batch_norm(model)
+    fused = lrp_network.fuse_batch_norm(model)
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     assert [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     torch.testing.assert_close(fused(images), model(images), rtol=1e-10, atol=0)
@@ -174,7 +175,7 @@ def test_fused_batch_norm_keeps_the_outputs_and_refuses_what_would_not():
 
     other = Other(model.config).double().eval()
     with pytest.raises(FcxError, match="fusing batch norm changed the features"):
-        engine.fuse_batch_norm(other)
+        lrp_network.fuse_batch_norm(other)
 
 
 @pytest.mark.parametrize("epsilon", [0, -1.0, "small", math.nan])
@@ -225,13 +226,13 @@ def test_gradcam_equals_its_definition(name, small):
 
 
 def test_one_pass_serves_all_methods_and_both_targets(small, monkeypatch):
-    shapes, begin = [], engine.Trace.__init__
+    shapes, begin = [], lrp_network.Trace.__init__
 
     def traced(trace, network, images):
         shapes.append(len(images))
         begin(trace, network, images)
 
-    monkeypatch.setattr(engine.Trace, "__init__", traced)
+    monkeypatch.setattr(lrp_network.Trace, "__init__", traced)
     attribute({"m": kind("paper")}, small, "gradcam,lrp,lrp_gamma,gradient,input_x_gradient,mean_activation")
     assert shapes == [1, 1, *[small.sizes["sample"]] * 2]  # a check of the network, the rehearsal, each condition
 

@@ -15,8 +15,10 @@ from tqdm.std import tqdm
 
 from fcx.attribution import METHODS, attribute, method, open_results
 from fcx.attribution.plan import Plan
-from fcx.contract import ContractError, InputError, Store, StoreError, UnknownNameError, check
-from fcx.inference import predict
+from fcx.core.contract import check
+from fcx.core.errors import ContractError, InputError, StoreError, UnknownNameError
+from fcx.core.store import Store
+from fcx.networks.inference import predict
 
 
 def model(seed=0, **options):

@@ -8,10 +8,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fcx import checkpoints
-from fcx.checkpoints import FORMAT, load_model, read_metadata, resolve_models, save_model, shipped, weights_hash
-from fcx.contract import CheckpointError, InputError, UnknownNameError
-from fcx.model import PRESETS, FaceChannel
+from fcx.core.errors import CheckpointError, InputError, UnknownNameError
+from fcx.networks import checkpoints
+from fcx.networks.checkpoints import (
+    FORMAT,
+    load_model,
+    read_metadata,
+    resolve_models,
+    save_model,
+    shipped,
+    weights_hash,
+)
+from fcx.networks.facechannel import PRESETS, FaceChannel
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from PIL import Image
 
 from fcx import cli
 from fcx.attribution.runner import DEFAULT
-from fcx.checkpoints import save_model
-from fcx.model import FaceChannel
+from fcx.networks.checkpoints import save_model
+from fcx.networks.facechannel import FaceChannel
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +169,12 @@ def test_two_faces_are_counted_and_the_largest_taken(run, checkpoints, tmp_path,
 
 
 def test_an_interruption_says_how_to_go_on(run, photo, monkeypatch):
-    import fcx.faces
+    import fcx.datasets.preparation
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fcx.faces, "make_face", stop)
+    monkeypatch.setattr(fcx.datasets.preparation, "make_face", stop)
     code, _, err = run("prepare", photo, "faces.zarr")
     assert code == 130
     assert "goes on where it stopped" in err

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from fcx import contract
-from fcx.contract import ContractError, Store, StoreError, UnknownNameError, check, choose, open_store, replacing
+from fcx.core import store
+from fcx.core.checks import choose
+from fcx.core.contract import check
+from fcx.core.errors import ContractError, StoreError, UnknownNameError
+from fcx.core.store import Store, open_store, replacing
 
 FILE = {"kind": "faces", "blocks": 1, "settings": {}, "attrs": {}, "chunks": {}}
 
@@ -63,7 +66,7 @@ def test_a_store_that_was_interrupted_while_laid_out_is_laid_out_again(faces, tm
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(contract.Store, "_lay_out", stop)
+    monkeypatch.setattr(store.Store, "_lay_out", stop)
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path / "a.zarr", *layout(faces), **FILE)
     monkeypatch.undo()

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from fcx import datasets
-from fcx.contract import ImageError, InputError, UnknownNameError
-from fcx.datasets import ADAPTERS, EXPRESSIONS, ferplus, open_source
+from fcx.core.contract import EXPRESSIONS
+from fcx.core.errors import ImageError, InputError, UnknownNameError
+from fcx.datasets import ADAPTERS, ferplus, open_source
 from fcx.datasets.demo import DEMO
 
 PICTURE = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
@@ -84,11 +85,11 @@ def test_records_survive_pickling():
 
 
 def test_a_new_format_is_one_decorated_function(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.registry, "ADAPTERS", dict(ADAPTERS))
+    monkeypatch.setattr(datasets.records, "ADAPTERS", dict(ADAPTERS))
     path = tmp_path / "clips.avi"
     path.touch()
-    for name in list(datasets.registry.ADAPTERS):
-        del datasets.registry.ADAPTERS[name]
+    for name in list(datasets.records.ADAPTERS):
+        del datasets.records.ADAPTERS[name]
 
     @datasets.adapter("video", takes=lambda path: path.suffix == ".avi")
     def open_video(path, every=1):

@@ -11,10 +11,11 @@ from conftest import make_faces
 from PIL import ImageDraw
 
 from fcx import figures
-from fcx.contract import CONDITIONS, REGIONS, TARGETS, UnknownNameError
+from fcx.core.contract import CONDITIONS, REGIONS, TARGETS
+from fcx.core.errors import UnknownNameError
 from fcx.figures.montage import GAP, TILE
-from fcx.figures.photograph import photograph_panel
-from fcx.figures.style import plain_name, readable
+from fcx.figures.one_picture import photograph_panel
+from fcx.figures.theme import plain_name, readable
 
 MODELS = ("plain_scratch", "masked_scratch", "masked_last_conv", "my <own>")
 METHODS = ("gradcam", "lrp")
@@ -122,7 +123,7 @@ def shifts():
 def said(evaluation, comparisons, statistics, shifts):
     faces = make_faces(6)
     faces["status"][1, 2] = "no"
-    items = figures.findings(faces, evaluation, comparisons, statistics, shifts, method="lrp").items
+    items = figures.comparison_findings(faces, evaluation, comparisons, statistics, shifts, method="lrp").items
     found = {item.statement: item.numbers for item in items}
     assert len(found) == len(items) == 15  # the faces, then seven statements for each target
     return found

@@ -10,18 +10,18 @@ import xarray as xr
 from conftest import make_faces
 from torch import nn
 
-from fcx.attribution import METHODS, attribute, propagation
-from fcx.attribution.engine import PIECE, Network, Trace, fuse_batch_norm, pool, traces
-from fcx.attribution.gallery import Gallery
+from fcx.attribution import METHODS, attribute, lrp_descent
+from fcx.attribution.face_reader import Gallery
 from fcx.attribution.inhibition import inhibition_index
 from fcx.attribution.lrp import NEAREST
-from fcx.attribution.methods import Batch, Subject
-from fcx.attribution.modules import composite
-from fcx.attribution.propagation import relevance
-from fcx.attribution.rules import CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, Rule
-from fcx.contract import FcxError, InputError, UnknownNameError
-from fcx.localisation import coverage
-from fcx.model import FaceChannel
+from fcx.attribution.lrp_descent import relevance
+from fcx.attribution.lrp_modules import zennit_composite
+from fcx.attribution.lrp_network import PIECE, Network, Trace, fuse_batch_norm, pool, traces
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, Rule
+from fcx.attribution.registry import Batch, Subject
+from fcx.core.errors import FcxError, InputError, UnknownNameError
+from fcx.networks.facechannel import FaceChannel
+from fcx.statistics.region_mass import region_cover
 
 KINDS = {
     "paper": {},
@@ -52,7 +52,7 @@ def outputs_of(model, images):
 def by_zennit(model, images, weights, rule):
     """Return (target, sample, y, x) by zennit, on a copy with fused batch norm."""
     fused, images = fuse_batch_norm(model), images.clone().requires_grad_()
-    with composite(rule, fused.trunk.conv1).context(fused):
+    with zennit_composite(rule, fused.trunk.conv1).context(fused):
         outputs = fused.tail(fused.features(images))
         starts = [outputs.detach() * w for w in weights]
         maps = [torch.autograd.grad(outputs, images, start, retain_graph=True)[0] for start in starts]
@@ -141,7 +141,7 @@ def test_the_ledger_closes_where_relevance_is_a_small_part_of_the_output(preset,
     for name in ("attribution", "bias", "stabiliser"):  # what goes down in double precision is what single means
         scale = abs(exact[name]).max(("target", "sample")) + abs(exact["prediction"]).max()
         assert (abs(found[name] - exact[name]) <= 1e-3 * scale).all()
-    monkeypatch.setattr(propagation, "CLOSED", np.inf)
+    monkeypatch.setattr(lrp_descent, "CLOSED", np.inf)
     assert (largest_gap()[0] > 1e-5).any()  # in single precision alone it is open
 
 
@@ -228,7 +228,7 @@ def test_relevance_from_a_reference_value_sums_to_the_difference(name):
 
 def test_hidden_activations_at_the_reference_explain_nothing():
     """A face that is its own reference: only what the head leaves over remains, and that is a bias."""
-    from fcx.attribution.propagation import Reference
+    from fcx.attribution.lrp_descent import Reference
 
     network, images = Network(kind("paper")), pictures(1)
     trace = Trace(network, images)
@@ -252,7 +252,7 @@ def test_inhibition_index_equals_its_definition():
     found = inhibition_index({"m": model.double()}, faces)
     assert found.dims == ("model", "condition", "target", "sample", "region")
     assert np.isnan(found[0, 1, :, 0]).all()
-    cover = coverage(faces, np.arange(2))
+    cover = region_cover(faces, np.arange(2))
     for sample in range(2):
         slow = oracles.SlowRelevance(model, faces["image"].values[0, sample] / 255)
         t = slow.inhibition / slow.a
@@ -412,7 +412,7 @@ def test_other_modules_fall_back_to_zennit(method):
     convolution = {v: k for k, v in METHOD_OF.items()}.get(method, "gamma")
     rule = Rule(convolution, METHODS[method].options.get("first_rule", "zbox"))
     images.requires_grad_()
-    with composite(rule, fused[0]).context(fused):
+    with zennit_composite(rule, fused[0]).context(fused):
         out = fused(images)
         (expected,) = torch.autograd.grad(out, images, out.detach() * BOTH[1])
     np.testing.assert_allclose(results["attribution"][0, 0, 0, 1], expected[:, 0], atol=1e-9)

@@ -9,9 +9,12 @@ import xarray as xr
 from conftest import make_faces
 from scipy import stats
 
-from fcx import evaluation
-from fcx.contract import CONDITIONS, TARGETS, ContractError, InputError, UnknownNameError
-from fcx.evaluation import ccc, ccc_parts, clusters, evaluate, interval, resample
+from fcx.core.contract import CONDITIONS, TARGETS
+from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.statistics import bootstrap
+from fcx.statistics.agreement import evaluate
+from fcx.statistics.bootstrap import clusters, interval, resample
+from fcx.statistics.concordance import ccc, ccc_parts
 
 
 def results_for(faces, models=("a", "b"), seed=0, dtype="f4"):
@@ -72,7 +75,7 @@ def test_parts(seed):
 
 def test_torchmetrics_divides_by_n_minus_one():
     torch = pytest.importorskip("torch")
-    importlib.import_module("fcx.attribution.torchvision_operators")  # torchmetrics imports torchvision
+    importlib.import_module("fcx.networks.torchvision_operators")  # torchmetrics imports torchvision
     regression = pytest.importorskip("torchmetrics.functional.regression")
     p, t = pairs()
     theirs = float(regression.concordance_corrcoef(torch.tensor(p), torch.tensor(t)))
@@ -137,7 +140,7 @@ def test_resample_equals_gathering_the_same_draws():
 def test_resample_does_not_depend_on_its_blocks(monkeypatch):
     values, cluster = np.random.default_rng(0).normal(size=(11, 2)), np.arange(11)
     whole = resample(values, cluster, 50, seed=1)
-    monkeypatch.setattr(evaluation, "BLOCK", 33)  # three draws at a time
+    monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", 33)  # three draws at a time
     np.testing.assert_array_equal(resample(values, cluster, 50, seed=1), whole)
     assert not np.array_equal(resample(values, cluster, 50, seed=2), whole)
 

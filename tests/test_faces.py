@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcx import faces as rooms
-from fcx.contract import InputError, StoreError, UnknownNameError, check, digest
-from fcx.coverage import coverage
-from fcx.crops import crop_face
+from fcx.core.contract import check
+from fcx.core.errors import InputError, StoreError, UnknownNameError
+from fcx.core.store import digest
 from fcx.datasets import open_source
-from fcx.faces import open_faces, prepare
-from fcx.landmarks import canonical, find_landmarks
-from fcx.masking import mask_pictures
+from fcx.datasets import preparation as rooms
+from fcx.datasets.masked_folder import mask_pictures
+from fcx.datasets.preparation import open_faces, prepare
+from fcx.datasets.usable_faces import coverage_rows
+from fcx.geometry.crops import crop_face
+from fcx.geometry.landmarks import canonical, find_landmarks
+from fcx.geometry.pose import find_pose
 from fcx.masks import STYLES, Style, choose_look, picture_style
-from fcx.pose import find_pose
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_every_input_has_a_row_with_the_reason(folder):
 
 
 def test_a_store_an_interrupted_store_and_several_workers_give_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(rooms, "BLOCK", 2)
+    monkeypatch.setattr(rooms, "FACES_A_BLOCK", 2)
     expected = prepare("demo", limit=5, progress=False)
     whole = prepare("demo", tmp_path / "whole.zarr", limit=5, progress=False)
     workers = prepare("demo", tmp_path / "workers.zarr", limit=5, workers=2, progress=False)
@@ -143,12 +145,12 @@ def test_a_store_an_interrupted_store_and_several_workers_give_the_same(tmp_path
 
 KILLED = """
 import sys
-from fcx import faces, masking
-faces.BLOCK = masking.BLOCK = 4
+from fcx.datasets import masked_folder, preparation
+preparation.FACES_A_BLOCK = masked_folder.PICTURES_A_BLOCK = 4
 if sys.argv[1] == "prepare":
-    faces.prepare("demo", sys.argv[2], limit=24, style="mixed", workers=2, progress=False)
+    preparation.prepare("demo", sys.argv[2], limit=24, style="mixed", workers=2, progress=False)
 else:
-    masking.mask_pictures(sys.argv[3], sys.argv[2], style="mixed", workers=2, progress=False)
+    masked_folder.mask_pictures(sys.argv[3], sys.argv[2], style="mixed", workers=2, progress=False)
 """
 
 
@@ -187,7 +189,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes 
 
 @linux
 def test_a_killed_run_goes_on_to_the_same_store(tmp_path, monkeypatch):
-    monkeypatch.setattr(rooms, "BLOCK", 4)
+    monkeypatch.setattr(rooms, "FACES_A_BLOCK", 4)
     part, whole = tmp_path / "part.zarr", tmp_path / "whole.zarr"
     killed((part / "_done" / "0").exists, "prepare", part)
     with pytest.raises(StoreError, match="unfinished"):
@@ -280,7 +282,7 @@ def test_coverage_counts_every_face_once_by_expression_and_by_pose(demo):
     changed = demo.copy(deep=True)
     changed["pose"][:, 0] = [0, -14, 15, -29, 44, 59, -61, np.nan]
     changed["status"][:, 7] = "no face found"
-    rows = coverage(changed)
+    rows = coverage_rows(changed)
     assert (rows[0]["given"], rows[0]["usable, paired"], rows[0]["coverage %"]) == (8, 7, 87.5)
     poses = {row["group"]: (row["given"], row["usable, paired"]) for row in rows if row["by"] == "pose"}
     assert list(poses.values()) == [(2, 2), (2, 2), (1, 1), (1, 1), (1, 1), (1, 0)]
@@ -345,7 +347,7 @@ class TestMaskedFiles:
         mask_pictures(folder, out, seed=5, overwrite=True, progress=False)
 
     def test_an_interrupted_run_goes_on_with_its_own_files(self, folder, tmp_path, monkeypatch):
-        from fcx import masking
+        from fcx.datasets import masked_folder
 
         made = []
 
@@ -355,8 +357,8 @@ class TestMaskedFiles:
                 raise KeyboardInterrupt
             return mask_one(record, target, settings, donors)
 
-        mask_one = masking._mask_one
-        monkeypatch.setattr(masking, "_mask_one", interrupted)
+        mask_one = masked_folder._mask_one
+        monkeypatch.setattr(masked_folder, "_mask_one", interrupted)
         with pytest.raises(KeyboardInterrupt):
             mask_pictures(folder, tmp_path / "out", progress=False)
         assert "pending" in (tmp_path / "out" / "masks.csv").read_text(encoding="utf-8")

@@ -9,14 +9,15 @@ import torch
 from conftest import make_faces
 from torch import nn
 
-from fcx.attribution import faithfulness as home
-from fcx.attribution import removal, sanity
-from fcx.attribution.faithfulness import contrast, faithfulness
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import METHODS, Subject
-from fcx.attribution.trial import CONTROLS, MEASURES, Scene, Settings, Trial
-from fcx.contract import TARGETS, InputError, UnknownNameError
-from fcx.model import FaceChannel
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.registry import METHODS, Subject
+from fcx.core.contract import TARGETS
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.faithfulness import measurement as home
+from fcx.faithfulness import randomisation, removal
+from fcx.faithfulness.measurement import contrast, faithfulness_scores
+from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial
+from fcx.networks.facechannel import FaceChannel
 
 SIZE = 16
 QUICK = {"steps": 4, "orders": 2, "percentages": (20, 60), "perturbations": 2, "stages": 2, "bins": 20}
@@ -50,7 +51,7 @@ def scene_of(model, faces, **settings):
     rows = np.arange(faces.sizes["sample"])
     images = torch.from_numpy(faces["image"].values[0]).double() / 255
     names = [str(name) for name in faces["sample"].values]
-    subject, settings = Subject("m", copy.deepcopy(model).double().eval()), Settings(**{**QUICK, **settings})
+    subject, settings = Subject("m", copy.deepcopy(model).double().eval()), MeasureOptions(**{**QUICK, **settings})
     return Scene(
         subject,
         images,
@@ -179,7 +180,7 @@ def test_a_region_that_covers_nothing_is_left_out_of_a_face_not_scored(channel, 
     faces = tiny.copy(deep=True)
     faces["regions"][0, 7] += faces["regions"][0, 3]  # the mouth of the first face has no pixel
     faces["regions"][0, 3] = 0
-    effects = removal.region_effects(scene_of(channel, faces), "mean")["necessity"]
+    effects = removal.effects_of_filling(scene_of(channel, faces), "mean")["necessity"]
     gone = effects.isnan().numpy()
     assert gone[:, 0, 3].all()
     assert gone.sum() == 2 * sum((faces["regions"].values[s].sum((1, 2)) == 0).sum() for s in range(5))
@@ -227,12 +228,12 @@ def test_a_path_method_is_complete_to_its_baseline(channel, tiny):
 def test_cascade_ruins_from_the_output_down_and_leaves_the_model_alone(channel):
     before = copy.deepcopy(channel.state_dict())
     generator_state = torch.random.get_rng_state()
-    found = sanity.layers(channel)
+    found = randomisation.weighted_layers(channel)
     names = [layer[-1][0] for layer in found]
     assert names[:5] == ["head", "hidden", "shunt", "inhibitory", "conv10"]
     assert names[-1] == "trunk.conv1"
     assert [name for name, _ in found[-1]] == ["trunk.bn1", "trunk.conv1"]
-    stages = list(sanity.cascade(Subject("m", channel), len(found), seed=0))
+    stages = list(randomisation.cascade(Subject("m", channel), len(found), seed=0))
     assert [name for name, _ in stages] == names
     for number, (_, ruined) in enumerate(stages, start=1):
         state = ruined.model.state_dict()
@@ -242,7 +243,7 @@ def test_cascade_ruins_from_the_output_down_and_leaves_the_model_alone(channel):
     assert torch.equal(torch.random.get_rng_state(), generator_state)
     state = stages[-1][1].model.state_dict()
     assert not torch.equal(state["conv10.weight"], state["inhibitory.weight"])  # twins of one shape, not one draw
-    assert [name for name, _ in sanity.cascade(Subject("m", channel), 3, seed=0)] == [
+    assert [name for name, _ in randomisation.cascade(Subject("m", channel), 3, seed=0)] == [
         names[0],
         "trunk.conv7",
         names[-1],
@@ -253,7 +254,7 @@ def test_randomisation_compares_ranks_and_entropies_with_the_ruined_model(channe
     trial = trial_of(scene_of(channel, tiny), "lrp")
     scores = MEASURES["randomisation"].function(trial)
     rise = MEASURES["efficient_randomisation"].function(trial)["efficient_randomisation"]
-    stages = [ruined for _, ruined in sanity.cascade(trial.subject, 2, seed=0)]
+    stages = [ruined for _, ruined in randomisation.cascade(trial.subject, 2, seed=0)]
     for target, sample, _, image, heat in list(cases(trial))[::3]:
         alone = scene_of(channel, tiny.isel(sample=[sample]))
         maps = [trial_of(alone, "lrp").explain(torch.from_numpy(image)[None], ruined)[target, 0] for ruined in stages]
@@ -276,7 +277,7 @@ def test_edges_are_the_pictures_own(tiny, channel):
 def linear():
     """Scores of a linear model under a black fill, for which input x gradient is what every pixel contributes."""
     faces = make_faces(24, seed=2, size=SIZE).sel(condition=["plain"])
-    return faithfulness(
+    return faithfulness_scores(
         {"linear": Linear()}, faces, {"exact": "input_x_gradient", "slope": "gradient"},
         "deletion,road,regions,region_ranks,completeness", count=None, fills="black", steps=8, percentages=(50,),
         dtype="float64",
@@ -324,7 +325,7 @@ def test_random_attribution_is_centred_on_what_chance_does(linear):
 def test_values_do_not_depend_on_the_batch_and_calls_repeat(channel, tiny):
     def scores(**options):
         some = tiny.isel(sample=slice(3)).sel(condition=["masked"])
-        return faithfulness({"m": channel}, some, "lrp", count=None, fills="blur", dtype="float64", draws=20,
+        return faithfulness_scores({"m": channel}, some, "lrp", count=None, fills="blur", dtype="float64", draws=20,
                             **{**QUICK, "perturbations": 1}, **options)  # fmt: skip
 
     whole = scores(batch_size=64)
@@ -337,13 +338,15 @@ def test_values_do_not_depend_on_the_batch_and_calls_repeat(channel, tiny):
 def test_faces_that_cannot_be_used_are_nan_and_do_not_count(channel, tiny):
     faces = tiny.copy(deep=True)
     faces["status"][1, 2] = "no face"
-    scores = faithfulness({"m": channel}, faces, "gradient", "deletion,completeness", count=None, draws=20, **QUICK)
+    scores = faithfulness_scores(
+        {"m": channel}, faces, "gradient", "deletion,completeness", count=None, draws=20, **QUICK
+    )
     missing = scores["value"].isnull()
     assert missing.sel(condition="masked").isel(sample=2).all()
     assert int(missing.sum()) == int(missing.sel(condition="masked").isel(sample=2).sum())
     assert (scores["n"].sel(condition="masked") == 4).all()
     assert (scores["n"].sel(condition="plain") == 5).all()
-    some = faithfulness({"m": channel}, faces, "gradient", "completeness", count=3, draws=20)
+    some = faithfulness_scores({"m": channel}, faces, "gradient", "completeness", count=3, draws=20)
     assert some.sizes["sample"] == 3
     assert "face2" not in some["sample"].values
     shared = scores["value"].sel(measure=["completeness"], sample=some["sample"].values)
@@ -351,7 +354,7 @@ def test_faces_that_cannot_be_used_are_nan_and_do_not_count(channel, tiny):
 
 
 def test_means_and_intervals_are_over_faces_and_differences_are_paired(channel, tiny):
-    scores = faithfulness({"m": channel}, tiny, "gradient,lrp", "deletion", fills="mean", count=None, **QUICK)
+    scores = faithfulness_scores({"m": channel}, tiny, "gradient,lrp", "deletion", fills="mean", count=None, **QUICK)
     np.testing.assert_allclose(scores["mean"], scores["value"].mean("sample"), rtol=1e-12)
     assert (scores["low"] <= scores["mean"]).all()
     assert (scores["mean"] <= scores["high"]).all()
@@ -395,8 +398,8 @@ def test_ties_go_in_random_order_not_down_the_picture(channel, tiny):
 
 def test_shuffled_labels_take_a_second_model_for_each(channel, tiny):
     twin = copy.deepcopy(channel)
-    scores = faithfulness({"m": channel, "n": channel}, tiny, "lrp", "shuffled_labels", count=2, shuffled={"m": twin},
-                          draws=20)  # fmt: skip
+    scores = faithfulness_scores({"m": channel, "n": channel}, tiny, "lrp", "shuffled_labels", count=2,
+                                 shuffled={"m": twin}, draws=20)  # fmt: skip
     own = scores["value"].sel({"model": "m", "method": "lrp"})
     np.testing.assert_allclose(own, 1, atol=1e-6)  # the same weights give the same map
     assert scores["value"].sel(model="n").isnull().all()
@@ -406,7 +409,7 @@ def test_shuffled_labels_take_a_second_model_for_each(channel, tiny):
 def test_the_models_that_are_given_stay_as_they_are(channel, tiny):
     model = copy.deepcopy(channel).float().train()
     before = copy.deepcopy(model.state_dict())
-    faithfulness({"m": model}, tiny, "lrp", count=2, draws=20, **QUICK)
+    faithfulness_scores({"m": model}, tiny, "lrp", count=2, draws=20, **QUICK)
     assert model.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -414,8 +417,9 @@ def test_the_models_that_are_given_stay_as_they_are(channel, tiny):
 
 def test_a_target_is_any_operator_on_the_outputs(tiny):
     model = Linear()
-    scores = faithfulness({"m": model}, tiny, "input_x_gradient", "completeness,deletion", "valence,valence - arousal",
-                          count=None, fills="black", dtype="float64", draws=20, **QUICK)  # fmt: skip
+    scores = faithfulness_scores({"m": model}, tiny, "input_x_gradient", "completeness,deletion",
+                                 "valence,valence - arousal", count=None, fills="black", dtype="float64", draws=20,
+                                 **QUICK)  # fmt: skip
     gap = scores["value"].sel({"method": "input_x_gradient", "measure": "completeness"})
     arousal, valence = model.layer.bias.detach().double().tolist()
     for target, bias in (("valence", valence), ("valence - arousal", valence - arousal)):
@@ -444,14 +448,14 @@ def test_a_target_is_any_operator_on_the_outputs(tiny):
 )
 def test_what_cannot_be_measured_is_refused_in_words(channel, tiny, change, message):
     with pytest.raises(InputError, match=message):
-        faithfulness({"m": channel}, tiny, **{"methods": "gradient", "measures": "completeness", **change})
+        faithfulness_scores({"m": channel}, tiny, **{"methods": "gradient", "measures": "completeness", **change})
 
 
 def test_no_usable_face_is_said(channel, tiny):
     faces = tiny.copy(deep=True)
     faces["status"][0] = "no face"
     with pytest.raises(InputError, match="no face is usable in every condition"):
-        faithfulness({"m": channel}, faces, "gradient", "completeness")
+        faithfulness_scores({"m": channel}, faces, "gradient", "completeness")
 
 
 def test_every_measure_says_what_it_is():
@@ -461,5 +465,5 @@ def test_every_measure_says_what_it_is():
 
 def test_faces_channel_of_any_preset_and_a_plain_module_can_be_measured(tiny):
     tanh = FaceChannel.preset("code2020", width=8, hidden=8, size=SIZE)
-    scores = faithfulness({"tanh": tanh, "plain": Linear()}, tiny, "gradient", count=2, draws=20, **QUICK)
+    scores = faithfulness_scores({"tanh": tanh, "plain": Linear()}, tiny, "gradient", count=2, draws=20, **QUICK)
     assert np.isfinite(scores["mean"].sel(measure="deletion_mean")).all()

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from fcx import figures
-from fcx.contract import UnknownNameError
+from fcx.core.errors import UnknownNameError
 
 MODELS, METHODS = ("plain_scratch", "my <own>"), ("lrp", "gradcam", "random", "edges")
 MEASURES = {

@@ -12,14 +12,15 @@ from conftest import make_faces
 
 from fcx import figures
 from fcx.attribution import METHODS as ATTRIBUTION
-from fcx.contract import InputError, UnknownNameError
-from fcx.evaluation import evaluate
-from fcx.figures.agreement import differences
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.figures.agreement_charts import differences
+from fcx.figures.findings import _verdict
 from fcx.figures.montage import heat
-from fcx.figures.statements import _verdict
-from fcx.figures.style import CONFIG, SYMBOLS, looks, plain_name
 from fcx.figures.tables import MIME, html_table
-from fcx.statistics import compare_all, region_statistics
+from fcx.figures.theme import CONFIG, SYMBOLS, looks, plain_name
+from fcx.statistics.agreement import evaluate
+from fcx.statistics.comparison import compare_all
+from fcx.statistics.region_mass import region_statistics
 
 MODELS = ("plain_scratch", "masked_scratch", "<i>mine</i>")
 METHODS = ("lrp", "gradcam")
@@ -194,7 +195,7 @@ def test_differences_are_masked_minus_plain(numbers, results, faces):
 
 
 def test_findings_follow_sign_and_interval(faces, numbers):
-    said = figures.findings(faces, **numbers, method="lrp").items
+    said = figures.comparison_findings(faces, **numbers, method="lrp").items
     rows = differences(numbers["comparisons"], "condition").set_index(["target", "model"])
     for target in ("arousal", "valence"):
         [statement] = [s for s, _ in said if s.startswith(f"{target.capitalize()}: from plain to masked")]
@@ -218,7 +219,7 @@ def test_a_clear_difference_that_correction_takes_back_is_not_called_clear():
 
 def test_findings_without_ratings_speak_of_attribution_only(faces, numbers):
     given = {**numbers, "evaluation": None, "comparisons": None}
-    said = figures.findings(faces, **given, method="gradcam").items
+    said = figures.comparison_findings(faces, **given, method="gradcam").items
     assert "no agreement to measure" in said[0].numbers
     assert not any("CCC" in statement for statement, _ in said)
     assert sum("densest" in statement for statement, _ in said) == 2

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcx.contract import usable
-from fcx.faces import prepare
-from fcx.masking import mask_pictures
+from fcx.core.contract import usable
+from fcx.datasets.masked_folder import mask_pictures
+from fcx.datasets.preparation import prepare
 
 LONG = "n" * 251 + ".png"  # 255 bytes, the longest a name may be
 STRANGE = "é 口罩 <script>alert(1)<script>&amp;\n\x1b[31m\"',.jpg"

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import make_faces
 
-from fcx.contract import CONDITIONS, TARGETS, ContractError, InputError, check
-from fcx.inference import predict
-from fcx.model import FaceChannel
+from fcx.core.contract import CONDITIONS, TARGETS, check
+from fcx.core.errors import ContractError, InputError
+from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import predict
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import pytest
 import xarray as xr
 
 from fcx import figures
-from fcx import landmark_quality as quality
-from fcx.contract import InputError, UnknownNameError
+from fcx.core.errors import InputError, UnknownNameError
 from fcx.datasets import open_source
 from fcx.figures.montage import GAP, TILE
-from fcx.landmarks import Landmarks, find_landmarks
+from fcx.geometry import landmark_quality as quality
+from fcx.geometry.landmarks import Landmarks, find_landmarks
+from fcx.masks import landmark_shift
 
 QUIET = {"progress": False}
 EMPTY = np.zeros((64, 64, 3), np.uint8)
@@ -66,7 +67,7 @@ def test_a_dot_goes_where_the_size_says(level, expected):
 
 
 def test_blur_is_in_per_cent_of_the_face_and_moves_nothing():
-    blurred, forward = quality.blur(dot(20, 30), FACE, 2.5)  # 2.5 % of 80 pixels
+    blurred, forward = quality.blurred(dot(20, 30), FACE, 2.5)  # 2.5 % of 80 pixels
     weight = blurred[..., 0].astype(float)
     columns = np.arange(61)
     assert np.sqrt((weight * (columns - 30) ** 2).sum() / weight.sum()) == pytest.approx(2, abs=0.35)
@@ -82,7 +83,7 @@ def test_jpeg_keeps_colour_and_place(few):
 
 
 def test_the_detectors_points_agree_with_the_mesh_and_the_distance_is_that_of_the_points(few):
-    result = quality.agreement({**few, "nobody": EMPTY}, **QUIET)
+    result = quality.backend_agreement({**few, "nobody": EMPTY}, **QUIET)
     assert result["nme"].dims == ("backend", "part", "picture")
     assert list(result["picture"].values) == list(few)  # the empty picture has no landmarks to compare
     assert (result["nme"].sel(backend="yunet", part=["eyes", "nose", "mouth", "all"]) < 20).all()
@@ -94,12 +95,12 @@ def test_the_detectors_points_agree_with_the_mesh_and_the_distance_is_that_of_th
 
 
 def test_a_backend_without_weights_is_said_and_one_with_them_compared(few, monkeypatch, tmp_path):
-    from fcx.landmarks import BACKENDS, _face_alignment, points_from_mesh
+    from fcx.geometry.landmarks import BACKENDS, _face_alignment, points_from_mesh
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     _face_alignment.cache_clear()
     monkeypatch.setitem(BACKENDS, "shifted", lambda picture, mesh: points_from_mesh(picture, mesh) + [3, 4])
-    result = quality.agreement(few, **QUIET)
+    result = quality.backend_agreement(few, **QUIET)
     assert result.attrs["absent"] == {"face-alignment": "its weights are not on this machine"}
     assert list(result["backend"].values) == ["yunet", "shifted"]
     for name, picture in few.items():
@@ -110,11 +111,11 @@ def test_a_backend_without_weights_is_said_and_one_with_them_compared(few, monke
 
 
 def test_a_mask_moves_the_mouth_more_than_the_eyes(few):
-    result = quality.mask_shift(few, **QUIET)
+    result = landmark_shift.mask_shift(few, **QUIET)
     assert bool(result["found"].all())
     assert (result["nme"].sel(part="mouth") > result["nme"].sel(part="eyes")).all()
     assert (result["nme"].sel(part="eyes") < 10).all()
-    xr.testing.assert_identical(result, quality.mask_shift(few, **QUIET))
+    xr.testing.assert_identical(result, landmark_shift.mask_shift(few, **QUIET))
 
 
 def test_worse_pictures_move_points_more_and_lost_faces_are_counted(few):
@@ -130,7 +131,7 @@ def test_worse_pictures_move_points_more_and_lost_faces_are_counted(few):
     assert (np.delete(found.values, cases["blur", 40]) == 1).all()
 
 
-@pytest.mark.parametrize("work", [quality.agreement, quality.mask_shift, quality.robustness])
+@pytest.mark.parametrize("work", [quality.backend_agreement, landmark_shift.mask_shift, quality.robustness])
 def test_what_cannot_be_measured_is_said(work, few):
     with pytest.raises(InputError, match="no pictures are given"):
         work([], **QUIET)
@@ -148,7 +149,7 @@ def test_unknown_disturbances_levels_and_masks_are_refused(few):
     with pytest.raises(InputError, match="blur 'x' is out of range"):
         quality.robustness(few, {"blur": ["x"]}, **QUIET)
     with pytest.raises(UnknownNameError, match="did you mean 'surgical'"):
-        quality.mask_shift(few, "surgicel", **QUIET)
+        landmark_shift.mask_shift(few, "surgicel", **QUIET)
 
 
 def test_display_pictures_are_the_plain_ones_of_usable_faces(demo):
@@ -230,7 +231,7 @@ def test_the_charts_draw_medians_percentiles_and_shares():
 
 
 def test_the_mask_chart_and_the_table_show_the_numbers_they_are_given():
-    parts = list(quality.PARTS)
+    parts = list(quality.FACE_PARTS)
     nme = np.tile([1.0, 2.0, 3.0, np.nan], (6, 1)) * np.arange(1, 7)[:, None]
     coords = {"part": parts, "picture": ["a", "b", "<c>", "d"]}
     variables = {"nme": (("part", "picture"), nme), "found": ("picture", np.isfinite(nme[0]))}

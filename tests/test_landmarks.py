@@ -7,9 +7,9 @@ import numpy as np
 import oracles
 import pytest
 
-from fcx.contract import FaceError, InputError, MissingWeightsError, UnknownNameError
+from fcx.core.errors import FaceError, InputError, MissingWeightsError, UnknownNameError
 from fcx.datasets import open_source
-from fcx.landmarks import _face_alignment, canonical, find_landmarks, rasterise
+from fcx.geometry.landmarks import _face_alignment, canonical, find_landmarks, rasterise
 
 MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38,
             37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]  # fmt: skip
@@ -116,7 +116,7 @@ def test_the_largest_of_two_faces_is_taken_and_counted(pictures):
 
 
 def test_a_face_that_is_found_at_two_sizes_counts_once(pictures, monkeypatch):
-    from fcx import landmarks
+    from fcx.geometry import landmarks
 
     monkeypatch.setattr(landmarks, "SURE", 2)  # always look at both sizes
     assert landmarks.detect(pictures[0])[3] == 1

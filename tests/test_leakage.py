@@ -6,11 +6,12 @@ import pytest
 from conftest import make_faces
 
 from fcx import figures
-from fcx.contract import GRID, TARGETS, InputError, UnknownNameError
-from fcx.evaluation import ccc
-from fcx.landmarks import canonical
+from fcx.core.contract import GRID, TARGETS
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.geometry.landmarks import canonical
 from fcx.masks import leakage
 from fcx.masks.leakage import against_chance, leakage_audit, residuals, shuffled, split
+from fcx.statistics.concordance import ccc
 
 
 class Bar:

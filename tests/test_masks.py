@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from fcx.contract import InputError, UnknownNameError
-from fcx.landmarks import canonical, find_landmarks
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.geometry.landmarks import canonical, find_landmarks
+from fcx.geometry.pose import FLIP, UPPER, find_pose
 from fcx.masks import FITS, STYLES, choose_look, composite, paint_mask, picture_style, style, wear_mask
-from fcx.masks.photograph import SKIN, find_grain
+from fcx.masks.light import SKIN, find_grain
 from fcx.masks.shapes import SUPPORT, surface
 from fcx.masks.wear import FINEST
-from fcx.pose import FLIP, UPPER, find_pose
 
 WORN = [name for name, entry in STYLES.items() if entry.worn]
 OPAQUE = [*WORN, "grey_patch"]  # they hide the mouth

@@ -12,7 +12,7 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import FILLS, METHODS, attribute, cam, deeplift
-from fcx.contract import InputError, UnknownNameError
+from fcx.core.errors import InputError, UnknownNameError
 
 SIZE = 16
 KINDS = {"paper": {}, "paper, batch norm": {"batch_norm": True}, "code2020": {"preset": "code2020"}}
@@ -411,7 +411,7 @@ def hooks_of(model):
 
 @pytest.mark.parametrize("method", ["guided_backprop", "deeplift", *CAMS])
 def test_no_hook_stays_behind_even_on_the_private_copy(method, small, monkeypatch):
-    from fcx.attribution.methods import Batch, Subject
+    from fcx.attribution.registry import Batch, Subject
 
     model = kind("paper").eval()
     options = {"layer": "conv10"} if method in CAMS else {}

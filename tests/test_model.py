@@ -5,8 +5,8 @@ import pytest
 import torch
 from oracles import facechannel_forward
 
-from fcx.contract import InputError, UnknownNameError
-from fcx.model import PRESETS, FaceChannel, Shunt, check_input, parameter_count
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.networks.facechannel import PRESETS, FaceChannel, Shunt, check_input, parameter_count
 
 # FACTS of the paper and of its authors' published code.
 COUNTS = {"paper": 3_816_770, "code2020": 2_996_890, "v1": 3_589_530}

@@ -9,10 +9,11 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import FILLS, Batch, attribute, perturbation, region_effects
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import Subject
-from fcx.contract import REGIONS, ContractError, InputError
-from fcx.localisation import coverage
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.registry import Subject
+from fcx.core.contract import REGIONS
+from fcx.core.errors import ContractError, InputError
+from fcx.statistics.region_mass import region_cover
 
 SIZE = 16
 
@@ -113,7 +114,7 @@ def test_region_ablation_equals_the_slow_oracle(fill, small, model):
     results = run(model, small, "region_ablation", fill=fill)
     effects = region_effects(results)
     assert list(effects["region"].values) == [*REGIONS, "mask"]
-    x, cover = pixels(small)[:, 0].numpy(), coverage(small, np.arange(3))
+    x, cover = pixels(small)[:, 0].numpy(), region_cover(small, np.arange(3))
     replaced = x.mean(0) if fill == "mean" else 0 * x[0]
     for target, answer in enumerate(answers(model)):
         for sample in range(3):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcx.contract import ImageError
+from fcx.core.errors import ImageError
 from fcx.datasets import pictures, read_picture
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fcx.crops import crop_face
-from fcx.landmarks import canonical, find_landmarks
-from fcx.pose import FLIP, HEIGHTS, UPPER, find_pose
+from fcx.geometry.crops import crop_face
+from fcx.geometry.landmarks import canonical, find_landmarks
+from fcx.geometry.pose import FLIP, HEIGHTS, UPPER, find_pose
 
 
 def turn_of(yaw, pitch, roll):

@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import make_faces
 
-from fcx.attribution import removal, sanity
-from fcx.attribution.faithfulness import faithfulness
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import METHODS, Batch, Subject
-from fcx.attribution.trial import MEASURES, Scene, Settings, Trial
-from fcx.localisation import score_maps
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.registry import METHODS, Batch, Subject
+from fcx.faithfulness import randomisation, removal
+from fcx.faithfulness.measurement import faithfulness_scores
+from fcx.faithfulness.measures import MEASURES, MeasureOptions, Scene, Trial
+from fcx.statistics.map_scores import score_maps
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what its own imports warn of
@@ -44,7 +44,7 @@ def trial(model):
     faces = make_faces(FACES, seed=1, size=SIZE)
     faces["image"] = (faces["image"] // 2 + 64).astype("u1")
     images = torch.from_numpy(faces["image"].values[0]).float() / 255
-    settings = Settings(fills=("black",), steps=8, perturbations=3, stages=99, bins=100, radius=0.1)
+    settings = MeasureOptions(fills=("black",), steps=8, perturbations=3, stages=99, bins=100, radius=0.1)
     scene = Scene(Subject("m", copy.deepcopy(model)), images, [str(n) for n in faces["sample"].values],
                   torch.arange(FACES), torch.eye(2), torch.zeros(2), Gallery(faces), "plain", settings)  # fmt: skip
     return Trial(scene, METHODS["gradient"].function, {})
@@ -98,7 +98,7 @@ def test_sensitivity_is_the_same_for_the_same_perturbations(model, trial, given)
 @pytest.fixture
 def same_ruins(monkeypatch, trial):
     """Quantus with the random models of fcx."""
-    found = list(sanity.cascade(trial.subject, 99, trial.settings.seed))
+    found = list(randomisation.cascade(trial.subject, 99, trial.settings.seed))
     monkeypatch.setattr(PyTorchModel, "random_layer_generator_length", property(lambda self: len(found)))
     monkeypatch.setattr(
         PyTorchModel, "get_random_layer_generator", lambda self, order, seed: iter((n, s.model) for n, s in found)
@@ -165,7 +165,7 @@ def test_wrong_completeness_compares_floats_with_equality():
     )
     assert not all(found)
     faces = make_faces(32, size=SIZE)
-    scores = faithfulness({"m": layer}, faces, "input_x_gradient", "completeness", count=None, draws=10)
+    scores = faithfulness_scores({"m": layer}, faces, "input_x_gradient", "completeness", count=None, draws=10)
     left = scores["value"].sel({"method": "input_x_gradient"})
     assert float(np.abs(left).max()) < 1e-5  # in fcx a residual in output units, which the reader may judge
 
@@ -237,6 +237,6 @@ def test_wrong_random_layers_of_one_shape_become_equal_and_decays_stay_trained(m
     torch.random.set_rng_state(state)
     assert torch.equal(ruined.conv10.weight, ruined.inhibitory.weight)
     assert torch.equal(ruined.shunt.rho, model.shunt.rho)
-    *_, (_, ours) = sanity.cascade(Subject("m", model), 99, seed=42)
+    *_, (_, ours) = randomisation.cascade(Subject("m", model), 99, seed=42)
     assert not torch.equal(ours.model.conv10.weight, ours.model.inhibitory.weight)
     assert not torch.equal(ours.model.shunt.rho, model.shunt.rho)

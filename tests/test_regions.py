@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from fcx.contract import REGIONS, InputError
-from fcx.landmarks import find_landmarks
-from fcx.regions import region_maps, triangle_regions
+from fcx.core.contract import REGIONS
+from fcx.core.errors import InputError
+from fcx.geometry.landmarks import find_landmarks
+from fcx.geometry.regions import region_maps, triangle_regions
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_landmarks_lie_in_their_regions(pictures):
 
 
 def test_regions_of_the_mesh_are_symmetric():
-    from fcx.landmarks import canonical
+    from fcx.geometry.landmarks import canonical
 
     face = canonical()
     centres = face["xyz"][face["tri"]].mean(axis=1)

@@ -12,11 +12,11 @@ import pytest
 
 import fcx
 from fcx import figures, reporting
-from fcx.contract import FcxError, InputError, UnknownNameError
-from fcx.figures.style import Figure, finish
+from fcx.core.errors import FcxError, InputError, UnknownNameError
+from fcx.figures.theme import Figure, finish
 from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
-from fcx.reporting.export import contents, export
-from fcx.reporting.inputs import computed, prepared, rated
+from fcx.reporting.export import contents, notebook_page
+from fcx.reporting.inputs import computed, prepared, rated_targets
 
 HOSTILE = "<script>alert(1)</script>"
 NOTEBOOKS = [find_notebook(name) for name in reporting.NOTEBOOKS]
@@ -78,7 +78,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page():
-    return export(a_notebook(), "a")
+    return notebook_page(a_notebook(), "a")
 
 
 def test_a_page_loads_nothing_and_carries_plotly_once(page):
@@ -130,23 +130,23 @@ def test_the_same_notebook_gives_the_same_bytes(page):
     for number, cell in enumerate(again.cells):
         cell.id = f"other-{number}"
         cell.metadata["papermill"] = {"duration": number, "start_time": "now"}
-    assert export(again, "a").html == page.html
+    assert notebook_page(again, "a").html == page.html
 
 
 def test_a_users_own_figures_are_drawn_and_names_do_not_collide():
     own = nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": {
         "data": [{"x": [1], "y": [1]}], "layout": {"meta": "a note"}}})  # fmt: skip
-    page = export(nbformat.v4.new_notebook(cells=[code("own", own)]), "own")
+    page = notebook_page(nbformat.v4.new_notebook(cells=[code("own", own)]), "own")
     assert "plotly.js v" in page.html
     assert Page(page.html).labels == ["A figure without a description"]
-    page = export(
+    page = notebook_page(
         nbformat.v4.new_notebook(cells=[code("x", shown(a_figure("../a b")), shown(a_figure("../a b")))]), "x"
     )
     assert [table["name"] for table in page.tables] == [".._a_b", ".._a_b-2"]
 
 
 def test_a_notebook_without_heading_gets_its_name():
-    page = export(nbformat.v4.new_notebook(cells=[code("1")]), "<b>")
+    page = notebook_page(nbformat.v4.new_notebook(cells=[code("1")]), "<b>")
     assert page.title == "<b>"
     assert "<h1>&lt;b&gt;</h1>" in re.sub(r"<h1[^>]*>", "<h1>", page.html)
     assert "plotly.js" not in page.html  # no figure, no library
@@ -212,7 +212,7 @@ def test_an_interrupted_run_leaves_nothing_half_done(tmp_path, monkeypatch):
         output.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reporting, "execute", interrupted)
+    monkeypatch.setattr(reporting, "run_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fcx.report(tmp_path / "r", notebooks="01_masks", progress=False)
     assert list((tmp_path / "r").iterdir()) == []
@@ -247,12 +247,12 @@ def small(tmp_path_factory):
 
 def test_faces_are_prepared_once_and_results_computed_once(small, tmp_path, monkeypatch):
     faces = prepared(str(small / "faces.csv"), tmp_path)
-    assert rated(faces) == ["arousal", "valence"]
+    assert rated_targets(faces) == ["arousal", "valence"]
     models = f"{small / 'one.safetensors'},{small / 'two.safetensors'}"
     results = computed(models, faces, "gradient", tmp_path)
     stores = sorted(tmp_path.iterdir())
     assert len(stores) == 2
-    monkeypatch.setattr("fcx.contract.Store.write", None)  # whatever is written from here on fails
+    monkeypatch.setattr("fcx.core.store.Store.write", None)  # whatever is written from here on fails
     again = prepared(str(small / "faces.csv"), tmp_path)
     assert again.identical(faces)
     assert prepared(str(stores[0]), tmp_path).identical(faces)

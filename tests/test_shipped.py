@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fcx.attribution import METHODS, attribute
-from fcx.checkpoints import load_model, read_metadata, shipped
-from fcx.contract import TARGETS
-from fcx.inference import predict
+from fcx.core.contract import TARGETS
+from fcx.networks.checkpoints import load_model, read_metadata, shipped
+from fcx.networks.inference import predict
 
 NAMES = ["plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers"]
 CARD = Path(__file__).parent.parent / "checkpoints" / "README.md"

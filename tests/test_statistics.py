@@ -7,11 +7,14 @@ import xarray as xr
 from conftest import make_faces
 from scipy import stats
 
-from fcx import localisation
-from fcx.contract import CONDITIONS, REGIONS, TARGETS, ContractError, InputError, UnknownNameError
-from fcx.evaluation import ccc
-from fcx.localisation import QUANTITIES, Ranks, coverage, sample_statistics, score_maps, shift_null
-from fcx.statistics import compare, compare_all, holm, region_statistics
+from fcx.core.contract import CONDITIONS, REGIONS, TARGETS
+from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.statistics import region_mass
+from fcx.statistics.comparison import compare, compare_all
+from fcx.statistics.concordance import ccc
+from fcx.statistics.corrections import holm
+from fcx.statistics.map_scores import QUANTITIES, Ranks, score_maps
+from fcx.statistics.region_mass import region_cover, region_statistics, sample_statistics, shift_null
 
 DIMS = ("model", "condition", "method", "target", "sample", "y", "x")
 
@@ -72,7 +75,7 @@ def test_auc_of_a_binary_region_is_mann_whitney():
 
 @pytest.mark.parametrize("value", [1.0, -0.3, 1e-6, 7e5])
 def test_a_uniform_map_is_not_enriched_anywhere(faces, value):
-    cover = coverage(faces, np.arange(10))
+    cover = region_cover(faces, np.arange(10))
     got = score_maps(np.full((10, 16, 16), value), cover)
     np.testing.assert_allclose(got["enrichment"], 0, atol=1e-12)
     np.testing.assert_allclose(got["density"], 1, atol=1e-12)
@@ -129,7 +132,7 @@ def test_blocks_of_a_coarse_map_count_as_cells():
 def test_blocks_do_not_matter(faces, results, monkeypatch):
     whole = sample_statistics(results, faces)
     for size in (1, 3, 7):
-        monkeypatch.setattr(localisation, "BLOCK", size)
+        monkeypatch.setattr(region_mass, "MAPS_AT_ONCE", size)
         xr.testing.assert_identical(sample_statistics(results, faces), whole)
 
 
@@ -139,7 +142,7 @@ def test_maps_in_a_store_are_read_block_by_block(faces, results, tmp_path, monke
     lazy = xr.open_zarr(tmp_path / "r.zarr", chunks=None, consolidated=False, zarr_format=2)
     sizes = []
     monkeypatch.setattr(
-        localisation, "score_maps", lambda maps, cover: sizes.append(maps.shape) or score_maps(maps, cover)
+        region_mass, "score_maps", lambda maps, cover: sizes.append(maps.shape) or score_maps(maps, cover)
     )
     got = sample_statistics(lazy, faces)
     assert set(sizes) == {(1, 2, 4, 16, 16), (1, 2, 2, 16, 16)}
@@ -223,7 +226,7 @@ def test_means_and_intervals_equal_gathering(faces, results):
 
 
 def test_one_face_without_mass_in_a_region_leaves_the_mean_finite(faces, results):
-    inside = coverage(faces, [0])[0, -1] > 0
+    inside = region_cover(faces, [0])[0, -1] > 0
     results["attribution"][:, :, :, :, 0] = np.where(inside, 0, results["attribution"][:, :, :, :, 0])
     table = region_statistics(results, faces, draws=20).sel(region="mask")
     assert np.isneginf(table["enrichment"].isel(sample=0)).all()

@@ -16,14 +16,15 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import attribute, open_results
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import METHODS, method
+from fcx.attribution.face_reader import Gallery
 from fcx.attribution.plan import Plan
+from fcx.attribution.registry import METHODS, method
 from fcx.attribution.storage import Memory, ResultsStore, compress, decoded
-from fcx.checkpoints import save_model
-from fcx.contract import ContractError, FcxError, InputError, StoreError, UnknownNameError
-from fcx.localisation import QUANTITIES, sample_statistics, score_maps
-from fcx.statistics import compare, compare_all, region_statistics
+from fcx.core.errors import ContractError, FcxError, InputError, StoreError, UnknownNameError
+from fcx.networks.checkpoints import save_model
+from fcx.statistics.comparison import compare, compare_all
+from fcx.statistics.map_scores import QUANTITIES, score_maps
+from fcx.statistics.region_mass import region_statistics, sample_statistics
 
 BOUND = {"int8": 1 / 254, "float16": 1 / 4096}
 METHODS_USED = "gradcam,gradient"

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fcx.contract import REGIONS, TARGETS, InputError, UnknownNameError, check, usable
-from fcx.datasets.synthetic import CARRIERS, IDENTITY, WORN_BY, draw, make_face, synthetic_faces, synthetic_sets
-from fcx.regions import region_maps
+from fcx.core.contract import REGIONS, TARGETS, check, usable
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.datasets.synthetic import CARRIERS, IDENTITY, WORN_BY, draw, synthetic_face, synthetic_faces, synthetic_sets
+from fcx.geometry.regions import region_maps
 
 CONDITIONS = ("plain", "masked")
 
@@ -24,7 +25,7 @@ def moved(face, carrier, numbers):
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("index", [0, 1])
 def test_only_the_truth_changes_with_the_labels_and_all_of_it_does(carrier, index):
-    face, rng = make_face(index, seed=5), np.random.default_rng(index)
+    face, rng = synthetic_face(index, seed=5), np.random.default_rng(index)
     grid = [(a, v) for a in np.linspace(-1, 1, 4) for v in np.linspace(-1, 1, 4)]
     images = np.array([draw(moved(face, carrier, m))["image"] for m in [*grid, *rng.uniform(-1, 1, (4, 2))]])
     changes = (images != images[0]).any(0)  # (condition, y, x)
@@ -66,13 +67,13 @@ def test_faces_keep_the_contract(sets):
         plain, masked = (faces["image"].sel(condition=c) for c in CONDITIONS)
         assert ((plain == masked) | ~same).all()  # pixels that no mask covers stay
         np.testing.assert_array_equal(faces["image"], sets["mouth"]["image"])  # one set of pictures for all
-    np.testing.assert_array_equal(faces["regions"][0], region_maps(draw(make_face(0, 3))["mesh"]))
+    np.testing.assert_array_equal(faces["regions"][0], region_maps(draw(synthetic_face(0, 3))["mesh"]))
     assert (faces["landmarks"].values > 0).all()
     assert (faces["landmarks"].values < 63).all()
 
 
 def test_landmarks_lie_on_what_is_drawn():
-    face = replace(make_face(2), moves=dict.fromkeys(CARRIERS, (1.0, 0.0)))
+    face = replace(synthetic_face(2), moves=dict.fromkeys(CARRIERS, (1.0, 0.0)))
     drawn = draw(face)
     eyes = drawn["landmarks"][[36, 39, 42, 45]].reshape(2, 2, 2).mean(1)
     mouth = drawn["landmarks"][[48, 54]].mean(0)
@@ -92,7 +93,7 @@ def test_a_face_depends_on_its_place_and_the_seed_only(sets):
 
 
 def test_labels_are_balanced_and_independent_of_nuisance():
-    faces = [make_face(index) for index in range(3000)]
+    faces = [synthetic_face(index) for index in range(3000)]
     moves = np.array([[face.moves[carrier] for carrier in CARRIERS] for face in faces]).reshape(len(faces), -1)
     nuisance = np.array([[face.identity[name] for name in IDENTITY] for face in faces])
     assert np.abs(moves.mean(0)).max() < 0.05

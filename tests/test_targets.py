@@ -13,10 +13,12 @@ from torch import nn
 
 from fcx import figures
 from fcx.attribution import METHODS, attribute
-from fcx.contract import InputError, UnknownNameError
-from fcx.evaluation import ccc, evaluate
-from fcx.statistics import compare, region_statistics
-from fcx.targets import parse, parse_all, rated
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.targets import parse, parse_all, ratings
+from fcx.statistics.agreement import evaluate
+from fcx.statistics.comparison import compare
+from fcx.statistics.concordance import ccc
+from fcx.statistics.region_mass import region_statistics
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +101,9 @@ def test_the_same_operator_twice_is_refused():
 def test_ratings_are_nan_only_where_a_needed_one_is(small):
     faces = small.copy(deep=True)
     faces["arousal"][2] = np.nan
-    np.testing.assert_array_equal(rated(faces, "valence"), faces["valence"])
+    np.testing.assert_array_equal(ratings(faces, "valence"), faces["valence"])
     expected = 0.5 * faces["valence"] - faces["arousal"]
-    np.testing.assert_allclose(rated(faces, "0.5*valence - arousal @ 0.3"), expected, rtol=1e-6)
+    np.testing.assert_allclose(ratings(faces, "0.5*valence - arousal @ 0.3"), expected, rtol=1e-6)
 
 
 # --- maps and predictions ---------------------------------------------------------------------

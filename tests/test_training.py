@@ -6,15 +6,16 @@ import torch
 from conftest import make_faces
 from oracles import training_loss
 
-from fcx import recipes, runs
-from fcx.checkpoints import load_model, read_metadata, save_model
-from fcx.contract import TARGETS, CheckpointError, FcxError, InputError, UnknownNameError
-from fcx.evaluation import evaluate
-from fcx.inference import predict
-from fcx.model import FaceChannel
-from fcx.recipes import augment, loss_of
-from fcx.runs import trained_modules
-from fcx.training import SCHEMES, train
+from fcx.core.contract import TARGETS
+from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
+from fcx.networks import recipes, training_loop
+from fcx.networks.checkpoints import load_model, read_metadata, save_model
+from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import predict
+from fcx.networks.recipes import augment, loss_of
+from fcx.networks.training import SCHEMES, train
+from fcx.networks.training_loop import trained_modules
+from fcx.statistics.agreement import evaluate
 
 SMALL = {"width": 4, "hidden": 4, "epochs": 3, "batch_size": 8, "progress": False}
 
@@ -80,7 +81,7 @@ def test_checkpoint_records_the_run(tmp_path):
 
 def test_a_new_network_is_what_recipe_and_options_say(tmp_path, monkeypatch):
     begun = []
-    monkeypatch.setattr(runs.Run, "_learn", lambda self, *_: begun.append(self.model) or interrupt())
+    monkeypatch.setattr(training_loop.Run, "_learn", lambda self, *_: begun.append(self.model) or interrupt())
     for name, options in {"a": {}, "b": {"dropout": 0.1}, "c": {"recipe": "paper", "batch_norm": False}}.items():
         with pytest.raises(KeyboardInterrupt):
             small(teachable(), tmp_path / f"{name}.safetensors", **options)
@@ -113,7 +114,7 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path, start, monkeypatch, recip
             raise KeyboardInterrupt
         return loss_of(*given)
 
-    monkeypatch.setattr(runs, "loss_of", interrupted)
+    monkeypatch.setattr(training_loop, "loss_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small(teachable(), tmp_path / "cut.safetensors", **options)
     assert not (tmp_path / "cut.safetensors").exists()
@@ -140,7 +141,7 @@ def test_seed_decides_and_the_caller_keeps_generator_and_threads(tmp_path):
 def test_a_finished_run_says_so_and_returns(tmp_path, monkeypatch, capsys):
     first = small(teachable(), tmp_path / "a.safetensors", progress=True)
     assert "epoch 3/3: loss" in capsys.readouterr().err
-    monkeypatch.setattr(runs.Run, "go", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training_loop.Run, "go", lambda *_: pytest.fail("trained again"))
     again = small(teachable(), tmp_path / "a.safetensors", progress=True)
     output = capsys.readouterr()
     assert "is there already, trained with these settings: nothing to do" in output.err
@@ -150,7 +151,7 @@ def test_a_finished_run_says_so_and_returns(tmp_path, monkeypatch, capsys):
 
 def test_other_settings_are_refused_until_overwrite(tmp_path, monkeypatch):
     out = tmp_path / "a.safetensors"
-    monkeypatch.setattr(runs.Run, "_learn", interrupt)
+    monkeypatch.setattr(training_loop.Run, "_learn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small(teachable(), out)
     monkeypatch.undo()
@@ -198,7 +199,7 @@ def test_a_frozen_trunk_costs_no_backward_pass(tmp_path, start, monkeypatch):
     forward = FaceChannel.features
     monkeypatch.setattr(FaceChannel, "features", lambda self, x: trunks.append(self.trunk) or forward(self, x))
     seen = []
-    monkeypatch.setattr(runs, "loss_of", lambda p, *rest: seen.append(trunks[-1]) or loss_of(p, *rest))
+    monkeypatch.setattr(training_loop, "loss_of", lambda p, *rest: seen.append(trunks[-1]) or loss_of(p, *rest))
     options = {"scheme": "last_conv", "start": start, "width": None, "hidden": None, "epochs": 1}
     small(teachable(), tmp_path / "a.safetensors", **options)
     assert len(seen) == 3
@@ -270,7 +271,7 @@ def test_start_checkpoint_must_fit(tmp_path, start):
 
 def test_an_output_that_cannot_be_written_is_found_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(runs.Run, "_learn", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(training_loop.Run, "_learn", lambda *_: pytest.fail("trained first"))
     with pytest.raises(InputError, match="cannot write"):
         small(teachable(), tmp_path / "file" / "a.safetensors")
 

@@ -11,9 +11,10 @@ import fcx
 from fcx import figures
 from fcx.attribution import METHODS
 from fcx.attribution.runner import DEFAULT
-from fcx.attribution.validity import _score, validity
-from fcx.contract import REGIONS, TARGETS, ContractError, InputError, UnknownNameError
+from fcx.core.contract import REGIONS, TARGETS
+from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.datasets.synthetic import synthetic_sets
+from fcx.faithfulness.known_truth import _score, known_truth_scores
 from fcx.reporting.inputs import taught
 
 
@@ -46,7 +47,7 @@ def reader(faces, condition="plain"):
 def scores(sets):
     models = {"mouth": reader(sets["mouth"]), "outline": reader(sets["outline"], "masked"),
               "brightness": Reader(np.ones((2, 64, 64)))}  # fmt: skip
-    return validity(models, sets, "gradient,input_x_gradient,occlusion", margin=0, draws=50)
+    return known_truth_scores(models, sets, "gradient,input_x_gradient,occlusion", margin=0, draws=50)
 
 
 @pytest.mark.parametrize("method", ["gradient", "input_x_gradient"])
@@ -69,7 +70,7 @@ def test_each_carrier_is_asked_where_it_is_seen(scores):
 
 def test_the_random_control_scores_what_chance_gives():
     sets = synthetic_sets(("outline",), count=150, seed=5)
-    found = validity({"outline": Reader(np.ones((2, 64, 64)))}, sets, "gradient", margin=2, draws=50)
+    found = known_truth_scores({"outline": Reader(np.ones((2, 64, 64)))}, sets, "gradient", margin=2, draws=50)
     chance = found.sel({"carrier": "outline", "method": "random"}).mean("target")
     area = float(found["area"].item())
     assert float(chance["share_mean"]) == pytest.approx(area, abs=0.004)
@@ -115,13 +116,13 @@ def test_methods_may_be_labelled_options_and_default_to_all_that_apply(sets, mon
     models = {"mouth": reader(sets["mouth"])}
     given = {"few": ("occlusion", {"window": 4, "stride": 4}), "plain": "gradient"}
     said = []
-    found = validity(models, mouth, given, targets="valence", draws=5, progress=said.append)
+    found = known_truth_scores(models, mouth, given, targets="valence", draws=5, progress=said.append)
     assert found["method"].values.tolist() == ["few", "plain", "random", "edges"]
     assert found["target"].values.tolist() == ["valence"]
     assert said == ["mouth: few", "mouth: plain"]
     for name in set(METHODS) - {"gradient", "mean_activation"}:
         monkeypatch.delitem(METHODS, name)
-    asked = validity(models, mouth, draws=5)["method"].values.tolist()
+    asked = known_truth_scores(models, mouth, draws=5)["method"].values.tolist()
     assert asked == ["gradient", "random", "edges"]  # mean_activation needs a FaceChannel
 
 
@@ -129,20 +130,20 @@ def test_what_cannot_be_asked_is_refused(sets):
     models = {"mouth": reader(sets["mouth"])}
     faces = {"mouth": sets["mouth"]}
     with pytest.raises(InputError, match="by the same names"):
-        validity(models, {"eyes": sets["mouth"]}, "gradient")
+        known_truth_scores(models, {"eyes": sets["mouth"]}, "gradient")
     with pytest.raises(UnknownNameError, match="did you mean 'gradient'"):
-        validity(models, faces, "gradien")
+        known_truth_scores(models, faces, "gradien")
     with pytest.raises(UnknownNameError, match="unknown target"):
-        validity(models, faces, "gradient", targets="joy")
+        known_truth_scores(models, faces, "gradient", targets="joy")
     with pytest.raises(InputError, match="as a control is"):
-        validity(models, faces, {"random": "gradient"})
+        known_truth_scores(models, faces, {"random": "gradient"})
     with pytest.raises(InputError, match="margin is -1"):
-        validity(models, faces, "gradient", margin=-1)
+        known_truth_scores(models, faces, "gradient", margin=-1)
     with pytest.raises(ContractError, match="have no 'truth'"):
-        validity(models, {"mouth": sets["mouth"].drop_vars("truth")}, "gradient")
+        known_truth_scores(models, {"mouth": sets["mouth"].drop_vars("truth")}, "gradient")
     hidden = sets["mouth"].sel(condition=["masked"])
     with pytest.raises(InputError, match="no condition of the faces of 'mouth'"):
-        validity(models, {"mouth": hidden}, "gradient")
+        known_truth_scores(models, {"mouth": hidden}, "gradient")
 
 
 def test_figures_say_what_the_numbers_say(scores, sets):
@@ -168,7 +169,7 @@ def test_networks_are_taught_once(tmp_path, monkeypatch):
     sets = synthetic_sets(("mouth",), count=12)
     models = taught(sets, tmp_path, epochs=1, width=4, hidden=4)
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
-    monkeypatch.setattr("fcx.runs.Run.go", None)  # whatever is trained from here on fails
+    monkeypatch.setattr("fcx.networks.training_loop.Run.go", None)  # whatever is trained from here on fails
     again = taught(sets, tmp_path, epochs=1, width=4, hidden=4)
     assert all(torch.equal(a, b) for a, b in zip(models["mouth"].state_dict().values(),
                                                  again["mouth"].state_dict().values(), strict=True))  # fmt: skip
@@ -179,7 +180,7 @@ def test_networks_are_taught_once(tmp_path, monkeypatch):
 def test_the_default_methods_find_the_truth(tmp_path):
     """A small network that has learnt where the eyes are; the report asks every method about every carrier."""
     model = taught(synthetic_sets(("eyes",), count=1200), tmp_path, epochs=8, width=16, hidden=32)
-    scores = validity(model, synthetic_sets(("eyes",), count=40, seed=50), [*DEFAULT, "gradcam"], draws=50)
+    scores = known_truth_scores(model, synthetic_sets(("eyes",), count=40, seed=50), [*DEFAULT, "gradcam"], draws=50)
     assert (scores["ccc"] > 0.9).all()
     found = scores["found_mean"].isel(carrier=0)
     assert (found.sel({"method": list(DEFAULT)}) >= 0.95).all()

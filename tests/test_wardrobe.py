@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from fcx import figures
-from fcx.crops import scaled
+from fcx.figures.mask_galleries import WAYS
 from fcx.figures.montage import GAP, TILE
-from fcx.figures.wardrobe import WAYS
+from fcx.geometry.crops import scaled
 from fcx.masks import STYLES, wear_mask
 
 

@@ -1,6 +1,6 @@
-"""Attribution: what in a face moved the outputs of a model, by several methods, streamed to a store.
+"""What in a face moved the outputs of a model, by several methods, streamed to a store.
 
-`attribute` runs the methods of the registry `METHODS` (see `fcx.attribution.methods` for how to add one);
+`attribute` runs the methods of the registry `METHODS` (see `fcx.attribution.registry` for how to add one);
 `open_results` opens what it wrote. Results are values, which keep their units and provenance (xarray 2025.11 and
 later keep attributes in arithmetic):
 
@@ -11,8 +11,8 @@ later keep attributes in arithmetic):
 from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
 from fcx.attribution.fills import FILLS
 from fcx.attribution.inhibition import inhibition_index
-from fcx.attribution.methods import METHODS, Batch, Method, method
 from fcx.attribution.perturbation import region_effects
+from fcx.attribution.registry import METHODS, Batch, Method, method
 from fcx.attribution.runner import attribute
 from fcx.attribution.storage import open_results
 

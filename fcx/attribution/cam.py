@@ -13,9 +13,10 @@ import math
 import torch
 from torch import nn
 
-from fcx.attribution.methods import Batch, method
-from fcx.contract import InputError, choose
-from fcx.model import FaceChannel
+from fcx.attribution.registry import Batch, method
+from fcx.core.checks import choose
+from fcx.core.errors import InputError
+from fcx.networks.facechannel import FaceChannel
 
 CELL = 8  # pixels: three poolings lie before the last convolutions
 COARSE = (
@@ -52,10 +53,10 @@ def on_grid(batch: Batch, cells: torch.Tensor) -> torch.Tensor:
     return spread(cells, size)
 
 
-def layers(model: nn.Module) -> dict[str, nn.Module]:
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers of a model that can be named: of a FaceChannel those up to its last map, of others all.
 
-    >>> list(layers(FaceChannel.preset("code2020")))[-3:]
+    >>> list(named_layers(FaceChannel.preset("code2020")))[-3:]
     ['relu9', 'conv10', 'relu10']
     """
     if not isinstance(model, FaceChannel):
@@ -66,7 +67,7 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def last_layer(model: nn.Module) -> str:
     """Return the name of the last layer of a FaceChannel that gives a map, or of the last convolution of others."""
-    known = layers(model)
+    known = named_layers(model)
     wanted = known if isinstance(model, FaceChannel) else [n for n, m in known.items() if isinstance(m, nn.Conv2d)]
     return list(wanted)[-1] if wanted else ""
 
@@ -80,7 +81,7 @@ def channels_and_slopes(batch: Batch, layer: str) -> tuple[torch.Tensor, torch.T
     Raises: UnknownNameError for a layer that the model does not have; InputError for one that gives no maps.
     """
     model, owner = batch.model, f"model {batch.subject.name!r}"
-    known, last = layers(model), last_layer(model)
+    known, last = named_layers(model), last_layer(model)
     name = choose(layer, ["last", *known], f"layer of {owner}")
     if (name := last if name == "last" else name) == "":
         raise InputError(f"{owner} has no convolution: name the layer that gives maps, one of {', '.join(known)}")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from fcx.attribution.fills import filled
 from fcx.attribution.gradient import gap
-from fcx.attribution.methods import Batch, method
-from fcx.model import FaceChannel, Shunt
+from fcx.attribution.registry import Batch, method
+from fcx.networks.facechannel import FaceChannel, Shunt
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # of a face, with a graph, and of its baseline, without
 

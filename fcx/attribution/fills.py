@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from fcx.attribution.methods import Batch
-from fcx.contract import InputError, choose
+from fcx.attribution.registry import Batch
+from fcx.core.checks import choose
 
 BLUR = 1 / 8  # standard deviation of the blur, of the side of the picture: coarser than an eye or a mouth
 AT_ONCE = 16  # pictures in one pass: larger ones are slower on a CPU (measured with gradients), and take more memory
@@ -80,13 +80,3 @@ def passes(count: int, faces: int) -> Iterator[slice]:
     step = max(1, AT_ONCE // faces)
     for first in range(0, count, step):
         yield slice(first, min(first + step, count))
-
-
-def whole(value, name: str, least: int = 1) -> int:
-    """Return an option that counts.
-
-    Raises: InputError where it is no whole number, or less than `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}; allowed: a whole number, {least} or more")
-    return value

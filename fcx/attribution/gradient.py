@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fcx.attribution.engine import traces
-from fcx.attribution.fills import draws, filled, passes, whole
-from fcx.attribution.methods import Batch, method
-from fcx.contract import InputError
+from fcx.attribution.fills import draws, filled, passes
+from fcx.attribution.lrp_network import traces
+from fcx.attribution.registry import Batch, method
+from fcx.core.checks import whole_number
+from fcx.core.errors import InputError
 
 SLOPE = "output units per unit of grey in [0, 1]"
 
@@ -76,7 +77,7 @@ def integrated_gradients(batch: Batch, *, baseline: str = "black", steps: int = 
     """
     start = filled(batch, baseline)
     change = batch.images - start
-    points, weights = np.polynomial.legendre.leggauss(whole(steps, "steps"))
+    points, weights = np.polynomial.legendre.leggauss(whole_number(steps, "steps"))
     points, weights = (torch.from_numpy(v).to(start) for v in ((1 + points) / 2, weights / 2))
     total = 0
     for some in passes(steps, len(start)):
@@ -100,8 +101,8 @@ def expected_gradients(batch: Batch, *, samples: int = 25, background: int = 32,
     Raises: InputError where samples or background is no positive whole number, or the batch comes from no Dataset.
     Source: Erion et al. 2021 (1906.10670), equation (3); Lundberg and Lee 2017 (1705.07874).
     """
-    others = batch.background(whole(background, "background"), seed)
-    count, images, total = whole(samples, "samples"), batch.images, 0
+    others = batch.background(whole_number(background, "background"), seed)
+    count, images, total = whole_number(samples, "samples"), batch.images, 0
     generators = draws(batch, seed, "expected_gradients")
     chosen = np.stack([generator.integers(0, len(others), count) for generator in generators], axis=1)
     place = np.stack([(np.arange(count) + generator.random(count)) / count for generator in generators], axis=1)
@@ -129,7 +130,7 @@ def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: in
     Raises: InputError where samples is no positive whole number, or noise is negative.
     Source: Smilkov et al. 2017 (1706.03825), section 3.
     """
-    whole(samples, "samples")
+    whole_number(samples, "samples")
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
         raise InputError(f"noise is {noise!r}; allowed: 0 or more, in units of the range of grey in the picture")
     images, total = batch.images, 0

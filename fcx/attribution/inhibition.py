@@ -9,13 +9,15 @@ import torch
 import xarray as xr
 
 from fcx.attribution.cam import CELL
-from fcx.attribution.engine import PIECE, Network, Trace
-from fcx.attribution.propagation import Descent
-from fcx.attribution.rules import SHUNT_RULES, Rule
-from fcx.checkpoints import check_crop, check_size, resolve_models, weights_hash
-from fcx.contract import TARGETS, InputError, check, provenance
-from fcx.localisation import coverage
-from fcx.model import FaceChannel
+from fcx.attribution.lrp_descent import Descent
+from fcx.attribution.lrp_network import PIECE, Network, Trace
+from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
+from fcx.core.contract import TARGETS, check
+from fcx.core.errors import InputError
+from fcx.core.provenance import run_provenance
+from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.facechannel import FaceChannel
+from fcx.statistics.region_mass import region_cover
 
 
 def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
@@ -50,12 +52,12 @@ def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_sha
             for first in range(0, len(rows), PIECE):
                 some = rows[first : first + PIECE]
                 images = np.ascontiguousarray(faces["image"].isel(condition=c, sample=some).values)
-                index[m, c][:, some] = _index(network, images, coverage(faces, some), rule)
+                index[m, c][:, some] = _index(network, images, region_cover(faces, some), rule)
     coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
     attrs = {
         "long_name": "inhibition index: absolute relevance of I over that of y",
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
-        "provenance": provenance(step="inhibition_index", shunt_rule=shunt_rule),
+        "provenance": run_provenance(step="inhibition_index", shunt_rule=shunt_rule),
     }
     return xr.DataArray(
         index,

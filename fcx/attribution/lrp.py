@@ -3,7 +3,7 @@
 Relevance starts as the output f itself (before the activation of a tanh head; never |f| or 1), so that
 positive relevance pushes toward +arousal or +valence and sums are in output units. Dense layers take the
 epsilon rule (Bach et al. 2015), max-pooling hands everything to the winner, and convolutions take the rule that
-names the method; `fcx.attribution.rules.Rule` lists what there is. Biases (batch norm's shift is one, once it is
+names the method; `fcx.attribution.lrp_rules.Rule` lists what there is. Biases (batch norm's shift is one, once it is
 fused) take part in the denominators and absorb their share, or with `biases="share"` leave it to the inputs: not
 in convolutions by epsilon or gamma, whose denominators then come near zero.
 
@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import torch
 
-from fcx.attribution.engine import PIECE, traces
-from fcx.attribution.methods import Batch, method
-from fcx.attribution.modules import Explainable
-from fcx.attribution.propagation import Reference, relevance
-from fcx.attribution.rules import Rule
-from fcx.contract import InputError
+from fcx.attribution.lrp_descent import Reference, relevance
+from fcx.attribution.lrp_modules import Explainable
+from fcx.attribution.lrp_network import PIECE, traces
+from fcx.attribution.lrp_rules import Rule
+from fcx.attribution.registry import Batch, method
+from fcx.core.errors import InputError
 
 NEAREST = 32  # faces near a reference value whose hidden activations are averaged
 SEARCHED = 1024  # faces of the Dataset, evenly spaced, among which they are searched

@@ -14,13 +14,15 @@ import torch
 import xarray as xr
 from torch.nn import functional as F
 
-from fcx.attribution.fills import AT_ONCE, draws, filled, passes, whole
-from fcx.attribution.methods import Batch, method
-from fcx.contract import REGIONS, ContractError, InputError, choose
+from fcx.attribution.fills import AT_ONCE, draws, filled, passes
+from fcx.attribution.registry import Batch, method
+from fcx.core.checks import choose, whole_number
+from fcx.core.contract import REGIONS
+from fcx.core.errors import ContractError, InputError
 
 AREAS = (*REGIONS, "mask")  # what is ablated: the partition, and the mask that overlays it
 EFFECTS = tuple(f"effect_{area}" for area in AREAS)
-CELL = 4  # pixels: the side of a cell of the mask that `extremal_perturbation` learns
+COARSE_CELL = 4  # pixels: the side of a cell of the mask that `extremal_perturbation` learns
 RATE, MOMENTUM, PULL = 0.05, 0.5, 4.0  # of its ascent; the pull on the area grows to `PULL`
 
 
@@ -47,7 +49,7 @@ def _windows(size: int, window: int, stride: int) -> torch.Tensor:
     return (pixel >= first) & (pixel < first + window)
 
 
-@method("occlusion", signed=True, conserves=False, resolution=CELL)
+@method("occlusion", signed=True, conserves=False, resolution=COARSE_CELL)
 def occlusion(batch: Batch, *, window: int = 8, stride: int = 4, fill: str = "mean") -> torch.Tensor:
     """Return the mean effect of the windows that cover a pixel, (target, sample, y, x), in output units.
 
@@ -58,7 +60,7 @@ def occlusion(batch: Batch, *, window: int = 8, stride: int = 4, fill: str = "me
     Source: Zeiler and Fergus 2014 (1311.2901), section 2; overlapping windows are averaged as in captum.
     """
     size = batch.images.shape[-1]
-    if whole(stride, "stride") > whole(window, "window") or window > size:
+    if whole_number(stride, "stride") > whole_number(window, "window") or window > size:
         raise InputError(f"window is {window}, stride {stride}; allowed: stride <= window <= {size} pixels")
     batch.resolution = math.gcd(window, stride)
     line = _windows(size, window, stride)
@@ -81,7 +83,7 @@ def _shift(cover: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.roll(cover, random.integers(0, cover.shape), (0, 1))
 
 
-CONTROLS: dict[str, Callable | None] = {"none": None, "patch": _patch, "shift": _shift}
+REGION_CONTROLS: dict[str, Callable | None] = {"none": None, "patch": _patch, "shift": _shift}
 
 
 def ablated_areas(batch: Batch, control: str = "none", seed: int = 0) -> torch.Tensor:
@@ -90,7 +92,7 @@ def ablated_areas(batch: Batch, control: str = "none", seed: int = 0) -> torch.T
     Raises: UnknownNameError for a control that is not in `CONTROLS`.
     """
     cover = torch.cat([batch.regions, batch.alpha[:, None]], dim=1).movedim(1, 0)
-    if (move := CONTROLS[choose(control, CONTROLS, "control")]) is None:
+    if (move := REGION_CONTROLS[choose(control, REGION_CONTROLS, "control")]) is None:
         return cover
     moved = np.empty(cover.shape)
     for area, name in enumerate(AREAS):
@@ -155,7 +157,7 @@ def extremal_perturbation(
     """
     if isinstance(area, bool) or not isinstance(area, int | float) or not 0 < area <= 1:
         raise InputError(f"area is {area!r}; allowed: more than 0, at most 1, as a share of the picture")
-    whole(descent_steps, "descent_steps")
+    whole_number(descent_steps, "descent_steps")
     instead = filled(batch, fill)
     rows = torch.arange(len(instead)).split(max(1, AT_ONCE // len(batch.weights)))
     return torch.cat([_extremal(batch, batch.images[r], instead[r], area, descent_steps) for r in rows], 1)
@@ -163,7 +165,7 @@ def extremal_perturbation(
 
 def _extremal(batch: Batch, images, instead, area: float, descent_steps: int) -> torch.Tensor:
     """Return the masks (target, sample, y, x) of some images, by projected ascent with momentum."""
-    targets, side = len(batch.weights), -(-images.shape[-1] // CELL)
+    targets, side = len(batch.weights), -(-images.shape[-1] // COARSE_CELL)
 
     def answers(masks):  # (target, sample, 1, cell, cell) -> (target, sample), each target with its own mask
         smooth = F.interpolate(masks.flatten(0, 1), images.shape[-2:], mode="bilinear").unflatten(0, masks.shape[:2])

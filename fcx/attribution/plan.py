@@ -16,16 +16,16 @@ import torch
 import xarray as xr
 from torch import nn
 
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import Batch, Method, Subject
-from fcx.attribution.storage import BLOCK, ResultsStore, compress
-from fcx.contract import FcxError, InputError
-from fcx.localisation import QUANTITIES, score_maps
-from fcx.model import FaceChannel
-from fcx.parallel import in_order, portable
-from fcx.targets import Target
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.registry import Batch, Method, Subject
+from fcx.attribution.storage import MAPS_A_BLOCK, ResultsStore, compress
+from fcx.core.errors import FcxError, InputError
+from fcx.core.parallel import in_order, portable
+from fcx.core.targets import Target
+from fcx.networks.facechannel import FaceChannel
+from fcx.statistics.map_scores import QUANTITIES, score_maps
 
-HERE: dict = {}  # the plan and the store of a worker process
+PROCESS: dict = {}  # the plan and the store of a worker process
 
 
 @contextlib.contextmanager
@@ -83,8 +83,8 @@ class Plan:
         """Return all blocks; those of the same faces in several conditions are neighbours and share their regions."""
         made, good, count = [], self.gallery.good, self.faces.sizes["sample"]
         for name in self.models:
-            for first in range(0, count, BLOCK):
-                rows = slice(first, min(first + BLOCK, count))
+            for first in range(0, count, MAPS_A_BLOCK):
+                rows = slice(first, min(first + MAPS_A_BLOCK, count))
                 for condition in range(len(good)):
                     usable = first + np.flatnonzero(good[condition, rows])
                     made.append(Block(len(made), name, condition, rows, tuple(usable.tolist())))
@@ -234,9 +234,9 @@ def _begin(packed: bytes) -> None:
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
-    HERE["limits"] = threadpool_limits(1)
-    HERE["plan"], HERE["store"] = pickle.loads(packed)
+    PROCESS["limits"] = threadpool_limits(1)
+    PROCESS["plan"], PROCESS["store"] = pickle.loads(packed)
 
 
 def _work_here(block: Block) -> dict | None:
-    return _work(HERE["plan"], HERE["store"], block)
+    return _work(PROCESS["plan"], PROCESS["store"], block)

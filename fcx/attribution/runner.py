@@ -10,14 +10,18 @@ import numpy as np
 import torch
 import xarray as xr
 
-from fcx.attribution.methods import METHODS
 from fcx.attribution.plan import Plan
 from fcx.attribution.plan import own_mode as _own_mode  # noqa: F401  for measures that run methods themselves
-from fcx.attribution.storage import BLOCK, STEPS, Memory, ResultsStore, layout
-from fcx.checkpoints import check_crop, check_size, resolve_models, weights_hash
-from fcx.contract import TARGETS, InputError, check, choose, digest, provenance
-from fcx.inference import usable_device
-from fcx.targets import Target, parse_all
+from fcx.attribution.registry import METHODS
+from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, ResultsStore, layout
+from fcx.core.checks import choose
+from fcx.core.contract import TARGETS, check
+from fcx.core.errors import InputError
+from fcx.core.provenance import run_provenance
+from fcx.core.store import digest
+from fcx.core.targets import Target, parse_all
+from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.inference import usable_device
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -30,7 +34,7 @@ def attribute(
     targets=TARGETS,
     *,
     out=None,
-    batch_size: int = BLOCK,
+    batch_size: int = MAPS_A_BLOCK,
     device="cpu",
     dtype: str = "float32",
     seed: int = 0,
@@ -45,9 +49,9 @@ def attribute(
 ) -> xr.Dataset:
     """Return a results Dataset with `prediction` and `attribution (model, condition, method, target, sample, y, x)`.
 
-    `models` is what `fcx.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` are names, a list
-    or comma-separated, and so are `targets`: outputs, quadrants or linear expressions, with or without a
-    reference value (see `fcx.targets`). A reference changes the maps of methods with the property `relative`
+    `models` is what `fcx.networks.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` are names,
+    a list or comma-separated, and so are `targets`: outputs, quadrants or linear expressions, with or without a
+    reference value (see `fcx.core.targets`). A reference changes the maps of methods with the property `relative`
     only: a gradient of f - 0.2 is that of f. Maps are never scaled, explain the output before the activation of
     a tanh head, and are NaN for faces that could not be used; the attributes say in what units they are.
     Computed as `dtype`, "float32" or "float64"; at most 64 faces at once. What a method records beside its maps
@@ -58,7 +62,7 @@ def attribute(
     interruption goes on where it stopped; without, it stays in memory. `store` is how maps are kept: as they are
     computed (""), or as "float32", "float16" or "int8", the last two with a scale and the measured largest error
     for each map (`attribution_error`); they read as float32. `statistics` adds those of
-    `fcx.localisation.QUANTITIES` (..., sample, region), computed before that; by default where maps are
+    `fcx.statistics.map_scores.QUANTITIES` (..., sample, region), computed before that; by default where maps are
     compressed, or not kept at all (`maps=False`).
 
     `workers` processes of one thread each share the work. The same call may also run in several processes or on
@@ -97,7 +101,7 @@ def attribute(
         kept_in = Memory(variables, coords, attrs, blocks)
     else:
         settings = {name: attrs[name] for name in ("methods", "targets", "checkpoints")}
-        chunks = {**dict.fromkeys(("model", "condition", "method", "target"), 1), "sample": BLOCK}
+        chunks = {**dict.fromkeys(("model", "condition", "method", "target"), 1), "sample": MAPS_A_BLOCK}
         kept_in = ResultsStore(out, variables, coords, first=rank == 0, blocks=blocks, attrs=attrs, chunks=chunks,
                                settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
     plan.run(kept_in, workers, rank, ranks)
@@ -197,7 +201,7 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
             for target in targets
         },
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
-        "provenance": provenance(step="attribute", **parameters, faces=faces.attrs.get("provenance", {})),
+        "provenance": run_provenance(step="attribute", **parameters, faces=faces.attrs.get("provenance", {})),
     }
     return json.loads(json.dumps(attrs, default=str))  # what a store can hold, in memory too
 
@@ -205,7 +209,7 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
 def _digest(faces) -> str:
     """Return a hash of what is explained: pictures, regions and status, read in pieces."""
     pieces = [digest(faces["status"].values.astype(str))]
-    for first in range(0, faces.sizes["sample"], BLOCK):
-        some = faces[["image", "alpha", "regions"]].isel(sample=slice(first, first + BLOCK))
+    for first in range(0, faces.sizes["sample"], MAPS_A_BLOCK):
+        some = faces[["image", "alpha", "regions"]].isel(sample=slice(first, first + MAPS_A_BLOCK))
         pieces += [digest(values.values) for values in some.values()]
     return digest(" ".join(pieces).encode())

@@ -15,12 +15,13 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from fcx.contract import UNFINISHED, FcxError, Store, StoreError, check, open_store
-from fcx.contract import _read_attrs as read_attrs
-from fcx.localisation import QUANTITIES
+from fcx.core.contract import check
+from fcx.core.errors import FcxError, StoreError
+from fcx.core.store import UNFINISHED, Store, open_store, read_attrs
+from fcx.statistics.map_scores import QUANTITIES
 
-BLOCK = 64  # faces: what is written at once, and lost at most when a run is interrupted
-DIMS = ("model", "condition", "method", "target", "sample")
+MAPS_A_BLOCK = 64  # faces: what is written at once, and lost at most when a run is interrupted
+MAP_DIMS = ("model", "condition", "method", "target", "sample")
 STEPS = {"int8": 127, "float16": 1}  # what the largest absolute value of a map becomes
 DECLARED = {
     "int8": "at most 1/254 of the largest absolute value of the map",
@@ -43,14 +44,14 @@ def layout(coords: Mapping, methods, *, kept: str, maps: bool, statistics: bool)
         attrs = {"units": said, "storage": kept}
         if kept in STEPS:
             attrs["storage_error"] = f"of each map as it was stored: {DECLARED[kept]}; see attribution_error"
-            made["attribution_scale"] = (DIMS, "float32", {"long_name": "what a step of the map stands for"})
-            made["attribution_error"] = (DIMS, "float32", {"long_name": ERROR, "units": said})
-        made["attribution"] = ((*DIMS, "y", "x"), kept, attrs)
+            made["attribution_scale"] = (MAP_DIMS, "float32", {"long_name": "what a step of the map stands for"})
+            made["attribution_error"] = (MAP_DIMS, "float32", {"long_name": ERROR, "units": said})
+        made["attribution"] = ((*MAP_DIMS, "y", "x"), kept, attrs)
     extras = {extra: method.units for method in methods for extra in method.extras}
     for extra, unit in extras.items():
-        made[extra] = (DIMS, "float64", {"long_name": extra.replace("_", " "), "units": unit})
+        made[extra] = (MAP_DIMS, "float64", {"long_name": extra.replace("_", " "), "units": unit})
     if statistics:
-        made |= {name: ((*DIMS, "region"), "float32", {"long_name": text}) for name, text in QUANTITIES.items()}
+        made |= {name: ((*MAP_DIMS, "region"), "float32", {"long_name": text}) for name, text in QUANTITIES.items()}
         made["area"] = (("sample", "region"), "float32", {"long_name": "share of the grid's area"})
     if taken := [extra for extra in extras if extra in coords or extra in QUANTITIES or extra == "prediction"]:
         raise FcxError(f"a method may not record {taken[0]!r}: results have something else of that name")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcx.datasets.registry import Record, adapter
+from fcx.core.paths import DATA
+from fcx.datasets.records import Record, adapter
 from fcx.datasets.table import open_csv
 
-DEMO = Path(__file__).parent.parent / "data" / "demo"
+DEMO = DATA / "demo"
 
 
 @adapter("demo", takes=None)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fcx.contract import InputError
+from fcx.core.errors import InputError
 from fcx.datasets.pictures import enlarge
-from fcx.datasets.registry import EXCLUDED, Record, adapter, expression_name
+from fcx.datasets.records import EXCLUDED, Record, adapter, expression_name
 
 # Mean human (valence, arousal) of each category on the AffectNet-8 validation set, n = 500 (contempt 499).
 PROXY = {
@@ -29,7 +29,7 @@ PROXY = {
 }
 ARRAYS = ("images", "name", "usage", "usage_names", "votes", "vote_columns", "dup_group", "seen_in_private_test")
 SPLITS = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-SIDE = 192  # pixels: the 48x48 crops are enlarged before detection
+ENLARGED = 192  # pixels: the 48x48 crops are enlarged before detection
 
 
 @adapter("ferplus", takes=lambda path: path.suffix.lower() == ".npz" and not path.is_dir())
@@ -57,7 +57,7 @@ def open_ferplus(path: Path, minimum_votes: int = 5) -> list[Record]:
         records.append(
             Record(
                 id=str(data["name"][i]),
-                read=partial(enlarge, data["images"][i], SIDE),
+                read=partial(enlarge, data["images"][i], ENLARGED),
                 valence=float(valence),
                 arousal=float(arousal),
                 expression=_majority(votes[i], names),

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from fcx.contract import InputError
+from fcx.core.errors import InputError
 from fcx.datasets.pictures import SUFFIXES, read_picture
-from fcx.datasets.registry import Record, adapter
+from fcx.datasets.records import Record, adapter
 
 
 @adapter("folder", takes=Path.is_dir)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fcx.contract import ImageError
+from fcx.core.errors import ImageError
 
 LIMIT = 80_000_000  # pixels; 240 MB as RGB. Larger ones are more likely an attack or a scan than a face.
 

@@ -21,9 +21,12 @@ from functools import cache
 import cv2
 import numpy as np
 
-from fcx.contract import CONDITIONS, GRID, PICTURE, REGIONS, TARGETS, InputError, check, choose, provenance
-from fcx.landmarks import canonical
-from fcx.regions import OVERSAMPLING, region_maps
+from fcx.core.checks import choose
+from fcx.core.contract import CONDITIONS, GRID, PICTURE, REGIONS, TARGETS, check
+from fcx.core.errors import InputError
+from fcx.core.provenance import run_provenance
+from fcx.geometry.landmarks import canonical
+from fcx.geometry.regions import OVERSAMPLING, region_maps
 
 CARRIERS = ("mouth", "eyes", "brows", "outline", "brightness")
 WORN_BY = {carrier: "masked" if carrier == "outline" else "plain" for carrier in CARRIERS}  # where it is to be seen
@@ -59,14 +62,14 @@ class Face:
     grain: tuple[int, ...]  # seed of the noise
 
 
-def make_face(index: int, seed: int = 0) -> Face:
+def synthetic_face(index: int, seed: int = 0) -> Face:
     """Return the face `index` of the series `seed`, whatever other faces there are."""
     rng = np.random.default_rng([seed, index])
     moves = {carrier: tuple(rng.uniform(-1, 1, len(TARGETS)).tolist()) for carrier in CARRIERS}
     return Face({name: float(rng.uniform(*ends)) for name, ends in IDENTITY.items()}, moves, (seed, index, 1))
 
 
-class Shape:
+class DrawnShape:
     """Where |v - middle| <= half, with `middle` and `half` linear in a carrier's two numbers.
 
     `bend` and `grow` (2, y, x) are their slopes. Each number may move only one of the two, so that what no
@@ -127,19 +130,19 @@ class Drawing:
         flat = (xyz[:, :2] * [1, -1] * self.size) @ self.turn.T + self.centre
         return np.column_stack([flat, -xyz[:, 2] * self.of["scale"]])
 
-    def _mouth(self) -> Shape:
+    def _mouth(self) -> DrawnShape:
         t2 = (self.u / 2.3) ** 2
-        return Shape(self.v, -4.15, _within(t2, 0.55 * (1 - t2)), (0, 0.7 * (t2 - 0.4)), (0.35 * (1 - t2), 0))
+        return DrawnShape(self.v, -4.15, _within(t2, 0.55 * (1 - t2)), (0, 0.7 * (t2 - 0.4)), (0.35 * (1 - t2), 0))
 
-    def _eyes(self) -> Shape:
+    def _eyes(self) -> DrawnShape:
         t = (np.abs(self.u) - 3.2) / 1.6
-        return Shape(self.v, 2.6, _within(t**2, 0.55 * (1 - t**2)), (0, -0.45 * t), (0.3 * (1 - t**2), 0))
+        return DrawnShape(self.v, 2.6, _within(t**2, 0.55 * (1 - t**2)), (0, -0.45 * t), (0.3 * (1 - t**2), 0))
 
-    def _brows(self) -> Shape:
+    def _brows(self) -> DrawnShape:
         t = (np.abs(self.u) - 3.4) / 1.7
-        return Shape(self.v, 4.35 - 0.15 * t**2, _within(t**2, 0.26), (0, -0.28 * t), (0.15, 0))
+        return DrawnShape(self.v, 4.35 - 0.15 * t**2, _within(t**2, 0.26), (0, -0.28 * t), (0.15, 0))
 
-    def _outline(self) -> Shape:
+    def _outline(self) -> DrawnShape:
         t2 = (self.u / 6.2) ** 2
         low, high = -8.4 + 3.2 * t2, 1.2 - 1.2 * t2
         # Only the lower edge moves: half of each slope goes to the middle, half to the half.
@@ -167,7 +170,7 @@ class Drawing:
         return 128 + (1 + CONTRAST * contrast) * (both - 128) + LEVEL * level
 
 
-class LowerEdge(Shape):
+class LowerEdge(DrawnShape):
     """A shape of which only the lower edge moves."""
 
     def moving(self) -> np.ndarray:
@@ -227,7 +230,7 @@ def synthetic_sets(carriers=CARRIERS, count: int = 1000, seed: int = 0, *, pictu
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         if type(value) is not int or value < least:
             raise InputError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
-    faces = [make_face(index, seed) for index in range(count)]
+    faces = [synthetic_face(index, seed) for index in range(count)]
     drawn: dict[str, list] = {}
     for face in faces:
         for name, part in draw(face, pictures).items():
@@ -266,7 +269,7 @@ def _dataset(carrier: str, faces: list[Face], drawn: dict[str, list], seed: int)
         "split": ("sample", split), "source": ("sample", [f"synthetic {carrier}"] * count),
     }  # fmt: skip
     attrs = {"crop": "face", "carrier": carrier, "mask_style": "drawn", "seed": seed, "kind": "faces",
-             "provenance": provenance(step="synthetic")}  # fmt: skip
+             "provenance": run_provenance(step="synthetic")}  # fmt: skip
     return check(xarray.Dataset(variables, coords, attrs), "faces")
 
 

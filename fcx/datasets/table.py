@@ -6,9 +6,9 @@ import csv
 from functools import partial
 from pathlib import Path
 
-from fcx.contract import InputError, UnknownNameError
+from fcx.core.errors import InputError, UnknownNameError
 from fcx.datasets.pictures import read_picture
-from fcx.datasets.registry import UNKNOWN, Record, adapter, expression_name, label
+from fcx.datasets.records import UNKNOWN, Record, adapter, expression_name, label
 
 REQUIRED = ("path", "valence", "arousal")
 OPTIONAL = ("expression", "subject", "split", "source")

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import get_colorscale, sample_colorscale
 
-from fcx.figures.style import INK, SIGNED, UNSIGNED, Figure
+from fcx.figures.theme import INK, SIGNED, UNSIGNED, Figure
 
 TILE, GAP, LINE = 116, 6, 24  # pixels: a picture, the space between two, a line of text under one
 TEXT = 14  # pixels: the letters around the pictures
@@ -100,7 +100,7 @@ def resize(pixels: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(pixels), (TILE, TILE), interpolation=how)
 
 
-def grey(tile: np.ndarray) -> np.ndarray:
+def grey_tile(tile: np.ndarray) -> np.ndarray:
     """Return the luma of a tile as three equal channels, float."""
     return np.repeat((tile @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
 
@@ -115,7 +115,7 @@ def heat(tile: np.ndarray, values: np.ndarray, limit: float, signed: bool) -> np
     share = np.clip(resize(values) / limit, -1 if signed else 0, 1)
     place = np.uint8(np.round(255 * ((share + 1) / 2 if signed else share)))
     strength = (0.9 * np.abs(share) ** 0.6)[..., None]
-    return np.uint8(np.round((1 - strength) * (40 + 0.8 * grey(tile)) + strength * _table(signed)[place]))
+    return np.uint8(np.round((1 - strength) * (40 + 0.8 * grey_tile(tile)) + strength * _table(signed)[place]))
 
 
 def _table(signed: bool) -> np.ndarray:

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from fcx.contract import REGIONS, InputError, choose, usable
-from fcx.figures.montage import Montage, grey, heat, picture, resize
-from fcx.figures.style import Figure, finish, plain_name, readable
-from fcx.targets import rated
+from fcx.core.checks import choose
+from fcx.core.contract import REGIONS, usable
+from fcx.core.errors import InputError
+from fcx.core.targets import ratings
+from fcx.figures.montage import Montage, grey_tile, heat, picture, resize
+from fcx.figures.theme import Figure, finish, plain_name, readable
 
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 # What a map says; "" stands for methods that attribute the output.
@@ -96,10 +98,8 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
              for i in range(len(ids))]  # fmt: skip
     montage = Montage(np.array(tiles), [[_number(v) for v in row] for row in predicted], left=130, right=92)
-    ratings = rated(shown, target)
-    montage.label_rows(
-        [f"<b>{_expression(f)}</b><br>rated {_number(v)}" for f, v in zip(_each(shown), ratings, strict=True)]
-    )
+    labels = zip(_each(shown), ratings(shown, target), strict=True)
+    montage.label_rows([f"<b>{_expression(face)}</b><br>rated {_number(rating)}" for face, rating in labels])
     montage.label_columns([c for _, c in pairs])
     montage.group_columns([readable(m) for m in models], len(conditions))
     unit = f"units of {target}" if known.get("conserves") else "the method's own units"
@@ -134,7 +134,7 @@ def paint_regions(tile: np.ndarray, region: np.ndarray) -> np.ndarray:
     border = cv2.morphologyEx(label, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
     colour = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in REGION_COLOURS])[label]
     strength = np.where(border, 0.9, 0.4)[..., None]
-    return np.uint8((1 - strength) * grey(tile) + strength * colour)
+    return np.uint8((1 - strength) * grey_tile(tile) + strength * colour)
 
 
 def _each(faces):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fcx.contract import provenance
-from fcx.coverage import coverage
-from fcx.figures.style import plain_name, plain_table
+from fcx.core.provenance import run_provenance
+from fcx.datasets.usable_faces import coverage_rows
+from fcx.figures.theme import plain_name, plain_table
 
 MIME = "application/vnd.fcx+json"  # what the exporter reads: {"kind", "name", ...}
 
@@ -100,9 +100,9 @@ def coverage_table(faces) -> Table:
     """Return how many faces were given and can be used: of all, by expression and by pose, with the reasons.
 
     A face is used only where it is usable in every condition, so that the conditions stay paired. Columns: see
-    `fcx.coverage.coverage`.
+    `fcx.datasets.usable_faces.coverage_rows`.
     """
-    return Table("coverage", "Faces given and faces used", pd.DataFrame(coverage(faces)))
+    return Table("coverage", "Faces given and faces used", pd.DataFrame(coverage_rows(faces)))
 
 
 def agreement_table(evaluation) -> Table:
@@ -143,7 +143,7 @@ def method_table(results) -> Table:
 
 def provenance_table(*datasets, **parameters) -> Provenance:
     """Return the provenance of this run: its parameters, versions and commit, and what the stores say of themselves."""
-    facts = provenance(parameters=parameters)
+    facts = run_provenance(parameters=parameters)
     for dataset in datasets:
         kind = dataset.attrs.get("kind", "results" if "prediction" in dataset else "faces")
         hidden = ("kind", "complete", "fingerprint")

@@ -16,14 +16,17 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from fcx.contract import GRID, TARGETS, InputError, check, choose, usable
-from fcx.evaluation import ccc, clusters, column
-from fcx.masks.photograph import find_light
+from fcx.core.checks import choose
+from fcx.core.contract import GRID, TARGETS, check, column, usable
+from fcx.core.errors import InputError
+from fcx.geometry.pose import find_pose
+from fcx.masks.light import find_light
 from fcx.masks.wear import paint_mask
-from fcx.pose import find_pose
-from fcx.statistics import holm
+from fcx.statistics.bootstrap import clusters
+from fcx.statistics.concordance import ccc
+from fcx.statistics.corrections import holm
 
-FITS = {"rigid": {"fit": "rigid"}, "jaw": {"fit": "jaw"}, "published": {"style": "published"}}
+AUDITED_FITS = {"rigid": {"fit": "rigid"}, "jaw": {"fit": "jaw"}, "published": {"style": "published"}}
 SOURCES = ("pixels", "outline")  # of a mask: these are the tests
 REFERENCES = ("pose", "light", "face")  # the same for every fit
 LABELS = ("rated", "beyond")
@@ -31,7 +34,7 @@ FEWEST = 30  # faces, below which ten folds tell nothing
 ALPHAS = np.logspace(-4, 4, 9)  # ridge penalties for inputs of total variance 1: from next to none to the mean alone
 
 
-def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: int = 10, permutations: int = 200,
+def leakage_audit(faces, fits=tuple(AUDITED_FITS), *, style: str = "surgical", folds: int = 10, permutations: int = 200,
                   limit: int = 1000, seed: int = 0, progress: bool = True, **look) -> xr.Dataset:  # fmt: skip
     """Return how well ridge regression predicts the labels from a mask alone, against shuffled labels.
 
@@ -41,10 +44,10 @@ def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: in
 
     Dimension `source`, all on the 64x64 grid: "pixels", the grey light of the mask without the photograph (alpha
     times paint); "outline", alpha above one half; and the references "pose", yaw, pitch, roll and height of the
-    head (`fcx.pose`), "light", level and slope of the light on the upper face, which masks are lit with, both with
-    squares and products; and "face", the unmasked grey face. Dimension `labels`: "rated", and "beyond", what
-    linear regression on pose and light leaves of them: a mask sits on the head and in its light, so that it
-    shows both, and this tells whether it shows more.
+    head (`fcx.geometry.pose`), "light", level and slope of the light on the upper face, which masks
+    are lit with, both with squares and products; and "face", the unmasked grey face. Dimension `labels`: "rated",
+    and "beyond", what linear regression on pose and light leaves of them: a mask sits on the head and in its
+    light, so that it shows both, and this tells whether it shows more.
 
     Variables (labels, fit, source, target): ccc, over all predictions of a cross-validation in which no subject
     is trained and tested on; null_low and null_high, between which lie 90 % of the CCC of shuffled labels;
@@ -75,7 +78,7 @@ def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: in
         known = [against_chance(references[name], labels, parts, shuffles, bar) for name in REFERENCES]
         rows = []
         for fit in fits:
-            worn = _worn(chosen, {"style": style, "seed": seed, **look, **FITS[fit]}, bar)
+            worn = _worn(chosen, {"style": style, "seed": seed, **look, **AUDITED_FITS[fit]}, bar)
             rows.append([against_chance(worn[name], labels, parts, shuffles, bar) for name in SOURCES] + known)
     table = _table(np.array(rows), fits)
     return table.assign(n=len(rated)).assign_attrs(
@@ -87,9 +90,9 @@ def leakage_audit(faces, fits=tuple(FITS), *, style: str = "surgical", folds: in
 def _check(faces, fits, **numbers) -> None:
     check(faces, "faces")
     for fit in fits:
-        choose(fit, FITS, "fit")
+        choose(fit, AUDITED_FITS, "fit")
     if not fits or len(set(fits)) < len(fits):
-        raise InputError(f"fits are {fits}; give at least one of {', '.join(FITS)}, each once")
+        raise InputError(f"fits are {fits}; give at least one of {', '.join(AUDITED_FITS)}, each once")
     for name, (value, least) in numbers.items():
         if not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")

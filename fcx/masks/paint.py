@@ -7,10 +7,10 @@ from functools import cache
 import cv2
 import numpy as np
 
-from fcx.landmarks import rasterise
-from fcx.masks.photograph import find_grain, find_light
+from fcx.geometry.landmarks import rasterise
+from fcx.geometry.pose import FLIP, Pose
+from fcx.masks.light import find_grain, find_light
 from fcx.masks.shapes import COLUMNS, ROWS, Shape, triangles
-from fcx.pose import FLIP, Pose
 
 WIDTH = 13.0  # centimetres that a texture spans, about
 SHARPEST = 0.7  # pixels: the blur of an edge in the sharpest picture

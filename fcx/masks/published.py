@@ -8,16 +8,16 @@ use it.) Nothing is warped, lit or blurred, and the jaw moves it.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from fcx.landmarks import canonical
+from fcx.core.paths import DATA
+from fcx.geometry.landmarks import canonical
 from fcx.masks.styles import STYLES, Style
 
-CLIPART = Path(__file__).parent.parent / "data" / "clipart"
-COLOURS = ("white", "black", "blue", "red")
+CLIPART = DATA / "clipart"
+CLIP_ART = ("white", "black", "blue", "red")
 WIDER = 1.2  # the published ratio of the mask's half width to the jaw's distance
 BRIDGE, CHIN, LEFT, RIGHT = 28, 8, 2, 14  # of the 68 points
 
@@ -60,4 +60,4 @@ def _distance(point, start, end) -> float:
     return abs(along[0] * across[1] - along[1] * across[0]) / max(np.linalg.norm(along), 1e-9)
 
 
-STYLES["published"] = Style(None, "pleated", COLOURS, paste=paste_published)
+STYLES["published"] = Style(None, "pleated", CLIP_ART, paste=paste_published)

@@ -13,8 +13,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from fcx.landmarks import canonical
-from fcx.pose import Pose
+from fcx.geometry.landmarks import canonical
+from fcx.geometry.pose import Pose
 
 COLUMNS, ROWS = 21, 14  # vertices of a surface, across (odd: one column runs over the tip of the nose) and down
 OFFSET = 0.32  # the cloth stands off the hull

@@ -10,7 +10,8 @@ from functools import cache, lru_cache
 import cv2
 import numpy as np
 
-from fcx.contract import InputError, UnknownNameError, choose
+from fcx.core.checks import choose
+from fcx.core.errors import InputError, UnknownNameError
 from fcx.masks.shapes import SHAPES, Shape
 
 TEXTURE = (192, 256)  # rows, columns
@@ -22,7 +23,7 @@ COLOURS = {
 ACROSS, DOWN = np.meshgrid(
     np.linspace(0, 1, TEXTURE[1], dtype=np.float32), np.linspace(0, 1, TEXTURE[0], dtype=np.float32)
 )
-SIDE = np.abs(2 * ACROSS - 1)
+TEXTURE_SIDE = np.abs(2 * ACROSS - 1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def picture_style(path, anchors: dict) -> Style:
     pixels = _read_rgba(path)
     shape: Shape = SHAPES["sheet"]
     x = (2 * ACROSS - 1) * shape.width(DOWN)
-    y = shape.top(SIDE) + (shape.bottom(SIDE) - shape.top(SIDE)) * DOWN
+    y = shape.top(TEXTURE_SIDE) + (shape.bottom(TEXTURE_SIDE) - shape.top(TEXTURE_SIDE)) * DOWN
     affine = cv2.getAffineTransform(np.float32(list(ANCHORS.values())), points)
     where = np.stack([x, y, np.ones_like(x)], axis=-1) @ affine.T
     # Averaged down to the size of a texture first: looking up single pixels of a large picture would alias.
@@ -208,7 +209,7 @@ def _sewn() -> np.ndarray:
     stitches = np.sin(200 * (ACROSS + DOWN)) > -0.3
     tone -= 0.13 * _line(edge - 0.045, 0.006) * stitches + 0.05 * _line(edge, 0.015)
     for fold, lean in ((0.34, 0.10), (0.62, -0.08)):
-        tone -= 0.07 * np.clip(SIDE - 0.35, 0, 1) * _line(DOWN - fold - lean * SIDE, 0.02)
+        tone -= 0.07 * np.clip(TEXTURE_SIDE - 0.35, 0, 1) * _line(DOWN - fold - lean * TEXTURE_SIDE, 0.02)
     return tone
 
 
@@ -220,9 +221,9 @@ def _welded() -> np.ndarray:
     edge = np.minimum(DOWN, 1 - DOWN)
     dots = np.sin(300 * ACROSS) * np.sin(220 * DOWN) > 0
     tone -= 0.10 * dots * (_line(edge - 0.03, 0.008) + _line(np.minimum(ACROSS, 1 - ACROSS) - 0.03, 0.007))
-    arc = np.abs(SIDE - 0.42 - 0.18 * np.cos(np.pi * (DOWN - 0.5)))
+    arc = np.abs(TEXTURE_SIDE - 0.42 - 0.18 * np.cos(np.pi * (DOWN - 0.5)))
     tone -= 0.09 * _line(arc, 0.008)
-    return tone + 0.10 * _line(DOWN - 0.06, 0.012) * (SIDE < 0.3)
+    return tone + 0.10 * _line(DOWN - 0.06, 0.012) * (TEXTURE_SIDE < 0.3)
 
 
 @cache
@@ -230,14 +231,14 @@ def _panels() -> np.ndarray:
     """Return the tone of a duckbill: two panels that meet in a horizontal edge, the lower one in the shade."""
     tone = 1 + _weave(0.015, 1.0)
     tone -= 0.14 * _line(DOWN - 0.55, 0.006) + 0.10 * np.clip((DOWN - 0.55) / 0.45, 0, 1)
-    tone -= 0.12 * _line(SIDE - 0.80 + 0.5 * np.abs(DOWN - 0.55), 0.012)
+    tone -= 0.12 * _line(TEXTURE_SIDE - 0.80 + 0.5 * np.abs(DOWN - 0.55), 0.012)
     return tone - 0.09 * (_line(DOWN - 0.05, 0.006) + _line(DOWN - 0.955, 0.006))
 
 
 @cache
 def _window() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return of a clear window before the mouth: where it is, its hem, and the light that it reflects."""
-    radius = (SIDE / 0.62) ** 4 + (np.abs(DOWN - 0.56) / 0.27) ** 4
+    radius = (TEXTURE_SIDE / 0.62) ** 4 + (np.abs(DOWN - 0.56) / 0.27) ** 4
     shine = _line(ACROSS - 0.36 - 0.12 * (DOWN - 0.5), 0.03) + 0.5 * _line(ACROSS - 0.64 + 0.1 * (DOWN - 0.5), 0.015)
     return np.clip((1.06 - radius) / 0.12, 0, 1), _line(radius - 1.1, 0.08), shine
 

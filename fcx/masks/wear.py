@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
 
-from fcx.contract import InputError, choose
+from fcx.core.checks import choose
+from fcx.core.errors import InputError
+from fcx.core.seeds import sample_generator
+from fcx.geometry.pose import FLIP, find_pose
+from fcx.masks.light import LUMA, is_grey
 from fcx.masks.paint import paint_surface
-from fcx.masks.photograph import LUMA, is_grey
 from fcx.masks.shapes import FITS, SHAPES, WEARINGS, bend, surface
 from fcx.masks.styles import STYLES, find_style, rgb
-from fcx.pose import FLIP, find_pose
 
 SLAB = 512  # rows that are mixed at a time
 FINEST = 80.0  # pixels in a centimetre above which a mask is painted smaller and enlarged: a face of about 1,400
@@ -56,7 +57,7 @@ def choose_look(style: str = "surgical", *, wearing: str = "proper", scale: floa
     """
     choose(wearing, WEARINGS, "wearing")
     _check_numbers(scale, shift, jitter)
-    draw = generator(sample, seed)
+    draw = sample_generator(sample, seed)
     which, shade = draw.random(2)
     pattern, places = int(draw.integers(0, 2**31)), draw.standard_normal(5)
     places = np.clip(places, -2.5, 2.5) * jitter
@@ -99,7 +100,7 @@ def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", **
     Raises: UnknownNameError for a name; InputError for another shape of picture or mesh, or a number out of range.
 
     >>> from fcx.datasets import open_source
-    >>> from fcx.landmarks import find_landmarks
+    >>> from fcx.geometry.landmarks import find_landmarks
     >>> picture = open_source("demo").records[0].read()
     >>> masked, alpha = wear_mask(picture, find_landmarks(picture).mesh)
     >>> masked.shape == picture.shape
@@ -114,7 +115,7 @@ def paint_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *
                donor: np.ndarray | None = None, seed: int = 0, sample: str = ""):  # fmt: skip
     """Return the paint (row, column, RGB) uint8 and the alpha (row, column) uint8 of a mask on a face.
 
-    `mesh` (vertex, xyz) is in picture pixels (`fcx.landmarks.find_landmarks(picture).mesh`). `fit`:
+    `mesh` (vertex, xyz) is in picture pixels (`fcx.geometry.landmarks.find_landmarks(picture).mesh`). `fit`:
     "rigid" places the mask by the pose of the upper face alone; "jaw" bends it after nose, cheeks and jaw;
     "donor" bends it after those of another face, the mesh `donor`. `wearing`: "proper", "under_nose" or
     "under_chin". `scale` and `shift` (centimetres to the right and up) change size and place; for style,
@@ -173,12 +174,6 @@ def composite(picture: np.ndarray, paint: np.ndarray, alpha: np.ndarray) -> np.n
         added = cv2.multiply(paint[part].astype(np.float32) - below, cv2.merge([share, share, share]))
         mixed[part] = np.rint(below + added).astype(np.uint8)
     return mixed
-
-
-def generator(sample: str, seed: int) -> np.random.Generator:
-    """Return the random numbers of a sample: the same whatever the order, the batch or the number of workers."""
-    mark = hashlib.sha256(f"{seed}:{sample}".encode(errors="surrogateescape")).digest()
-    return np.random.default_rng(int.from_bytes(mark[:8], "little"))
 
 
 def _checked(picture, mesh) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from fcx.contract import FcxError, InputError
-from fcx.reporting.execute import execute, find_notebook, fit_parameters
+from fcx.core.errors import FcxError, InputError
+from fcx.reporting.execute import find_notebook, fit_parameters, run_notebook
 
 NOTEBOOKS = ("01_masks", "03_attribution", "04_comparison")
 
@@ -53,11 +53,11 @@ def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **param
 
 def _page(path: Path, parameters: dict, folder: Path, tick):
     """Run one notebook and return it as a Page; the executed notebook takes its name only when it is whole."""
-    from fcx.reporting.export import export
+    from fcx.reporting.export import notebook_page
 
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
     try:
-        executed = execute(path, parameters, running, tick)
+        executed = run_notebook(path, parameters, running, tick)
     except FcxError as error:
         os.replace(running, failed)
         raise type(error)(str(error).replace(str(running), str(failed))) from None
@@ -66,7 +66,7 @@ def _page(path: Path, parameters: dict, folder: Path, tick):
         raise
     failed.unlink(missing_ok=True)
     os.replace(running, folder / f"{path.stem}.ipynb")
-    return export(executed, path.stem)
+    return notebook_page(executed, path.stem)
 
 
 def _cells(path: Path) -> int:

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fcx import contract
-from fcx.contract import FcxError, InputError, choose
-
-HERE = Path(__file__).parent.parent
-FOLDERS = (HERE.parent / "notebooks", HERE / "data" / "notebooks")  # a checkout, an installed wheel
+from fcx.core import errors
+from fcx.core.checks import choose
+from fcx.core.errors import FcxError, InputError
+from fcx.core.paths import shipped_folder
 
 
 def find_notebook(name: str | os.PathLike) -> Path:
@@ -26,7 +25,7 @@ def find_notebook(name: str | os.PathLike) -> Path:
         if not (path := Path(name)).is_file():
             raise InputError(f"there is no notebook {path}")
         return path
-    ours = {path.stem: path for folder in reversed(FOLDERS) for path in folder.glob("[0-9]*.ipynb")}
+    ours = {path.stem: path for path in shipped_folder("notebooks").glob("[0-9]*.ipynb")}
     return ours[choose(str(name), sorted(ours), "notebook")]
 
 
@@ -73,7 +72,7 @@ def _typed(name: str, value, default):
     return value
 
 
-def execute(path: Path, parameters: Mapping, output: Path, tick: Callable[[], None]):
+def run_notebook(path: Path, parameters: Mapping, output: Path, tick: Callable[[], None]):
     """Run the notebook at `path` and return it executed; `output` holds what was run, after every cell.
 
     `tick` is called after every cell. Figures come as Plotly's JSON, whatever front end is configured.
@@ -118,7 +117,7 @@ def _kernel_manager():
 def _explained(path: Path, error, output: Path) -> FcxError:
     """Return papermill's error as one sentence: the notebook's own words where the error is one of fcx's."""
     short = error.ename.rsplit(".", 1)[-1]
-    kind = getattr(contract, short, None)
+    kind = getattr(errors, short, None)
     words = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue).strip().splitlines() or ["no message"]
     if isinstance(kind, type) and issubclass(kind, FcxError):
         return (kind if issubclass(kind, InputError) else FcxError)(f"{words[-1]} (notebook {path.stem})")

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcx.contract import replacing
-from fcx.figures.style import CONFIG
+from fcx.core.store import replacing
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
+from fcx.figures.theme import CONFIG
 
 PLOTLY = "application/vnd.plotly.v1+json"
 TEMPLATES = Path(__file__).parent / "template"
@@ -53,7 +53,7 @@ class Page:
         return _write(folder / f"{self.name}.html", self.html)
 
 
-def export(notebook, name: str) -> Page:
+def notebook_page(notebook, name: str) -> Page:
     """Turn an executed notebook (an nbformat node) into a Page.
 
     Plotly's library is written once, in the head; figures become <figure> with their alternative

@@ -6,14 +6,10 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from fcx.contract import TARGETS, InputError, digest, usable
-
-# The code that makes a store counts with its settings: a changed mask or method never meets an old store.
-FACES_CODE = (
-    "contract.py", "landmarks.py", "pose.py", "regions.py", "masks/*", "datasets/*.py", "crops.py", "wearing.py",
-    "faces.py",
-)  # fmt: skip
-RESULTS_CODE = ("contract.py", "model.py", "inference.py", "attribution/*.py")
+from fcx.core.contract import TARGETS, usable
+from fcx.core.errors import InputError
+from fcx.core.provenance import STEP_VERSIONS
+from fcx.core.store import digest
 
 
 def prepared(faces: str, runs: str = "runs", **settings):
@@ -24,12 +20,12 @@ def prepared(faces: str, runs: str = "runs", **settings):
     Raises: what `fcx.prepare` and `fcx.open_faces` raise.
     """
     from fcx.datasets import open_source
-    from fcx.faces import open_faces, prepare
+    from fcx.datasets.preparation import open_faces, prepare
 
     if (Path(faces) / ".zgroup").is_file():
         return open_faces(faces)
     inputs = open_source(faces).fingerprint()
-    return prepare(faces, _store(runs, "faces", Path(faces).stem, inputs, settings, _code(FACES_CODE)), **settings)
+    return prepare(faces, _store(runs, "faces", Path(faces).stem, inputs, settings, STEP_VERSIONS["faces"]), **settings)
 
 
 def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
@@ -41,7 +37,7 @@ def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
     Raises: what `fcx.attribute` raises.
     """
     from fcx.attribution import attribute
-    from fcx.checkpoints import resolve_models, weights_hash
+    from fcx.networks.checkpoints import resolve_models, weights_hash
 
     resolved = resolve_models(models)
     weights = {name: weights_hash(model.state_dict()) for name, model in resolved.items()}
@@ -54,7 +50,7 @@ def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
         shown,
         methods.replace(" ", ""),
         settings,
-        _code(RESULTS_CODE),
+        STEP_VERSIONS["results"],
     )
     return attribute(resolved, faces, methods, out=out, **settings)
 
@@ -67,8 +63,8 @@ def taught(sets, runs: str = "runs", **settings) -> dict:
     on every number of cores. `settings` go to `fcx.train`.
     """
     from fcx.datasets.synthetic import WORN_BY
-    from fcx.recipes import RECIPES
-    from fcx.training import train
+    from fcx.networks.recipes import RECIPES
+    from fcx.networks.training import train
 
     recipe = replace(RECIPES["modern"], augmented=False, rate=5e-3, batch_size=32)
     models = {}
@@ -80,7 +76,7 @@ def taught(sets, runs: str = "runs", **settings) -> dict:
     return models
 
 
-def rated(faces) -> list[str]:
+def rated_targets(faces) -> list[str]:
     """Return the targets that are labelled for at least two faces usable in every condition."""
     return [name for name in TARGETS if (faces[name].notnull().values & usable(faces)).sum() > 1]
 
@@ -103,17 +99,18 @@ def audited(faces, permutations: int, **settings):
 def tested(faces, count: int, **settings):
     """Return name -> Dataset of what puts landmarks to the test, or None where it is left out or cannot be made.
 
-    `count` faces are used, 0 leaves it out; `settings` go to `fcx.landmark_quality.mask_shift`. Why it
+    `count` faces are used, 0 leaves it out; `settings` go to `fcx.masks.landmark_shift.mask_shift`. Why it
     cannot be made is printed.
     """
-    from fcx.landmark_quality import agreement, display_pictures, mask_shift, robustness
+    from fcx.geometry.landmark_quality import backend_agreement, display_pictures, robustness
+    from fcx.masks.landmark_shift import mask_shift
 
     if count == 0:
         return print("The test of landmarks is left out (landmarks = 0).")
     try:
         pictures = display_pictures(faces, count)
         return {"robustness": robustness(pictures), "mask_shift": mask_shift(pictures, **settings),
-                "agreement": agreement(pictures)}  # fmt: skip
+                "agreement": backend_agreement(pictures)}  # fmt: skip
     except InputError as error:
         return print(f"No test of landmarks: {error}.")
 
@@ -121,7 +118,7 @@ def tested(faces, count: int, **settings):
 def doubtful(faces, source: str, count: int = 12) -> tuple:
     """Return the faces to look at for failures, and the records of the source, where pictures of refused ones are."""
     from fcx.datasets import open_source
-    from fcx.landmark_quality import lowest
+    from fcx.geometry.landmark_quality import lowest
 
     return lowest(faces, count), () if (Path(source) / ".zgroup").is_file() else open_source(source).records
 
@@ -129,10 +126,3 @@ def doubtful(faces, source: str, count: int = 12) -> tuple:
 def _store(runs: str, kind: str, name: str, *parts) -> Path:
     """Return the path of the store that holds what `parts` describe."""
     return Path(runs) / f"{kind}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:40]}-{digest(repr(parts).encode())[:8]}.zarr"
-
-
-def _code(patterns) -> str:
-    """Return a hash of the source files that match, relative to the package."""
-    package = Path(__file__).parent.parent
-    files = {path for pattern in patterns for path in package.glob(pattern) if path.is_file()}
-    return digest(b"".join(path.read_bytes() for path in sorted(files)))

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from fcx.attribution import removal
-from fcx.attribution.faithfulness import MEASURES
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import METHODS, Subject
-from fcx.attribution.trial import Scene, Settings, Trial
-from fcx.faces import prepare
-from fcx.model import FaceChannel
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.registry import METHODS, Subject
+from fcx.datasets.preparation import prepare
+from fcx.faithfulness import removal
+from fcx.faithfulness.measurement import MEASURES
+from fcx.faithfulness.measures import MeasureOptions, Scene, Trial
+from fcx.networks.facechannel import FaceChannel
 
 FACES, STEPS = 32, 16
 
@@ -34,7 +34,7 @@ def scene():
     torch.manual_seed(0)
     model = FaceChannel.preset("paper", width=64, batch_norm=True).eval().to(memory_format=torch.channels_last)
     images = torch.from_numpy(faces["image"].values[0]).float() / 255
-    settings = Settings(fills=("black",), steps=STEPS)
+    settings = MeasureOptions(fills=("black",), steps=STEPS)
     return Scene(Subject("m", model), images, [str(n) for n in faces["sample"].values], torch.arange(FACES),
                  torch.eye(2), torch.zeros(2), Gallery(faces), "plain", settings)  # fmt: skip
 

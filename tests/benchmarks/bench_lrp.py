@@ -13,12 +13,12 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import METHODS
-from fcx.attribution.engine import Network, fuse_batch_norm, traces
-from fcx.attribution.methods import Batch, Subject
-from fcx.attribution.modules import composite
-from fcx.attribution.propagation import relevance
-from fcx.attribution.rules import CONVOLUTION_RULES, Rule
-from fcx.model import FaceChannel
+from fcx.attribution.lrp_descent import relevance
+from fcx.attribution.lrp_modules import zennit_composite
+from fcx.attribution.lrp_network import Network, fuse_batch_norm, traces
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, Rule
+from fcx.attribution.registry import Batch, Subject
+from fcx.networks.facechannel import FaceChannel
 
 FACES = 64
 BOTH = torch.eye(2)
@@ -65,7 +65,7 @@ def test_lrp_of_two_targets_beside_zennit(capsys, model, images, convolution):
 
     def theirs():
         pixels = images.clone().requires_grad_()
-        with composite(rule, fused.trunk.conv1).context(fused):
+        with zennit_composite(rule, fused.trunk.conv1).context(fused):
             outputs = fused.tail(fused.features(pixels))
             starts = [outputs.detach() * w for w in BOTH]
             return torch.stack([torch.autograd.grad(outputs, pixels, s, retain_graph=True)[0][:, 0] for s in starts])

@@ -12,11 +12,11 @@ import torch
 from captum.attr import FeatureAblation, IntegratedGradients, Occlusion, Saliency
 
 from fcx.attribution import METHODS, Batch
-from fcx.attribution.gallery import Gallery
-from fcx.attribution.methods import Subject
-from fcx.contract import REGIONS
-from fcx.faces import prepare
-from fcx.model import FaceChannel
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.registry import Subject
+from fcx.core.contract import REGIONS
+from fcx.datasets.preparation import prepare
+from fcx.networks.facechannel import FaceChannel
 
 FACES = 32
 pytestmark = pytest.mark.usefixtures("one_thread")

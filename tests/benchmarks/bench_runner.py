@@ -17,9 +17,11 @@ from conftest import make_faces
 from fcx.attribution import attribute
 from fcx.attribution.plan import Plan
 from fcx.attribution.runner import DEFAULT
-from fcx.contract import FACES, Store
-from fcx.localisation import QUANTITIES, sample_statistics
-from fcx.model import FaceChannel
+from fcx.core.contract import FACES
+from fcx.core.store import Store
+from fcx.networks.facechannel import FaceChannel
+from fcx.statistics.map_scores import QUANTITIES
+from fcx.statistics.region_mass import sample_statistics
 
 COUNT = int(os.environ.get("FCX_BENCH_FACES", 1000))
 METHODS = "lrp_gamma,gradient,lrp_zbox,gradcam,mean_activation"
@@ -63,8 +65,8 @@ LONG = f"""
 import resource, sys, time
 import torch
 from fcx.attribution import attribute
-from fcx.faces import open_faces
-from fcx.model import FaceChannel
+from fcx.datasets.preparation import open_faces
+from fcx.networks.facechannel import FaceChannel
 torch.set_num_threads(1)
 nets = dict()
 for seed in range(4):

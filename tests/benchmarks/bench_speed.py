@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from fcx.attribution import attribute
-from fcx.contract import FaceError
+from fcx.core.errors import FaceError
 from fcx.datasets import open_source
-from fcx.evaluation import ccc, evaluate
-from fcx.faces import prepare
-from fcx.inference import predict
-from fcx.landmarks import _mesh_network, find_landmarks
+from fcx.datasets.preparation import prepare
+from fcx.geometry.landmarks import _mesh_network, find_landmarks
 from fcx.masks import wear_mask
-from fcx.model import FaceChannel
+from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import predict
+from fcx.statistics.agreement import evaluate
+from fcx.statistics.concordance import ccc
 
 FACES = 128
 DATA = Path(__file__).parents[3] / "shared" / "data"  # beside the checkout, on machines that have it

@@ -9,7 +9,7 @@ import time
 
 import cv2
 
-from fcx.faces import prepare
+from fcx.datasets.preparation import prepare
 
 FEW, MANY = 96, 416  # faces; both whole blocks
 

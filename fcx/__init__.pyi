@@ -1,0 +1,16 @@
+from . import attribution, core, datasets, faithfulness, figures, geometry, masks, networks, reporting, statistics
+from .attribution.runner import attribute
+from .attribution.storage import open_results
+from .datasets.preparation import open_faces, prepare
+from .geometry.regions import region_maps
+from .masks.wear import wear_mask
+from .networks.checkpoints import load_model, save_model
+from .networks.facechannel import FaceChannel
+from .networks.inference import predict
+from .networks.training import train
+from .reporting import report
+from .statistics.agreement import evaluate
+from .statistics.comparison import compare
+from .statistics.region_mass import region_statistics
+
+__version__: str

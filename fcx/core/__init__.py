@@ -1,0 +1,1 @@
+"""The words and stores that all rooms share: names, errors, checks, targets, stores, paths, processes, seeds."""

@@ -1,0 +1,125 @@
+"""What crosses a room's threshold: dimension names, variables, validation.
+
+Every step of fcx takes and returns an xarray Dataset. This module names the
+dimensions, says which variables a *faces* and a *results* Dataset hold, and refuses
+what breaks that contract.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fcx.core.checks import choose
+from fcx.core.errors import ContractError
+
+TARGETS = ("arousal", "valence")
+CONDITIONS = ("plain", "masked")
+REGIONS = ("eyes", "brows", "nose", "mouth", "cheeks", "forehead", "jaw", "background")
+CROPS = ("face", "upright", "whole")
+ANGLES = ("yaw", "pitch", "roll")  # degrees, as `fcx.geometry.pose.Pose.angles` counts them
+GRID = 64  # pixels: the grid that image, regions and attribution share
+PICTURE = 224  # pixels: the display picture
+
+# name: (dimensions in order, allowed dtype kinds, required)
+FACES = {
+    "image": (("condition", "sample", "y", "x"), "u", True),
+    "alpha": (("condition", "sample", "y", "x"), "u", True),
+    "regions": (("sample", "region", "y", "x"), "u", True),  # a variable cannot share its name with a dimension
+    "landmarks": (("sample", "point", "xy"), "f", True),
+    "mesh": (("sample", "vertex", "xyz"), "f", True),
+    "valence": (("sample",), "f", True),
+    "arousal": (("sample",), "f", True),
+    "status": (("condition", "sample"), "UOT", True),
+    "picture": (("condition", "sample", "row", "column", "channel"), "u", False),
+    "detector_score": (("sample",), "f", False),
+    "faces_found": (("sample",), "i", False),
+    "pose": (("sample", "angle"), "f", False),
+    "worn": (("sample",), "UOT", False),  # the look of the mask, as JSON
+    "picture_hash": (("sample",), "UOT", False),
+    "image_hash": (("condition", "sample"), "UOT", False),
+}
+RESULTS = {
+    "prediction": (("model", "condition", "target", "sample"), "f", True),
+    "attribution": (("model", "condition", "method", "target", "sample", "y", "x"), "fi", False),
+    # Beside compressed maps: what a step of each stands for, and its largest error.
+    "attribution_scale": (("model", "condition", "method", "target", "sample"), "f", False),
+    "attribution_error": (("model", "condition", "method", "target", "sample"), "f", False),
+    # `fcx.statistics.map_scores.QUANTITIES` of each map, from before it was compressed, and the area of each region.
+    **{
+        name: (("model", "condition", "method", "target", "sample", "region"), "f", False)
+        for name in ("share", "net", "positive", "negative", "density", "enrichment", "auc")
+    },
+    "area": (("sample", "region"), "f", False),
+}
+CONTRACTS = {"faces": FACES, "results": RESULTS}
+SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3, "angle": 3}
+
+
+def check(dataset, kind: str):
+    """Return `dataset` if it keeps the contract of `kind` ('faces' or 'results').
+
+    Raises: ContractError naming the variable, what it is and what it should be.
+    """
+    contract = CONTRACTS[choose(kind, CONTRACTS, "kind of Dataset")]
+    for name, (dims, kinds, required) in contract.items():
+        if name not in dataset:
+            if required:
+                have = ", ".join(map(str, dataset.data_vars)) or "nothing"
+                raise ContractError(f"{kind}: variable {name!r} is missing; the Dataset has {have}")
+            continue
+        variable = dataset[name]
+        if variable.dims != dims:
+            raise ContractError(f"{kind}: {name!r} has dimensions {variable.dims}, should be {dims}")
+        if variable.dtype.kind not in kinds:
+            raise ContractError(f"{kind}: {name!r} is {variable.dtype}, should be of kind {kinds!r}")
+    for dim, size in SIZES.items():
+        if dim in dataset.sizes and dataset.sizes[dim] != size:
+            raise ContractError(f"{kind}: {dim!r} has size {dataset.sizes[dim]}, should be {size}")
+    for dim, allowed in (("region", REGIONS), ("target", TARGETS), ("angle", ANGLES)):
+        if dim in dataset.sizes and dim not in dataset.coords:
+            raise ContractError(f"{kind}: dimension {dim!r} has no names; allowed: {', '.join(allowed)}")
+    if kind == "faces":
+        for name in TARGETS:
+            values = dataset[name].values
+            if np.nanmax(np.abs(values), initial=0.0) > 1:
+                raise ContractError(f"faces: {name!r} reaches {np.nanmax(np.abs(values)):g}; allowed: -1 to 1")
+    return dataset
+
+
+def usable(faces) -> np.ndarray:
+    """Return (sample,) bool: True where the face is 'ok' in every condition."""
+    return (faces["status"].values == "ok").all(axis=0)
+
+
+def match(results, faces) -> np.ndarray:
+    """Return (sample,) int: for each sample of `results` its row in `faces`.
+
+    Raises: ContractError where the two do not hold the same samples, each once, or where their crop
+    rules differ; UnknownNameError for a condition that `faces` does not have.
+    """
+    for condition in np.atleast_1d(results["condition"].values) if "condition" in results.coords else ():
+        choose(str(condition), map(str, faces["condition"].values), "condition")
+    given, have = ([str(name) for name in dataset["sample"].values] for dataset in (results, faces))
+    row = {name: i for i, name in enumerate(have)}
+    if len(row) < len(have) or len(set(given)) < len(given):
+        raise ContractError("a sample id stands twice in the faces or the results: ids must be unique")
+    if row.keys() != set(given):
+        odd = sorted(row.keys() ^ set(given))
+        raise ContractError(
+            f"results hold {len(given)} samples and faces {len(have)}, and they are not the same ones "
+            f"({odd[0]!r} stands in one only): select the same samples in both"
+        )
+    crops = [dataset.attrs["crop"] for dataset in (results, faces) if "crop" in dataset.attrs]
+    if len(set(crops)) > 1:
+        raise ContractError(f"results were made with crop {crops[0]!r}, faces have {crops[1]!r}: use the same faces")
+    return np.array([row[name] for name in given], int)
+
+
+def column(faces, name: str) -> np.ndarray:
+    """Return a text coordinate of the samples, (sample,) str, "" where it is not there."""
+    if name not in faces.coords:
+        return np.full(faces.sizes["sample"], "")
+    return np.array([str(value) for value in faces[name].values], str)
+
+
+EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")

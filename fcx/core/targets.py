@@ -1,0 +1,134 @@
+"""Targets: what is explained, as linear operators on the outputs arousal and valence.
+
+A target is a text: an output ("valence"), a direction of the circumplex ("excitement"), a linear expression
+of these ("valence - arousal", "0.5*valence + arousal"), and any of them from a reference value
+("valence @ 0.2" explains f - 0.2). Outputs are those before the activation of a tanh head, for attributions;
+predictions and ratings take the same operator, without the reference.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcx.core.checks import choose
+from fcx.core.contract import TARGETS
+from fcx.core.errors import InputError
+
+EXAMPLE = "such as 'valence', 'valence - arousal', '0.5*valence + arousal' or 'valence @ 0.2'"
+TOKEN = re.compile(r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<mark>[-+*@]))")
+HALF = math.sqrt(0.5)
+# The quadrants of the circumplex as unit vectors (arousal, valence), at 45, 135, 225 and 315 degrees from pleasure.
+# Source: Russell, "A circumplex model of affect", Journal of Personality and Social Psychology 39(6), 1980.
+QUADRANTS = {
+    "excitement": (HALF, HALF),
+    "distress": (HALF, -HALF),
+    "depression": (-HALF, -HALF),
+    "relaxation": (-HALF, HALF),
+}
+NAMES = {**{name: tuple(float(name == other) for other in TARGETS) for name in TARGETS}, **QUADRANTS}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target: its text, the weight of each output (in the order of `TARGETS`), and its reference value."""
+
+    name: str
+    weights: tuple[float, ...]
+    reference: float = 0.0
+
+    def of(self, values) -> np.ndarray:
+        """Return sum_o weight_o values_o of one array for each output; an output without weight does not count.
+
+        >>> parse("valence - 0.5*arousal").of([np.array([0.2]), np.array([0.5])])
+        array([0.4])
+        """
+        return sum(weight * value for weight, value in zip(self.weights, values, strict=True) if weight)
+
+
+def parse(text: str) -> Target:
+    """Return the target that a text names.
+
+    Raises: UnknownNameError for a name that is none; InputError for a text that is no target, or is always 0.
+
+    >>> parse("0.5*valence + arousal")
+    Target(name='0.5*valence + arousal', weights=(1.0, 0.5), reference=0.0)
+    >>> parse("-valence @ -0.2").reference
+    -0.2
+    """
+    tokens = _tokens(text)
+    total, reference, first = np.zeros(len(TARGETS)), 0.0, True
+    while tokens and tokens[0] != "@":
+        total, first = total + _term(text, tokens, first), False
+    if tokens:
+        tokens.pop(0)
+        sign = -1.0 if tokens[:1] == ["-"] else 1.0
+        if tokens[:1] in (["-"], ["+"]):
+            tokens.pop(0)
+        if len(tokens) != 1 or not isinstance(tokens[0], float):
+            raise _fault(text, "after '@' stands one number")
+        reference = sign * tokens.pop()
+    if first or not total.any():
+        raise _fault(text, "nothing is left of it: it is always 0" if not first else "it names no output")
+    return Target(str(text).strip(), tuple(map(float, total)), reference)
+
+
+def parse_all(given) -> list[Target]:
+    """Return the targets of a comma-separated text or of a list.
+
+    Raises: InputError where there is none, or where two are the same operator; else as in `parse`.
+    """
+    texts = given.split(",") if isinstance(given, str) else list(given)
+    targets = [parse(text) for text in texts]
+    if not targets or len({(target.weights, target.reference) for target in targets}) < len(targets):
+        raise InputError(f"targets are {[target.name for target in targets]}: give at least one, each once; {EXAMPLE}")
+    return targets
+
+
+def ratings(faces, name: str) -> np.ndarray:
+    """Return the ratings (sample,) of a target, NaN where an output that it needs is not rated.
+
+    Raises: as in `parse`.
+    """
+    return parse(name).of([faces[output].values for output in TARGETS])
+
+
+def _tokens(text) -> list:
+    """Return numbers as floats, and names and marks as text."""
+    if not isinstance(text, str):
+        raise _fault(text, "a target is a text")
+    tokens, place, end = [], 0, len(text.rstrip())
+    while place < end:
+        found = TOKEN.match(text, place)
+        if found is None:
+            raise _fault(text, f"{text[place:].strip()[0]!r} cannot stand in it")
+        number = found["number"]
+        tokens.append(float(number) if number else found["name"] or found["mark"])
+        if number and not math.isfinite(tokens[-1]):
+            raise _fault(text, f"{number} is too large")
+        place = found.end()
+    return tokens
+
+
+def _term(text: str, tokens: list, first: bool) -> np.ndarray:
+    """Take [sign] [number *] name off the tokens, and return its weights."""
+    sign = 1.0
+    if tokens[0] in ("+", "-"):
+        sign = -1.0 if tokens.pop(0) == "-" else 1.0
+    elif not first:
+        raise _fault(text, f"'+' or '-' is missing before {tokens[0]!r}")
+    if tokens and isinstance(tokens[0], float):
+        sign *= tokens.pop(0)
+        if tokens[:1] != ["*"]:
+            raise _fault(text, "a number stands before '*' and a name")
+        tokens.pop(0)
+    if not tokens or tokens[0] in ("+", "-", "*", "@") or isinstance(tokens[0], float):
+        raise _fault(text, "a name is missing")
+    return sign * np.array(NAMES[choose(tokens.pop(0), NAMES, "target")])
+
+
+def _fault(text, why: str) -> InputError:
+    return InputError(f"target {text!r} cannot be read: {why}; give names and numbers, {EXAMPLE}")

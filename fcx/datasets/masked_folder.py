@@ -1,0 +1,168 @@
+"""Masked pictures as files, same names and same size: what MaskedAffectNet is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fcx.core.checks import whole_number
+from fcx.core.contract import ANGLES
+from fcx.core.errors import InputError
+from fcx.core.parallel import in_order
+from fcx.core.store import digest, replacing
+from fcx.datasets import SUFFIXES, mark, open_source
+from fcx.datasets.wearing import Settings, begin_workers, drawn_from, masked_face, with_donors
+from fcx.geometry.landmarks import find_landmarks
+from fcx.geometry.pose import find_pose
+
+PICTURES_A_BLOCK = 16  # pictures after which the table is written
+TABLE = "masks.csv"
+TABLE_COLUMNS = ("path", "status", "faces_found", "detector_score", "yaw", "pitch", "roll", "worn", "source",
+           "picture_hash", "masked_hash", "settings")  # fmt: skip
+
+
+def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
+                  shift=(0.0, 0.0), colour="", jitter=1.0, several="largest", workers=1, overwrite=False,
+                  progress=True) -> list[dict]:  # fmt: skip
+    """Write each picture of `source` with a mask on its face below the folder `out`, and return a row for each.
+
+    Names and sizes stay; `out`/masks.csv has a row for every input: "ok" or the reason, the pose of
+    the head (degrees), the look of its mask (`worn`, JSON), hashes of the pixels read and written, and
+    the settings. A picture file as `source` may have a picture file as `out`. The same call after an
+    interruption goes on where it stopped, and makes again what came from a file that changed since.
+
+    Raises: InputError where `out` would write over its source, or over files of other settings.
+
+    >>> mask_pictures("photos", "masked")                                    # doctest: +SKIP
+    [{'path': 'ada.jpg', 'status': 'ok', ...}]
+    """
+    settings = Settings("whole", style, fit, seed, wearing, scale, shift, colour, jitter, several=several)
+    whole_number(workers, "workers", 1)
+    start = begin_workers(settings) if workers > 1 else None
+    records, out = open_source(source).records, Path(out)
+    one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
+    folder = out.parent if one else out
+    if not one:  # a folder of masks inside the source is not masked again
+        records = [record for record in records if not _lies_in(_origin(record), folder)] or records
+    targets = {record.id: out if one else folder / record.id for record in records}
+    _refuse_overwriting(records, targets, folder)
+    if one and out.exists() and not overwrite:
+        raise InputError(f"{out} is there already: choose another name, or pass overwrite (--overwrite)")
+    jobs = with_donors(records, records, settings)
+    rows = {record.id: _row(record, donors, settings) for record, donors in jobs}
+    done = {} if one or overwrite else _done(folder, rows, targets)
+    todo = [job for job in jobs if job[0].id not in done]
+    blocks = [todo[i : i + PICTURES_A_BLOCK] for i in range(0, len(todo), PICTURES_A_BLOCK)]
+
+    def save() -> None:
+        if not one:
+            _write_table(folder / TABLE, [done.get(name) or {**row, "status": "pending"} for name, row in rows.items()])
+
+    save()  # an interrupted run must know its own files again
+    work = partial(_mask_block, targets=targets, settings=settings)
+    for _, made in in_order(work, blocks, workers, progress, "masks", start):
+        done |= {row["path"]: row for row in made}
+        save()
+    return [done[record.id] for record in records]
+
+
+def _mask_block(jobs, targets, settings) -> list[dict]:
+    return [_mask_one(record, targets[record.id], settings, donors) for record, donors in jobs]
+
+
+def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
+    row = _row(record, donors, settings)
+    try:
+        if not record.reason:
+            picture = record.read()
+            row["picture_hash"] = digest(picture)
+            found = find_landmarks(picture, several=settings.several)
+            angles = zip(ANGLES, find_pose(found.mesh).angles, strict=True)
+            row |= {"faces_found": str(found.faces), "detector_score": f"{found.score:.3f}"}
+            row |= {name: f"{angle:.1f}" for name, angle in angles}
+            masked, _, worn = masked_face(picture, found.mesh, record, settings, donors)
+            _write_picture(target, masked)
+            row |= {"worn": json.dumps(worn, ensure_ascii=False), "masked_hash": digest(masked)}
+    except InputError as error:
+        row["status"] = str(error)
+    return row
+
+
+def _row(record, donors, settings) -> dict[str, str]:
+    """Return the row of a record before anything is known of its face."""
+    how = {name: value for name, value in settings.attrs().items() if name not in ("crop", "landmarks")}
+    how["drawn_from"] = drawn_from(settings)
+    return dict.fromkeys(TABLE_COLUMNS, "") | {
+        "path": record.id, "status": record.reason or "ok", "settings": json.dumps(how, ensure_ascii=False),
+        "source": digest(repr([mark(one.read) for one in (record, *donors)]).encode(errors="surrogateescape")),
+    }  # fmt: skip
+
+
+def _write_picture(target: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    grey = (picture[:, :, :1] == picture).all()
+    image = Image.fromarray(picture[:, :, 0] if grey else picture)
+    options = {"quality": 95, "subsampling": 0} if target.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") else {}
+    with replacing(target) as temporary:
+        try:
+            image.save(temporary, **options)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{target} cannot be written: the format {target.suffix} can only be read") from error
+
+
+def _refuse_overwriting(records, targets, folder) -> None:
+    for record in records:
+        if not Path(os.path.abspath(targets[record.id])).is_relative_to(os.path.abspath(folder)):
+            raise InputError(f"{record.id} would be written outside {folder}: give paths below the table's own folder")
+        origin = _origin(record)
+        if origin and os.path.realpath(targets[record.id]) == os.path.realpath(origin):
+            raise InputError(f"{origin} would be written over by its masked self: choose another folder")
+
+
+def _origin(record) -> str:
+    """Return the path of the file behind a record, '' where there is none."""
+    origin = record.read.args[0] if isinstance(record.read, partial) and record.read.args else None
+    return os.fspath(origin) if isinstance(origin, str | os.PathLike) else ""
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    return bool(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _done(folder: Path, wanted: dict[str, dict], targets) -> dict[str, dict]:
+    """Return the rows of an earlier run with the same settings whose sources are as they were, and pictures there."""
+    rows = []
+    if (folder / TABLE).is_file():
+        with open(folder / TABLE, newline="", encoding="utf-8", errors="replace") as file:
+            rows = list(csv.DictReader(file))
+        if rows and not {"path", "status"} <= rows[0].keys():
+            raise InputError(f"{folder / TABLE} is no table of masked pictures: choose another folder, or move it away")
+    settings = next(iter(wanted.values()))["settings"]
+    if any(row.get("settings") != settings for row in rows):
+        raise InputError(
+            f"{folder} holds masks of other settings (see {TABLE}): choose another folder, or pass overwrite "
+            "(--overwrite)"
+        )
+    known = {row["path"]: row for row in rows}
+    for name, target in targets.items():
+        if name not in known and target.exists():
+            raise InputError(f"{target} is there already and is no mask of this run: choose another folder, or pass "
+                             "overwrite (--overwrite)")  # fmt: skip
+    return {name: row for name, row in known.items() if name in targets and row["status"] == "ok"
+            and row["source"] == wanted[name]["source"] and targets[name].exists()}  # fmt: skip
+
+
+def _write_table(path: Path, rows: list[dict]) -> None:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, TABLE_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,238 @@
+"""Faces from pictures: detect, crop, wear a mask, grey, resize, store; one row for every input.
+
+`prepare` turns any source (`fcx.datasets.open_source`) into a faces Dataset with the two
+conditions `plain` and `masked` of the same samples.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+
+from fcx.core.checks import whole_number
+from fcx.core.contract import ANGLES, CONDITIONS, GRID, PICTURE, REGIONS, check
+from fcx.core.errors import ContractError, InputError
+from fcx.core.parallel import in_order
+from fcx.core.provenance import run_provenance
+from fcx.core.store import Store, digest, open_store
+from fcx.datasets import open_source
+from fcx.datasets.wearing import Settings, begin_workers, drawn_from, masked_face, with_donors
+from fcx.geometry.crops import crop_face, scaled
+from fcx.geometry.landmarks import find_landmarks, ready
+from fcx.geometry.pose import find_pose
+from fcx.geometry.regions import region_maps
+from fcx.masks import STYLES
+
+FACES_A_BLOCK = 32  # faces that are written together
+
+
+def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
+            shift=(0.0, 0.0), colour="", jitter=1.0, backend="mesh", several="largest", pictures=True, workers=1,
+            limit=None, overwrite=False, progress=True, **options):  # fmt: skip
+    """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
+
+    `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are
+    those of its adapter. Every input has a row: `status (condition, sample)` is "ok" or says why it
+    could not be used. Landmarks, mesh and regions come from the unmasked picture; `pose` (degrees) is
+    that of the head in it, `worn` the look of the mask as JSON, and hashes tell whether two people
+    made the same. What the mask looks like is said as in `fcx.wear_mask`; the fit `donor` takes the
+    outline of another face of the source, drawn by hash of the sample and the seed. With `pictures`,
+    the colour crop is kept at 224x224 for display. An interrupted run with `out` goes on where it
+    stopped. The result does not depend on `workers`.
+
+    Raises: InputError for a source or a setting that cannot be used; StoreError where `out` holds
+    something else; MissingWeightsError where a landmark backend lacks its weights.
+
+    >>> faces = prepare("demo", limit=4, progress=False)
+    >>> dict(faces["image"].sizes)
+    {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
+    """
+    settings = Settings(crop, style, fit, seed, wearing, scale, shift, colour, jitter, backend, several, pictures)
+    whole_number(workers, "workers", 1)
+    found = open_source(source, **options)
+    records = found.records if limit is None else found.records[: whole_number(limit, "limit", 1)]
+    attrs = {
+        **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
+        "provenance": run_provenance(step="prepare"),
+    }  # fmt: skip
+    variables, coords = _layout(records, settings)
+    jobs = with_donors(records, found.records, settings)
+    blocks = [FaceBlock(i, jobs[i : i + FACES_A_BLOCK]) for i in range(0, len(jobs), FACES_A_BLOCK)]
+    work = partial(_make_block, variables=variables, settings=settings)
+    start = begin_workers(settings) if workers > 1 else None
+    if out is None:
+        return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces", start))
+    same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
+    same |= {"inputs": found.fingerprint(), "style": drawn_from(settings)}
+    ready(backend)  # before anything is laid out
+    store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
+                  chunks={"sample": FACES_A_BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
+    # Each process writes what it makes: sending pictures from one to another takes longer than storing them.
+    work = partial(_write_block, store=store, size=FACES_A_BLOCK, variables=variables, settings=settings)
+    for _ in in_order(work, [blocks[number] for number in store.pending()], workers, progress, "faces", start):
+        pass
+    return store.finish()
+
+
+def open_faces(path):
+    """Open the faces Dataset that `prepare` wrote to `path`, lazily.
+
+    Raises: StoreError where there is none, or it is unfinished.
+    """
+    return open_store(path, "faces")
+
+
+def make_face(record, settings: Settings, donors=()) -> dict:
+    """Return what the store holds of one record, as name -> array; `status` says what went wrong, if anything."""
+    if record.reason:
+        return {"status": _shortened(record.reason)}
+    face = {}
+    try:
+        picture = record.read()
+        face["picture_hash"] = digest(picture)
+        found = find_landmarks(picture, settings.backend, several=settings.several)
+        face |= {"detector_score": found.score, "faces_found": found.faces, "pose": find_pose(found.mesh).angles}
+        crop, mesh, points = crop_face(picture, found.mesh, found.points, settings.crop)
+    except InputError as error:
+        return face | {"status": _shortened(str(error))}
+    try:
+        masked, alpha, worn = masked_face(crop, mesh, record, settings, donors)
+        face |= {"status": "ok", "worn": json.dumps(worn, ensure_ascii=False)}
+    except InputError as error:  # the face itself is good
+        masked, alpha = np.zeros_like(crop), np.zeros(crop.shape[:2], np.uint8)
+        face["status"] = np.array(["ok", _shortened(str(error))])
+    scale = GRID / len(crop)
+    images = [_resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), GRID) for part in (crop, masked)]
+    grid = scaled(mesh, scale)
+    face |= {
+        "image": np.stack(images),
+        "image_hash": np.array([digest(image) for image in images]),
+        "alpha": np.stack([np.zeros((GRID, GRID), np.uint8), _resize(alpha, GRID)]),
+        "regions": region_maps(grid),
+        "mesh": grid,
+        "landmarks": scaled(points, scale),
+    }
+    if settings.pictures:
+        face["picture"] = np.stack([_resize(part, PICTURE) for part in (crop, masked)])
+    return face
+
+
+def _shortened(text: str, limit: int = 240) -> str:
+    """Return a reason that fits into the store: a long path loses its middle, never the reason at the end."""
+    return text if len(text) <= limit else f"{text[: limit - 171]} ... {text[-166:]}"
+
+
+def _resize(picture: np.ndarray, size: int) -> np.ndarray:
+    smaller = len(picture) > size
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def _layout(records, settings) -> tuple[dict, dict]:
+    """Return the variables (name -> dimensions, dtype) and the coordinates of a faces Dataset."""
+    per_face = ("sample",)
+    variables = {
+        "image": (("condition", "sample", "y", "x"), "u1"),
+        "alpha": (("condition", "sample", "y", "x"), "u1"),
+        "regions": (("sample", "region", "y", "x"), "u1"),
+        "landmarks": (("sample", "point", "xy"), "f4"),
+        "mesh": (("sample", "vertex", "xyz"), "f4"),
+        "valence": (per_face, "f4"),
+        "arousal": (per_face, "f4"),
+        "valence_spread": (per_face, "f4"),
+        "arousal_spread": (per_face, "f4"),
+        "detector_score": (per_face, "f4"),
+        "faces_found": (per_face, "i2"),
+        "pose": (("sample", "angle"), "f4"),
+        "worn": (per_face, f"U{_widest(records, settings)}"),
+        "picture_hash": (per_face, "U16"),
+        "image_hash": (("condition", "sample"), "U16"),
+        "status": (("condition", "sample"), "U240"),
+    }
+    if settings.pictures:
+        variables["picture"] = (("condition", "sample", "row", "column", "channel"), "u1")
+    ids = [record.id for record in records]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise InputError(f"the id {twice!r} stands for more than one row: ids must be unique")
+    text = {name: (per_face, _text([getattr(record, name) for record in records]))
+            for name in ("expression", "subject", "split", "source")}  # fmt: skip
+    coords = {
+        "condition": (("condition",), _text(CONDITIONS)),
+        "sample": (per_face, _text(ids)),
+        "region": (("region",), _text(REGIONS)),
+        "angle": (("angle",), _text(ANGLES)),
+        "y": (("y",), np.arange(GRID)),
+        "x": (("x",), np.arange(GRID)),
+        **text,
+    }
+    if settings.pictures:
+        coords |= {"row": (("row",), np.arange(PICTURE)), "column": (("column",), np.arange(PICTURE))}
+    return variables, coords
+
+
+def _widest(records, settings) -> int:
+    """Return a width that the JSON of every look fits into: its numbers, a style's name, a donor's id."""
+    styles = STYLES if settings.style == "mixed" else [settings.style]
+    ids = [record.id for record in records] if settings.fit == "donor" else [""]
+    return 400 + sum(max(len(json.dumps(name, ensure_ascii=False)) for name in names) for names in (styles, ids))
+
+
+def _text(values) -> np.ndarray:
+    array = np.array(list(values), dtype=np.str_)
+    return array if array.dtype.itemsize else array.astype("U1")
+
+
+def _index(dims, rows) -> tuple:
+    return tuple(rows if dim == "sample" else slice(None) for dim in dims)
+
+
+@dataclass(frozen=True)
+class FaceBlock:
+    """Some (record, donors) that are made together, and the row of the first."""
+
+    first: int
+    jobs: list
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+
+def _write_block(block: FaceBlock, store: Store, size: int, variables, settings) -> None:
+    rows = slice(block.first, block.first + len(block))
+    values = _make_block(block, variables, settings)
+    store.write(block.first // size, {name: (_index(variables[name][0], rows), values[name]) for name in values})
+
+
+def _make_block(block: FaceBlock, variables, settings) -> dict[str, np.ndarray]:
+    """Return the arrays of some faces, dimensions as in the store."""
+    jobs = block.jobs
+    sizes = {"condition": 2, "sample": len(jobs), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
+             "vertex": 468, "xyz": 3, "angle": 3, "row": PICTURE, "column": PICTURE, "channel": 3}  # fmt: skip
+    block = {}
+    for name, (dims, dtype) in variables.items():
+        missing = np.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype)[()]
+        block[name] = np.full([sizes[dim] for dim in dims], missing, dtype)
+    for row, (record, donors) in enumerate(jobs):
+        for name in ("valence", "arousal", "valence_spread", "arousal_spread"):
+            block[name][row] = getattr(record, name)
+        for name, value in make_face(record, settings, donors).items():
+            place = _index(variables[name][0], row)
+            block[name][place] = value
+            if block[name].dtype.kind == "U" and np.any(block[name][place] != value):
+                raise ContractError(f"{name} of {record.id!r} has no room in {block[name].dtype}: {value}")
+    return block
+
+
+def _in_memory(variables, coords, attrs, made):
+    import xarray
+
+    made = [values for _, values in made]
+    joined = {
+        name: (dims, np.concatenate([values[name] for values in made], axis=dims.index("sample")))
+        for name, (dims, _) in variables.items()
+    }
+    return check(xarray.Dataset(joined, coords=coords, attrs={**attrs, "kind": "faces"}), "faces")

@@ -1,0 +1,179 @@
+"""What an adapter returns, and the one registry of adapters."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fcx.core.checks import choose
+from fcx.core.contract import EXPRESSIONS
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.store import digest
+
+UNKNOWN = float("nan")  # a label that nobody gave
+EXCLUDED = "excluded"  # the split of a row that must not be used, whatever its picture looks like
+
+# Spellings in use elsewhere. Numbers are not mapped: data sets number their categories differently.
+_SPELLINGS = {
+    **{name: name for name in EXPRESSIONS},
+    **dict.fromkeys(("happiness", "joy"), "happy"),
+    **dict.fromkeys(("sadness", "sorrow"), "sad"),
+    **dict.fromkeys(("surprised", "astonishment"), "surprise"),
+    **dict.fromkeys(("fearful", "afraid", "scared"), "fear"),
+    **dict.fromkeys(("disgusted",), "disgust"),
+    **dict.fromkeys(("angry",), "anger"),
+    **dict.fromkeys(("contemptuous",), "contempt"),
+    **dict.fromkeys(("", "unknown", "uncertain", "none", "nan"), ""),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One picture with what is known about it; it can be pickled.
+
+    `read()` returns the picture, RGB uint8 (row, column, channel), or raises ImageError.
+    `valence` and `arousal` are in [-1, 1] or NaN, the spreads are the raters' standard deviations
+    where they are known. `reason` is empty, or says why the row cannot be used.
+    """
+
+    id: str
+    read: Callable[[], np.ndarray] = field(repr=False)
+    valence: float = UNKNOWN
+    arousal: float = UNKNOWN
+    expression: str = ""
+    subject: str = ""
+    split: str = ""
+    source: str = ""
+    reason: str = ""
+    valence_spread: float = UNKNOWN
+    arousal_spread: float = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Source:
+    """The records that an adapter found, in a fixed order, and how they were asked for."""
+
+    records: list[Record]
+    adapter: str
+    path: str
+    options: dict = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Return a hash of ids, labels and pictures (of files: path, size and time), to tell an input that changed."""
+        marks = [repr((r.id, r.valence, r.arousal, r.expression, r.reason, mark(r.read))) for r in self.records]
+        return digest("\n".join(marks).encode(errors="surrogateescape"))
+
+
+def mark(read: Callable) -> tuple:
+    """Return what tells the picture behind `read` from another one."""
+    origin = read.args[0] if isinstance(read, partial) and read.args else None
+    if isinstance(origin, np.ndarray):
+        return (digest(origin),)
+    try:
+        found = os.stat(origin)
+    except (OSError, TypeError, ValueError):
+        return (str(origin),)
+    return (os.path.realpath(origin), found.st_size, found.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A format: `takes` says whether a path is of it (None: asked for by name), `open` returns its records."""
+
+    name: str
+    takes: Callable[[Path], bool] | None
+    open: Callable[..., list[Record]]
+
+
+ADAPTERS: dict[str, Adapter] = {}
+
+
+def adapter(name: str, takes: Callable[[Path], bool] | None) -> Callable:
+    """Register the function below as the adapter for the paths that `takes` accepts.
+
+    The function gets a Path and its own keyword options, and returns a list of records.
+    The first registered adapter that takes a path gets it. Where `takes` is None, the source is
+    asked for by `name`.
+    """
+
+    def register(function: Callable[..., list[Record]]) -> Callable[..., list[Record]]:
+        ADAPTERS[name] = Adapter(name, takes, function)
+        return function
+
+    return register
+
+
+def open_source(source: str | os.PathLike, **options) -> Source:
+    """Return the records of `source`: 'demo', a folder, a CSV, a FER+ array (.npz) or one picture.
+
+    `options` are those of the adapter. A folder that is called demo is given as './demo'.
+
+    Raises: InputError where nothing is found, or the table or an option is wrong.
+
+    >>> from fcx.datasets import open_source
+    >>> len(open_source("demo").records)
+    473
+    """
+    found = _find(source)
+    allowed = list(inspect.signature(found.open).parameters)[1:]
+    for option in options:
+        if not allowed:
+            raise UnknownNameError(f"unknown option {option!r}: a source of format {found.name!r} has no options")
+        choose(option, allowed, f"option of a {found.name} source")
+    records = found.open(Path(source).expanduser(), **options)
+    return Source(records, found.name, str(source), dict(options))
+
+
+def _find(source: str | os.PathLike) -> Adapter:
+    """Return the adapter of `source`."""
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise InputError(f"a source is a name or a path, not {source!r}: allowed: {_formats()}")
+    named = [name for name, candidate in ADAPTERS.items() if candidate.takes is None]
+    if str(source) in named:
+        return ADAPTERS[str(source)]
+    path = Path(source).expanduser()
+    if not os.path.lexists(path):
+        near = difflib.get_close_matches(str(source), named, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"there is no file or folder {str(source)!r}: {hint}allowed: {_formats()}")
+    for candidate in ADAPTERS.values():
+        if candidate.takes is not None and candidate.takes(path):
+            return candidate
+    raise InputError(f"{path} is of no known format: allowed: {_formats()}")
+
+
+def _formats() -> str:
+    return "'demo', a folder of pictures, a CSV with columns path, valence, arousal, a FER+ array (.npz), a picture"
+
+
+def expression_name(text: str) -> str:
+    """Return the name that fcx uses for an expression ('' for unknown).
+
+    Raises: UnknownNameError for a name or number that stands for none.
+
+    >>> expression_name("Happiness")
+    'happy'
+    """
+    key = text.strip().casefold()
+    if key in _SPELLINGS:
+        return _SPELLINGS[key]
+    return choose(key, EXPRESSIONS, "expression")
+
+
+def label(value: float, name: str, where: str) -> float:
+    """Return a valence or arousal that is in [-1, 1] or NaN (unknown).
+
+    Raises: InputError naming `where` for anything else.
+    """
+    if math.isnan(value) or -1 <= value <= 1:
+        return value
+    hint = " (-2 and -5 mark 'unknown' in some data sets: leave the cell empty)" if value in (-2, -5) else ""
+    raise InputError(f"{where}: {name} is {value:g}; allowed: -1 to 1, or empty where unknown{hint}")

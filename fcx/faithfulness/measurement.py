@@ -1,0 +1,263 @@
+"""Are attribution maps of a regression true to the model? Several measures, each beside two controls.
+
+`MEASURES` is the registry (`fcx.faithfulness.measures` says how to add one): deletion and insertion, ROAD, effects of
+regions (`fcx.faithfulness.removal`); completeness, sensitivity to noise, random weights, shuffled labels
+(`fcx.faithfulness.randomisation`). A control ("random", "edges") knows nothing of the model: a method that does not
+beat both has shown nothing. Values are in units of the output unless the coordinate `unit` says otherwise.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm.std import tqdm
+
+from fcx.attribution import runner
+from fcx.attribution.face_reader import Gallery
+from fcx.attribution.fills import FILLS
+from fcx.attribution.registry import METHODS, Subject
+from fcx.core.checks import choose, whole_number
+from fcx.core.contract import TARGETS, column, usable
+from fcx.core.errors import InputError
+from fcx.core.provenance import run_provenance
+from fcx.core.targets import parse_all
+from fcx.faithfulness import randomisation, removal  # noqa: F401  removal and sanity register the measures
+from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial
+from fcx.networks.checkpoints import resolve_models, weights_hash
+from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import usable_device
+from fcx.statistics.bootstrap import clusters, interval, resample
+
+SCORE_DIMS = ("model", "condition", "method", "target", "measure", "sample")
+PATIENCE = 2  # seconds, after which a bar is shown
+LEAST = {"steps": 1, "orders": 1, "perturbations": 1, "stages": 1, "bins": 2, "seed": 0}
+
+
+def faithfulness_scores(
+    models,
+    faces: xr.Dataset,
+    methods=runner.DEFAULT,
+    measures: Iterable[str] | str | None = None,
+    targets=TARGETS,
+    *,
+    count: int | None = 64,
+    shuffled: Mapping | None = None,
+    batch_size: int = 64,
+    device="cpu",
+    dtype: str = "float32",
+    draws: int = 2000,
+    seed: int = 0,
+    **settings,
+) -> xr.Dataset:
+    """Return what each measure says of each method: `value (model, condition, method, target, measure, sample)`.
+
+    `mean`, `low` and `high` (..., measure) are over faces, with 95 % percentile bootstrap intervals over subjects;
+    `n` counts the faces with a value. Coordinates of `measure` are `family`, `unit` and `best` (high, low or
+    zero); `control` says which methods are controls: "random" and "edges" are always there.
+
+    `models` and `targets` are as in `attribute`. `methods` are names, or a dict from a label to (name, options), so
+    that one method may stand there with several options. `measures` are names in `MEASURES`; None is all of them,
+    "shuffled_labels" only where `shuffled` is given: a dict from names of models to torch modules that were trained
+    on shuffled labels. `count` faces are drawn from those that are usable in every condition; None takes all, with
+    NaN for those that are not usable. A value depends on `seed` and the face, not on `batch_size`.
+
+    `settings`: `fills` for removed pixels ("black", "grey", "mean", "blur", "mask"), `steps` of a removal curve,
+    random `orders` that it is compared with, `percentages` removed for ROAD, `radius` (grey in [0, 1]) and number
+    of `perturbations` for the sensitivity, `stages` of the cascade of random weights that are looked at, `bins`
+    of the histogram whose entropy is compared.
+
+    Raises: UnknownNameError for a model, method, measure, target, fill or setting that does not exist; InputError
+    for numbers out of range, for faces of another crop rule than a model's, and where no face is usable.
+
+    >>> faithfulness("plain_scratch", faces, "lrp,gradcam", "deletion")["mean"]  # doctest: +SKIP
+    """
+    settled, measures = _settings(settings, seed), _measures(measures, shuffled)
+    explainers = _explainers(methods, seed)
+    targets = parse_all(targets)
+    choose(dtype, runner.DTYPES, "dtype")
+    device = usable_device(device)
+    resolved, rivals = resolve_models(models), resolve_models(dict(shuffled)) if shuffled else {}
+    for name in rivals:
+        choose(name, resolved, "model that `shuffled` has a twin of")
+    used = [name for name, _ in explainers.values() if name in METHODS]
+    for every in (resolved, rivals):
+        runner._check_inputs(every, faces, used)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size!r}; allowed: 1 or more")
+    rows = _rows(faces, count, seed)
+    lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
+    values: dict[str, np.ndarray] = {}
+    total = len(resolved) * len(explainers) * int((faces["status"].values[:, rows] == "ok").sum())
+    bar = tqdm(total=total, desc="faithfulness", unit="face", file=sys.stderr, delay=PATIENCE, leave=False)
+    with runner._own_mode(device), bar:
+        for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, dtype):
+            for e, explainer in enumerate(explainers.values()):
+                for name, scores in _scores(scene, *explainer, measures):
+                    kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
+                    kept[m, c, e][:, some] = scores.double().cpu().numpy()
+                bar.update(len(some))
+    coords = {
+        "model": list(resolved), "condition": faces["condition"].values, "method": list(explainers),
+        "target": [target.name for target in targets],
+        "control": ("method", [name in CONTROLS for name, _ in explainers.values()]),
+    }  # fmt: skip
+    attrs = {
+        **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
+        "methods": {label: {"method": name, "options": options} for label, (name, options) in explainers.items()},
+        "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+        "settings": asdict(settled),
+        "interval": "95 % percentile bootstrap over subjects, paired",
+        "provenance": run_provenance(step="faithfulness", dtype=dtype, seed=seed, draws=draws),
+    }
+    attrs = json.loads(json.dumps(attrs, default=str))
+    return _summary(values, coords, faces.isel(sample=rows), draws, seed, attrs)
+
+
+def _scores(scene: Scene, name: str, options: Mapping, measures: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield ("family measure", values (target, sample)) of one method for the faces of a scene."""
+    trial = Trial(scene, METHODS[name].function if name in METHODS else CONTROLS[name], options)
+    for family in measures:
+        for part, scores in MEASURES[family].function(trial).items():
+            yield f"{family} {part}", scores
+
+
+def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
+    """Return the paired difference of two methods, a - b: difference, low, high, n (..., target, measure).
+
+    Faces count for which both have a value; 95 % percentile bootstrap intervals over subjects.
+
+    Raises: UnknownNameError for a method that is not in `scores`.
+
+    >>> contrast(scores, "lrp", "random")["low"] > 0  # doctest: +SKIP
+    """
+    for name in (a, b):
+        choose(name, [str(method) for method in scores["method"].values], "method")
+    one, other = (scores["value"].sel({"method": name}, drop=True) for name in (a, b))
+    made = _intervals(one - other, column(scores, "subject"), draws, seed)
+    return made.rename(mean="difference").assign_coords(a=a, b=b)
+
+
+def _summary(values: dict[str, np.ndarray], coords: dict, faces, draws: int, seed: int, attrs: dict) -> xr.Dataset:
+    """Return the scores (name of a measure -> (model, condition, method, target, sample)) with means and intervals."""
+    families, parts = zip(*(name.split(" ") for name in values), strict=True)
+    made = xr.DataArray(np.stack(list(values.values()), axis=-2), coords, SCORE_DIMS)
+    made = made.assign_coords(
+        measure=list(parts),
+        family=("measure", list(families)),
+        unit=("measure", [MEASURES[name].unit for name in families]),
+        best=("measure", [MEASURES[name].best for name in families]),
+        **{name: ("sample", coord.values) for name, coord in faces.coords.items() if coord.dims == ("sample",)},
+    )
+    table = _intervals(made, column(faces, "subject"), draws, seed)
+    return table.assign(value=made).assign_attrs(attrs)
+
+
+def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int) -> xr.Dataset:
+    """Return mean, low, high and n over samples of values (..., sample), NaN left out; one draw serves all."""
+    flat = values.values.reshape(-1, values.sizes["sample"]).T  # (sample, feature)
+    known = np.isfinite(flat)
+    sums = resample(np.concatenate([np.where(known, flat, 0), known], axis=1), clusters(subjects), draws, seed)
+    total, count = np.split(sums, 2, axis=1)
+    with np.errstate(invalid="ignore"):
+        means = (total / np.where(count > 0, count, np.nan)).reshape(-1, *values.shape[:-1])
+    low, high = interval(means[1:])
+    made = {"mean": means[0], "low": low, "high": high, "n": known.sum(0).reshape(values.shape[:-1])}
+    kept = {name: coord for name, coord in values.coords.items() if "sample" not in coord.dims}
+    return xr.Dataset({name: (values.dims[:-1], value) for name, value in made.items()}, kept)
+
+
+def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device, dtype):
+    """Yield (scene, (model, condition, samples)) for each batch of usable faces."""
+    good = faces["status"].values[:, rows] == "ok"  # (condition, sample)
+    gallery, kind = Gallery(faces), runner.DTYPES[dtype]
+    weights, reference = (
+        torch.tensor(values, dtype=kind, device=device)
+        for values in ([t.weights for t in targets], [t.reference for t in targets])
+    )
+    for m, name in enumerate(resolved):
+        subject = _subject(name, resolved[name], device, kind)
+        rival = _subject(name, rivals[name], device, kind) if name in rivals else None
+        for c, condition in enumerate(gallery.conditions):
+            usable_rows = np.flatnonzero(good[c])
+            for first in range(0, len(usable_rows), batch_size):
+                some = usable_rows[first : first + batch_size]
+                images = torch.from_numpy(gallery.images(condition, rows[some])).to(device).to(kind) / 255
+                ids = [str(one) for one in faces["sample"].values[rows[some]]]
+                place = torch.from_numpy(rows[some]).to(device)
+                scene = Scene(subject, images, ids, place, weights, reference, gallery, condition, settings, rival)
+                yield scene, (m, c, some)
+
+
+def _subject(name: str, model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> Subject:
+    """Return a private copy of a model, ready to be explained.
+
+    Raises: InputError for a module that cannot be copied.
+    """
+    try:
+        private = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"model {name!r} cannot be copied: {error}") from error
+    if isinstance(private, FaceChannel):
+        private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    return Subject(name, private)
+
+
+def _rows(faces, count: int | None, seed: int) -> np.ndarray:
+    """Return which faces are measured, in their order."""
+    if count is None:
+        return np.arange(faces.sizes["sample"])
+    if not isinstance(count, int) or count < 1:
+        raise InputError(f"count is {count!r}; allowed: a whole number of at least 1, or None for all faces")
+    able = np.flatnonzero(usable(faces))
+    if not len(able):
+        raise InputError("no face is usable in every condition: select one condition, or prepare the faces again")
+    return np.sort(np.random.default_rng(seed).permutation(able)[:count])
+
+
+def _explainers(methods, seed: int) -> dict[str, tuple[str, dict]]:
+    """Return label -> (name, options with defaults filled in) of the methods, then of the controls."""
+    given = (
+        methods if isinstance(methods, Mapping) else {name: name for name in runner._names(methods, METHODS, "method")}
+    )
+    made = {}
+    for label, one in given.items():
+        name, options = (one, {}) if isinstance(one, str) else one
+        known = METHODS[choose(name, METHODS, "method")].options
+        for option in options:
+            choose(option, known, f"option of {name}")
+        if label in CONTROLS:
+            raise InputError(f"a method is called {label!r}, as a control is: choose another label")
+        made[str(label)] = name, {o: {**options, "seed": seed}.get(o, known[o]) for o in known}
+    if not made:
+        raise InputError(f"no method was given; allowed: {', '.join(METHODS)}")
+    return made | {name: (name, {"seed": seed}) for name in CONTROLS}
+
+
+def _measures(measures, shuffled) -> list[str]:
+    if measures is None:
+        return [name for name in MEASURES if shuffled or name != "shuffled_labels"]
+    return runner._names(measures, MEASURES, "measure")
+
+
+def _settings(given: Mapping, seed: int) -> MeasureOptions:
+    """Return the settings, checked."""
+    known = [f.name for f in fields(MeasureOptions) if f.name != "seed"]
+    for name in given:
+        choose(name, known, "setting of faithfulness")
+    made = {**asdict(MeasureOptions()), **given, "seed": seed}
+    for name in LEAST:
+        whole_number(made[name], name, LEAST[name])
+    made["fills"] = tuple(runner._names(made["fills"], FILLS, "fill"))
+    made["percentages"] = tuple(made["percentages"])
+    if not made["percentages"] or not all(0 < p < 100 for p in made["percentages"]):
+        raise InputError(f"percentages are {made['percentages']}; allowed: numbers above 0 and below 100")
+    if not 0 < made["radius"] <= 1:
+        raise InputError(f"radius is {made['radius']!r}; allowed: above 0, at most 1 (grey lies in [0, 1])")
+    return MeasureOptions(**made)

@@ -1,0 +1,182 @@
+"""Statements composed from the numbers of one run.
+
+A difference is "higher" or "lower" only where its interval leaves out 0. What compares nothing (a share, a range)
+is said as numbers, without a verdict.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fcx.core.contract import usable
+from fcx.figures.agreement_charts import differences
+from fcx.figures.tables import Finding, Findings
+from fcx.figures.theme import plain_name
+
+
+def comparison_findings(faces, evaluation, comparisons, statistics, shifts, *, method: str) -> Findings:
+    """Return what the numbers of this run say: statements, each with its numbers.
+
+    `evaluation` is from `fcx.evaluate` and `comparisons` from `compare_all` on the CCC, for the targets that are
+    rated (both None where none is); `statistics` is from `region_statistics`; `shifts` from `compare_all` on
+    enrichment. A difference is called lower or higher where its 95 % interval leaves out 0, else not clearly
+    different; where Holm's correction over all tests of the table takes that back, the statement says so.
+    """
+    said = [_counted(faces, evaluation)]
+    for target in (str(t) for t in statistics["target"].values):
+        if evaluation is not None and target in evaluation["target"].values:
+            said += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
+        said.append(_places(statistics, method, target))
+        if "masked" in statistics["condition"].values:
+            said += [_mask_share(statistics, method, target), *_mask_shift(shifts, method, target)]
+    return Findings(said)
+
+
+def _counted(faces, evaluation) -> Finding:
+    given = f"{int(usable(faces).sum())} of {faces.sizes['sample']} faces given can be used plain and masked"
+    if evaluation is None:
+        return Finding(f"{given}.", "None carries a label, so there is no agreement to measure.")
+    n = evaluation["n"].values
+    used = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+    return Finding(f"{given}.", f"{used} of them carry labels; agreement is measured on these pairs.")
+
+
+def _masking(comparisons, target: str) -> list[Finding]:
+    """Say what the mask does to the CCC of each model."""
+    rows = differences(comparisons, "condition")
+    if not len(rows):
+        return []
+    parts = [(_verdict(r), plain_name(r.model), _numbers(r, r.estimate_b, "to", r.estimate_a))
+             for r in rows[rows.target == target].itertuples()]  # fmt: skip
+    return [_finding(f"{target.capitalize()}: from plain to masked faces the CCC is", parts)]
+
+
+def _training(comparisons, target: str) -> list[Finding]:
+    """Say, for each condition, how every model differs from the first."""
+    rows = differences(comparisons, "model")
+    if not len(rows):
+        return []
+    first = rows.b.iloc[0]
+    said = []
+    for condition, part in rows[(rows.target == target) & (rows.b == first)].groupby("condition", sort=False):
+        parts = [(_verdict(r), plain_name(r.a), _numbers(r, r.estimate_a, "against", r.estimate_b))
+                 for r in part.itertuples()]  # fmt: skip
+        start = f"{target.capitalize()}: on {condition} faces, compared with {plain_name(first)}, the CCC is"
+        said.append(_finding(start, parts, "every other model"))
+    return said
+
+
+def _within(evaluation, target: str) -> list[Finding]:
+    """Say how much agreement there is within expression."""
+    whole, within, oracle = (evaluation[n].sel(target=target) for n in ("ccc", "within_ccc", "oracle_ccc"))
+    if not np.isfinite(within).any() or not np.isfinite(oracle):
+        return []
+    return [Finding(
+        f"{target.capitalize()}: within expression the CCC lies between {_range(within)}, over the whole set between "
+        f"{_range(whole)}.",
+        f"An oracle that knows only the expression would reach {_two(oracle)} over the whole set, and 0 within.",
+    )]  # fmt: skip
+
+
+def _places(statistics, method: str, target: str) -> Finding:
+    """Say in which region of the face each model's attribution is densest, plain and masked."""
+    density = statistics[[f"density_{end}" for end in ("mean", "low", "high")]].sel(
+        {"method": method, "target": target}
+    )
+    density = density.sel(region=[r for r in density["region"].values if r != "mask"])
+    parts, numbers = [], []
+    for condition in map(str, density["condition"].values):
+        tops = [(plain_name(m), *_densest(density.sel(model=m, condition=condition))) for m in density["model"].values]
+        parts.append(f"on {condition} faces {_grouped([(region, name) for name, region, _ in tops])}")
+        numbers.append(f"{condition}: {', '.join(f'{name} {times}' for name, _, times in tops)}")
+    return Finding(
+        f"{target.capitalize()}, {plain_name(method)}: attribution is densest, for its area, {'; '.join(parts)}.",
+        f"Density there, in multiples of what the area alone gives: {'; '.join(numbers)}.",
+    )
+
+
+def _densest(density) -> tuple[str, str]:
+    """Return the region with the highest density, with those whose intervals reach its own, and that density."""
+    mean = density["density_mean"].values
+    if not np.isfinite(mean).any():
+        return "nowhere (empty maps)", "none"
+    top = int(np.nanargmax(mean))
+    near = density["density_high"].values >= density["density_low"].values[top]
+    others = [str(r) for r in density["region"].values[near] if r != density["region"].values[top]]
+    return f"at the {' or '.join([str(density['region'].values[top]), *others])}", f"{mean[top]:.1f}"
+
+
+def _mask_share(statistics, method: str, target: str) -> Finding:
+    """Say how much of the attribution lies on the mask; a verdict would need more than its area (see the text)."""
+    worn = statistics.sel({"method": method, "target": target, "region": "mask", "condition": "masked"})
+    share, area = worn["share_mean"], float(statistics["area"].sel(region="mask").mean())
+    numbers = [
+        f"{plain_name(str(m))}: {float(share.sel(model=m)):.0%}, "
+        + _times(*(float(worn[f"density_{end}"].sel(model=m)) for end in ("mean", "low", "high")))
+        for m in worn["model"].values
+    ]
+    return Finding(
+        f"{target.capitalize()}, {plain_name(method)}: on masked faces the mask, {area:.0%} of the crop, holds "
+        f"{float(share.min()):.0%} to {float(share.max()):.0%} of the attribution.",
+        f"Share, and times its share of the area: {'; '.join(numbers)}. Area alone is no fair "
+        "null for what stands in the middle; the next comparison, with the same place on unmasked faces, is.",
+    )
+
+
+def _mask_shift(shifts, method: str, target: str) -> list[Finding]:
+    """Say whether the mask draws more attribution than the same place does on the unmasked face."""
+    same = (shifts["model_a"] == shifts["model_b"]) & (shifts["condition_a"] == "masked")
+    parts = []
+    for number in np.flatnonzero(same & (shifts["condition_b"] == "plain")):
+        row = shifts.isel(comparison=number).sel({"method": method, "target": target, "region": "mask"})
+        times = _times(*(2 ** float(row[name]) for name in ("difference", "low", "high")))
+        parts.append((_verdict(row), plain_name(row["model_a"].item()), times))
+    start = (
+        f"{target.capitalize()}, {plain_name(method)}: compared with the same place on unmasked faces, that share is"
+    )
+    return [_finding(start, parts)] if parts else []
+
+
+def _finding(start: str, parts, everyone: str = "every model") -> Finding:
+    """Return a statement from (verdict, model, numbers)."""
+    statement = _grouped([(verdict, model) for verdict, model, _ in parts], everyone)
+    return Finding(f"{start} {statement}.", f"{'; '.join(f'{model}: {numbers}' for _, model, numbers in parts)}.")
+
+
+def _grouped(parts, everyone: str = "every model") -> str:
+    """Return (verdict, name) pairs as 'lower for a and b; higher for c', or 'lower for every model'."""
+    groups: dict[str, list[str]] = {}
+    for verdict, name in parts:
+        groups.setdefault(verdict, []).append(name)
+    if len(groups) == 1 < len(parts):
+        return f"{parts[0][0]} for {everyone}"
+    return "; ".join(f"{verdict} for {_listed(names)}" for verdict, names in groups.items())
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _verdict(row) -> str:
+    """Say the sign of a difference whose interval leaves out 0, and whether Holm's correction takes it back."""
+    if not (row.low > 0 or row.high < 0):
+        return "not clearly different"
+    sign = "higher" if row.low > 0 else "lower"
+    return sign if row.p_holm < 0.05 else f"{sign}, but not after correction for all comparisons,"
+
+
+def _numbers(row, first: float, word: str, second: float) -> str:
+    """Return '0.72 to 0.41, difference -0.31 [-0.35, -0.27]'."""
+    return f"{_two(first)} {word} {_two(second)}, difference {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+
+
+def _times(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} times [{low:.2f}, {high:.2f}]"
+
+
+def _range(values) -> str:
+    return f"{_two(values.min())} and {_two(values.max())}"
+
+
+def _two(value) -> str:
+    return f"{round(float(value), 2) + 0.0:.2f}"  # never -0.00

@@ -1,0 +1,201 @@
+"""Known truth (`fcx.faithfulness.known_truth`): the drawn faces, where each method looks, tables and statements."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+from plotly.subplots import make_subplots
+
+from fcx.core.checks import choose
+from fcx.figures.findings import _listed, _two
+from fcx.figures.montage import Montage, picture, resize
+from fcx.figures.tables import Finding, Findings, Table
+from fcx.figures.theme import INK, Figure, bars, dots, finish, looks, plain_name, readable
+
+TRUTH_AXES = {
+    "found": "share of faces in which the truth is the densest place",
+    "hit": "share of faces whose maximum lies in the truth",
+    "share": "share of absolute attribution in the truth",
+    "auc": "AUC, truth against the rest",
+}
+WANTED = 0.95  # of faces, in which a method must find the truth
+LEARNT = 0.9  # the CCC below which a network cannot be asked
+TINT = np.array([213, 94, 0])
+SHADE = "#eef0f3"
+
+
+def truth_gallery(sets, *, count: int = 6) -> Figure:
+    """Draw the same faces for each carrier (a row), with the pixels that depend on its labels tinted."""
+    carriers, tiles, words, rows = list(sets), [], [], []
+    for carrier in carriers:
+        faces = sets[carrier].isel(sample=slice(0, count)).load()
+        condition = _shown_in(faces)
+        truth = faces["truth"].sel(condition=condition).values
+        tiles.append([_tinted(picture(faces, condition, i), truth[i]) for i in range(faces.sizes["sample"])])
+        labels = list(zip(faces["arousal"].values, faces["valence"].values, strict=True))
+        words.append([f"{a:+.1f}, {v:+.1f}" for a, v in labels])
+        rows += [{"carrier": carrier, "condition": condition, "face": str(s), "arousal": a, "valence": v,
+                  "truth (share of area)": (t > 0).mean()}
+                 for s, (a, v), t in zip(faces["sample"].values, labels, truth, strict=True)]  # fmt: skip
+    montage = Montage(np.array(tiles), words, left=110, top=60)
+    montage.label_rows([f"<b>{readable(carrier)}</b>" for carrier in carriers])
+    reading = (
+        "One face a column, one carrier a row: the pictures are the same, the labels (arousal, valence; under each "
+        "face) are not. Orange: the pixels that other labels would change."
+    )
+    table = pd.DataFrame(rows)
+    areas = table.groupby("carrier", sort=False)["truth (share of area)"].mean()
+    said = f"Mean share of the area: {'; '.join(f'{name} {area:.0%}' for name, area in areas.items())}."
+    title = "Faces whose labels one carrier shows"
+    return finish(montage.figure, "truth", title, reading, said, table, montage.total, margin=montage.margin)
+
+
+def validity_chart(scores, *, quantity: str = "found") -> Figure:
+    """Draw how well each method finds the truth, a panel for each carrier, with the chance level and the controls."""
+    axis = TRUTH_AXES[choose(quantity, TRUTH_AXES, "quantity")]
+    table = validity_rows(scores)
+    table = table[table[f"{quantity}_mean"].notna() & (table.area < 1)]
+    carriers, methods = list(dict.fromkeys(table.carrier)), list(dict.fromkeys(table.method))
+    figure = make_subplots(1, len(carriers), shared_yaxes=True, horizontal_spacing=0.02, figure=Figure(),
+                           subplot_titles=[f"<b>{readable(c)}</b>" for c in carriers])  # fmt: skip
+    targets, controls = list(dict.fromkeys(table.target)), int(scores["control"].sum())
+    for at, carrier in enumerate(carriers, start=1):
+        part = table[table.carrier == carrier]
+        for number, target in enumerate(targets):
+            one = part[part.target == target]
+            mean, low, high = (one[f"{quantity}_{end}"] for end in ("mean", "low", "high"))
+            y = [len(methods) - 1 - methods.index(m) + (0.14 if number == 0 else -0.14) for m in one.method]
+            colour, symbol = looks(targets)[target]
+            marker = {"color": colour, "symbol": symbol, "size": 9}
+            hover = [f"{readable(r.method)}, {carrier}, {target}: {m:.2f} [{a:.2f}, {b:.2f}]"
+                     for r, m, a, b in zip(one.itertuples(), mean, low, high, strict=True)]  # fmt: skip
+            spread = {**bars(mean, low, high), "color": colour}
+            trace = dots(mean, y, hover, marker=marker, error_x=spread, name=target, showlegend=at == 1)
+            figure.add_trace(trace, row=1, col=at)
+        # After the points: Plotly leaves out panels that are still empty.
+        figure.add_hrect(y0=-0.5, y1=controls - 0.5, fillcolor=SHADE, line_width=0, layer="below", row=1, col=at)
+        figure.add_vline(x=_chance(part, quantity), line={"color": INK, "width": 1.5, "dash": "dot"}, row=1, col=at)
+    words = {"tickvals": list(range(len(methods)))[::-1], "ticktext": [readable(m) for m in methods]}
+    figure.update_yaxes(range=[-0.6, len(methods) - 0.4], showgrid=True, zeroline=False, ticks="", **words)
+    figure.update_xaxes(range=[-0.04, 1.04], tickvals=[0, 0.5, 1])
+    title = f"Known truth: {axis}"
+    reading = (
+        "Points are means over faces with 95 % intervals, a panel for each carrier. Dotted: chance. Shaded: controls "
+        "that know nothing of the network."
+    )
+    best = table[~table.control].groupby("method", sort=False)[f"{quantity}_mean"].min()
+    said = f"Lowest of all carriers and targets: {'; '.join(f'{plain_name(m)} {_two(v)}' for m, v in best.items())}."
+    return finish(figure, f"validity_{quantity}", title, reading, said, table, 190 + 34 * len(methods))
+
+
+def _chance(part: pd.DataFrame, quantity: str) -> float:
+    """Return the chance level: the area of the truth, 1/2 for the AUC, what random maps score where none is exact."""
+    if quantity == "found":
+        return float(part[part.method == "random"].found_mean.mean())
+    return 0.5 if quantity == "auc" else float(part.area.iloc[0])
+
+
+def validity_rows(scores) -> pd.DataFrame:
+    """Return the scores as rows: carrier, method, target, control, area, CCC, and each mean with its interval."""
+    names = [f"{name}_{end}" for name in (*TRUTH_AXES, "density") for end in ("mean", "low", "high")]
+    keys = ["carrier", "method", "target"]
+    kept = scores[[*names, "empty_mean", "area", "ccc"]].drop_vars("condition", errors="ignore")
+    flat = kept.to_dataframe(dim_order=keys).reset_index()
+    return flat[[*keys, "control", "area", "ccc", *names, "empty_mean"]]
+
+
+def validity_table(scores) -> Table:
+    """Return found, hit, mass share, density and AUC by carrier, method and target, with the chance level."""
+    rows = validity_rows(scores)
+    named = {"area": "area (chance of hit and share)", "ccc": "CCC of the network", "empty_mean": "empty maps"}
+    named |= {f"{name}_mean": name for name in (*TRUTH_AXES, "density")}
+    kept = rows[["carrier", "method", "target", *named]].rename(columns=named)
+    kept["method"] = [plain_name(name) for name in kept["method"]]
+    return Table("validity", "What each method finds where the truth is known", kept)
+
+
+def densest_table(scores) -> Table:
+    """Return which region each method names: the region that is densest in most faces, and in how many."""
+    rows = []
+    for method in map(str, scores["method"].values):
+        row = {"method": plain_name(method)}
+        for carrier in map(str, scores["carrier"].values):
+            row[carrier] = _named(scores, carrier, method)
+        rows.append(row)
+    return Table("densest", "The region that is densest in most faces, by carrier", pd.DataFrame(rows))
+
+
+def _named(scores, carrier: str, method: str) -> str:
+    share = scores["densest"].sel({"carrier": carrier, "method": method}).mean("target")
+    return f"{share['region'].values[int(share.values.argmax())]} {float(share.max()):.0%}"
+
+
+def validity_findings(scores) -> Findings:
+    """Return what the numbers say: which methods find the truth, which fail and where, and what brightness does."""
+    rows = validity_rows(scores)
+    said = [_learnt(rows)]
+    asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
+    if len(asked):
+        said += _passed(asked[~asked.control]) + _controls(asked[asked.control])
+    for carrier in dict.fromkeys(rows[rows.area == 1].carrier):
+        methods = [str(m) for m in scores["method"].values[~scores["control"].values]]
+        numbers = "; ".join(f"{plain_name(m)}: {_named(scores, carrier, m)}" for m in methods)
+        said.append(Finding(
+            f"{carrier.capitalize()} is everywhere, and no region holds it; every method still has a densest region.",
+            f"The region named most often, and in how many faces: {numbers}.",
+        ))  # fmt: skip
+    return Findings(said)
+
+
+def _learnt(rows) -> Finding:
+    least = rows.groupby("carrier", sort=False).ccc.min()
+    failed = [str(carrier) for carrier in least.index[least < LEARNT]]
+    numbers = f"Lower CCC of the two targets, on faces drawn anew: {_pairs(least)}."
+    if failed:
+        return Finding(f"The networks of {_listed(failed)} have not learnt their labels (CCC below {LEARNT}) and "
+                       "prove nothing; the statements below leave them out.", numbers)  # fmt: skip
+    return Finding(f"Every network has learnt its labels (CCC at least {LEARNT}), so it reads its carrier.", numbers)
+
+
+def _passed(rows) -> list[Finding]:
+    """Say which methods find the truth in enough faces for every carrier and target, and where the others fail."""
+    worst = rows.loc[rows.groupby("method", sort=False).found_mean.idxmin()]
+    good, bad = worst[worst.found_mean >= WANTED], worst[worst.found_mean < WANTED]
+    always = f"In at least {WANTED:.0%} of faces, for every carrier and target, the truth is found by"
+    said = []
+    for part, start in ((good, always), (bad, f"In less than {WANTED:.0%}, for some carrier or target, by")):
+        if len(part):
+            numbers = "; ".join(
+                f"{plain_name(r.method)} {r.found_mean:.0%} [{r.found_low:.0%}, {r.found_high:.0%}] "
+                f"({r.carrier}, {r.target})" for r in part.itertuples()
+            )  # fmt: skip
+            names = _listed([plain_name(name) for name in part.method])
+            said.append(Finding(f"{start} {names}.", f"Lowest share of faces of each: {numbers}."))
+    return said
+
+
+def _controls(rows) -> list[Finding]:
+    means = rows.groupby("method", sort=False)[["found_mean", "hit_mean", "auc_mean"]].mean()
+    found = _listed([f"{plain_name(name)} in {share:.0%}" for name, share in means.found_mean.items()])
+    parts = [f"{plain_name(r.Index)}: hit {r.hit_mean:.0%}, AUC {_two(r.auc_mean)}" for r in means.itertuples()]
+    return [Finding(f"Of the controls, which know nothing of the network, the truth is found by {found} of faces.",
+                    f"Means over carriers: {'; '.join(parts)}; area {rows.area.mean():.0%}.")]  # fmt: skip
+
+
+def _pairs(series) -> str:
+    return "; ".join(f"{name} {_two(value)}" for name, value in series.items())
+
+
+def _shown_in(faces) -> str:
+    """Return the condition in which the carrier is to be seen."""
+    seen = (faces["truth"] > 0).any(("sample", "y", "x"))
+    return str(faces["condition"].values[int(np.argmax(seen.values))])
+
+
+def _tinted(tile: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return a face with the truth in colour, its border stronger."""
+    inside = resize(truth, cv2.INTER_NEAREST) > 0
+    border = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
+    strength = np.where(border, 0.8, 0.3 * inside)[..., None]
+    return np.uint8((1 - strength) * tile + strength * TINT)

@@ -1,0 +1,96 @@
+"""Regions as charts: where attribution lies by model and condition, and how much of a face the mask covers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from fcx.core.checks import choose
+from fcx.core.contract import usable
+from fcx.figures.theme import FAINT, INK, PALETTE, Figure, bars, dots, finish, looks, readable
+
+# name: (axis, title)
+REGION_AXES = {
+    "enrichment": ("log2 (share / area)", "attribution by region, against its area"),
+    "share": ("share of attribution", "share of absolute attribution by region"),
+    "auc": ("AUC", "chance that a pixel inside a region outranks one outside"),
+    "net": ("net attribution", "net attribution by region, in units of the map"),
+}
+
+
+def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Figure:
+    """Draw a statistic of `fcx.region_statistics` by region, model and condition with 95 % intervals."""
+    choose(method, [str(m) for m in statistics["method"].values], "method")
+    axis, title = REGION_AXES[choose(quantity, REGION_AXES, "quantity")]
+    models, conditions, targets, regions = (
+        [str(v) for v in statistics[d].values] for d in ("model", "condition", "target", "region")
+    )
+    table = _table(statistics, method, quantity)
+    figure = make_subplots(len(targets), 1, shared_xaxes=True, vertical_spacing=0.08, figure=Figure(),
+                           subplot_titles=[f"<b>{t}</b>" for t in targets])  # fmt: skip
+    slots = [(m, c) for m in models for c in conditions]
+    for at, target in enumerate(targets, start=1):
+        for slot, (model, condition) in enumerate(slots):
+            part = table[(table.target == target) & (table.model == model) & (table.condition == condition)]
+            name = f"{readable(model)}, {condition}"
+            colour, symbol = looks(models)[model]
+            symbol += "" if condition == conditions[0] else "-open"
+            marker = {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1.6, "color": colour}}
+            x = np.arange(len(regions)) + (slot - (len(slots) - 1) / 2) * 0.8 / len(slots)
+            hover = [f"{r.region}<br>{name}: {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}]"
+                     for r in part.itertuples(name="Row")]  # fmt: skip
+            spread = {**bars(part["mean"], part["low"], part["high"]), "color": colour, "width": 2}
+            trace = dots(x, part["mean"], hover, marker=marker, error_y=spread, name=name, showlegend=at == 1)
+            figure.add_trace(trace, row=at, col=1)
+        for edge in np.arange(len(regions) - 1) + 0.5:
+            figure.add_vline(x=edge, line={"color": FAINT, "width": 1}, row=at, col=1)
+        figure.add_hline(y=0, line={"color": INK, "width": 1}, row=at, col=1)
+    words = {"tickvals": list(range(len(regions))), "ticktext": regions, "showticklabels": True, "ticks": ""}
+    figure.update_xaxes(range=[-0.5, len(regions) - 0.5], showgrid=False, zeroline=False, **words)
+    figure.update_yaxes(title_text=axis)
+    title = f"{readable(method)}: {title}"
+    reading = (
+        f"Points are means over faces, lines 95 % intervals: filled symbols {', open symbols '.join(conditions)}. "
+        "The mask overlays the other regions."
+    )
+    height = 160 + 330 * len(targets)
+    said = f"Highest region: {_tops(table)}."
+    return finish(figure, f"{quantity}_{method}", title, reading, said, table, height, margin_t=140)
+
+
+def _table(statistics, method: str, quantity: str) -> pd.DataFrame:
+    """Return target, model, condition, region, mean, low and high, one row each."""
+    ends = {end: statistics[f"{quantity}_{end}"].sel({"method": method}) for end in ("mean", "low", "high")}
+    dims = ["target", "model", "condition", "region"]
+    flat = {end: values.transpose(*dims).to_series() for end, values in ends.items()}
+    # A region without any mass has no place on a log scale.
+    return pd.DataFrame(flat).replace([-np.inf, np.inf], np.nan).reset_index()
+
+
+def _tops(table: pd.DataFrame) -> str:
+    """Say which region is highest for each target, condition and model."""
+    known = table[table.region != "mask"].dropna(subset="mean")
+    tops = known.loc[known.groupby(["target", "condition", "model"], sort=False)["mean"].idxmax()]
+    return "; ".join(f"{r.target}, {r.condition}, {readable(r.model)}: {r.region}" for r in tops.itertuples())
+
+
+def mask_area_chart(faces) -> Figure:
+    """Draw the share of each crop that the mask covers, by expression: medians, quartiles and every face."""
+    shown = faces.isel(sample=usable(faces))
+    share = shown["alpha"].sel(condition="masked").mean(("y", "x")).values / 255
+    expression = np.array([readable(e) or "unlabelled" for e in shown["expression"].values])
+    figure, rows = Figure(), []
+    for name in sorted(set(expression)):
+        values = share[expression == name]
+        rows.append((name, len(values), values.mean(), values.std(), *np.quantile(values, [0, 0.25, 0.5, 0.75, 1])))
+        figure.add_trace(go.Box(y=values, name=name, boxpoints="all", jitter=0.5, pointpos=0, marker_size=3,
+                                marker_color=PALETTE[0], fillcolor="rgba(0,0,0,0)", showlegend=False))  # fmt: skip
+    figure.update_yaxes(title_text="share of the crop under the mask", rangemode="tozero")
+    columns = ["expression", "n", "mean", "SD", "lowest", "lower quartile", "median", "upper quartile", "highest"]
+    table = pd.DataFrame(rows, columns=columns)
+    said = "; ".join(f"{r.expression} {r.median:.2f}" for r in table.itertuples())
+    title = "How much of the crop the mask covers, by expression"
+    reading = "Each point is a face; boxes are quartiles, the line in them the median."
+    return finish(figure, "mask_area", title, reading, f"Medians: {said}.", table, 430)

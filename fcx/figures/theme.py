@@ -1,0 +1,120 @@
+"""One template, one palette and one configuration for every figure, and what a figure carries.
+
+A figure is a Plotly figure that also carries a name, an alternative text and the table of the numbers it
+draws, in `layout.meta`: an exporter writes them beside the picture, and a test reads them.
+Colours: Okabe and Ito, "Color Universal Design", 2008; every colour is backed by a symbol or a label.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.io import to_json
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+INK, FAINT = "#1f2430", "#d8dce3"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8a6d00")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
+SIGNED, UNSIGNED = "RdBu_r", "YlOrRd"
+
+# Plotly 7 shows a button that uploads a chart to a cloud unless it is told not to.
+CONFIG = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
+
+_AXIS = {"gridcolor": FAINT, "zerolinecolor": "#8b93a1", "linecolor": "#8b93a1", "ticks": "outside",
+         "tickcolor": FAINT, "automargin": True, "title": {"standoff": 12}}  # fmt: skip
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 15, "color": INK},
+        "title": {"font": {"size": 20}, "x": 0, "xref": "container", "xanchor": "left", "yref": "container",
+                  "y": 1, "yanchor": "top", "pad": {"t": 12, "l": 4}},
+        "colorway": PALETTE, "paper_bgcolor": "white", "plot_bgcolor": "white",
+        "xaxis": _AXIS, "yaxis": _AXIS,
+        "legend": {"orientation": "h", "x": 0, "xref": "container", "xanchor": "left", "yref": "container",
+                   "yanchor": "top", "font": {"size": 14}, "itemsizing": "constant"},
+        "margin": {"l": 20, "r": 24, "b": 60},
+        "hoverlabel": {"font": {"family": FONT, "size": 14}, "align": "left"},
+    }
+)  # fmt: skip
+
+
+class Figure(go.Figure):
+    """A Plotly figure that shows itself with fcx's configuration in every notebook front end."""
+
+    def _repr_mimebundle_(self, *args, **kwargs):
+        content = json.loads(to_json(self, validate=False))
+        return {"application/vnd.plotly.v1+json": {**content, "config": CONFIG}, "text/plain": self.meta["alt"]}
+
+    @property
+    def meta(self) -> dict:
+        """What the figure carries: `name`, `title`, `reading` (its caption), `alt` and `table` (column -> values)."""
+        return self.layout.meta
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The numbers that the figure draws."""
+        return pd.DataFrame(self.meta["table"])
+
+
+def finish(figure: Figure, name: str, title: str, reading: str, numbers: str, table, height: int, **layout) -> Figure:
+    """Give a figure its template, title and height, room for its legend, and what it carries.
+
+    `reading` says how the figure is read (its caption), `numbers` what it shows (with it the alternative text).
+    """
+    legend = any(trace.showlegend is not False and trace.name for trace in figure.data)
+    layout = {"margin_t": 120 if legend else 90, "legend_y": 1 - 44 / height, **layout}
+    alt = f"{title}. {reading} {numbers}"
+    meta = {"name": name, "title": title, "reading": reading, "alt": alt, "table": plain_table(table)}
+    return figure.update_layout(template=TEMPLATE, title_text=title, height=height, meta=meta, **layout)
+
+
+def plain_table(table: pd.DataFrame) -> dict[str, list]:
+    """Return a table as JSON knows it: column -> values."""
+    return {str(column): [_cell(v) for v in table[column]] for column in table.columns}
+
+
+def _cell(value):
+    """Return a table's value as JSON knows it: a number, a text, or None for NaN."""
+    if isinstance(value, str):
+        return value
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if value is None or value != value else value
+
+
+def dots(x, y, hover, **style) -> go.Scatter:
+    """Return points with a text for each."""
+    return go.Scatter(x=x, y=y, mode="markers", hovertext=hover, hoverinfo="text", **style)
+
+
+def bars(middle, low, high) -> dict:
+    """Return the intervals of estimates as Plotly's error bars."""
+    return {"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low,
+            "thickness": 1.6, "width": 4, "color": INK}  # fmt: skip
+
+
+def looks(names) -> dict[str, tuple[str, str]]:
+    """Return name -> (colour, symbol), the same for the same order of names."""
+    return {n: (PALETTE[i % len(PALETTE)], SYMBOLS[i % len(SYMBOLS)]) for i, n in enumerate(map(str, names))}
+
+
+def plain_name(name: str) -> str:
+    """Return a name for people ('masked_last_conv' -> 'masked last conv'); names that fcx did not give stay."""
+    known = {
+        "plain_scratch": "plain scratch", "masked_scratch": "masked scratch", "masked_last_conv": "masked last conv",
+        "masked_all_layers": "masked all layers", "lrp": "LRP z+", "lrp_gamma": "LRP gamma", "lrp_zbox": "LRP zBox",
+        "lrp_epsilon": "LRP epsilon", "lrp_alpha_beta": "LRP alpha-beta", "gradcam": "Grad-CAM",
+        "gradcam++": "Grad-CAM++", "layercam": "LayerCAM", "mean_activation": "Mean activation", "gradient": "Gradient",
+        "input_x_gradient": "Input x gradient", "integrated_gradients": "Integrated gradients",
+        "expected_gradients": "Expected gradients", "smoothgrad": "SmoothGrad", "deeplift": "DeepLift",
+        "guided_backprop": "Guided backpropagation", "occlusion": "Occlusion", "region_ablation": "Region ablation",
+        "extremal_perturbation": "Extremal perturbation",
+    }  # fmt: skip
+    return known.get(str(name), str(name))
+
+
+def readable(name: str) -> str:
+    """Return a name for people that is safe in Plotly's and HTML's mark-up."""
+    return html.escape(plain_name(name))

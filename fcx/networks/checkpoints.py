@@ -1,0 +1,249 @@
+"""Checkpoints: weights as safetensors, with everything that is known about them in the header.
+
+No pickle is ever opened: a pickle can run any code. The header holds, each as JSON, `format`,
+`config`, `sha256` of the weights, and the training record: crop rule, data, recipe, scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from fcx.core.checks import choose
+from fcx.core.errors import CheckpointError, InputError
+from fcx.core.paths import shipped_folder
+from fcx.core.store import replacing
+from fcx.networks.facechannel import Config, FaceChannel
+
+FORMAT = "fcx-facechannel-1"
+SHIPPED = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
+SUFFIX = ".safetensors"
+
+
+def save_model(model: FaceChannel, path, metadata: Mapping | None = None) -> Path:
+    """Write `model` and `metadata` (anything JSON can hold) to `path`, whole or not at all.
+
+    Raises: InputError "... end in .safetensors" for another name, or for a model that is no FaceChannel.
+
+    >>> from fcx import FaceChannel
+    >>> save_model(FaceChannel.preset("paper", width=4), "small.safetensors", {"crop": "face"})  # doctest: +SKIP
+    PosixPath('small.safetensors')
+    """
+    path = check_name(path)
+    if not isinstance(model, FaceChannel):
+        raise InputError(f"a checkpoint holds a FaceChannel, not a {type(model).__name__}")
+    tensors = model.state_dict()
+    header = {**(metadata or {}), "format": FORMAT, "config": model.config.as_dict(), "sha256": weights_hash(tensors)}
+    write_tensors(path, tensors, header)
+    return path
+
+
+def load_model(name_or_path) -> FaceChannel:
+    """Return the FaceChannel of a shipped name or a file, in eval mode, its header as `model.metadata`.
+
+    Raises: CheckpointError for a file that is missing, damaged, of another shape, or not of fcx;
+    UnknownNameError for a name that does not ship.
+
+    >>> load_model("plain_scratch").config.width
+    64
+    """
+    path = find(name_or_path)
+    tensors, metadata = read_tensors(path)
+    _check_format(path, metadata)
+    if metadata.get("sha256") != weights_hash(tensors):
+        raise CheckpointError(f"{path} is damaged: its weights do not have the hash that its header records")
+    try:
+        config = Config(**metadata["config"])
+        with torch.device("meta"):  # shapes first: a wrong config must not fill the memory
+            wanted = {name: value.shape for name, value in FaceChannel(config).state_dict().items()}
+    except (TypeError, KeyError, InputError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not describe a FaceChannel: {error}") from error
+    found = {name: value.shape for name, value in tensors.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            have, want = (list(shapes.get(name, ())) or "nothing" for shapes in (found, wanted))
+            raise CheckpointError(f"{path} is of another shape: {name} is {have}, its config asks for {want}")
+    with torch.random.fork_rng(devices=[]):  # the first random weights must not move the caller's generator
+        model = FaceChannel(config).to(tensors["head.weight"].dtype)
+    model.load_state_dict(tensors)
+    model.metadata = metadata
+    return model.eval()
+
+
+def read_metadata(path) -> dict:
+    """Return the header of a checkpoint as a dict, without reading its weights.
+
+    Raises: CheckpointError for a file that is missing, damaged, or not of fcx.
+    """
+    path = find(path)
+    _, metadata = read_tensors(path, header_only=True)
+    _check_format(path, metadata)
+    return metadata
+
+
+def _check_format(path: Path, metadata: Mapping) -> None:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of fcx: its header lacks the format {FORMAT!r}")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the checkpoints that come with fcx: name -> file."""
+    files = {name: shipped_folder("checkpoints") / f"{name}{SUFFIX}" for name in SHIPPED}
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def find(name_or_path) -> Path:
+    """Return the file of a shipped name or a path.
+
+    Raises: CheckpointError where there is no such file; UnknownNameError for an unknown name.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    names = shipped()
+    if str(name_or_path) in names:
+        return names[str(name_or_path)]
+    if path.suffix or len(path.parts) != 1:
+        raise CheckpointError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a checkpoint's "
+                              f"file, or one of {', '.join(SHIPPED)}")  # fmt: skip
+    if str(name_or_path) in SHIPPED:
+        raise CheckpointError(f"the checkpoint {name_or_path!r} is not in this copy of fcx: train it, or give a file")
+    choose(str(name_or_path), SHIPPED, "checkpoint")
+    raise AssertionError("unreachable")
+
+
+def resolve_models(models=None) -> dict[str, nn.Module]:
+    """Return name -> module for a name, a path, several of them, or a dict of modules; None is all that ship.
+
+    Several may be a list or a comma-separated string. A file is called by its stem.
+
+    Raises: InputError for nothing, for two of one name, or for something that is not a model or has no weights.
+
+    >>> list(resolve_models("plain_scratch, masked_scratch"))
+    ['plain_scratch', 'masked_scratch']
+    """
+    if models is None:
+        models = list(shipped())
+    if isinstance(models, Mapping):
+        for name, model in models.items():
+            if not isinstance(model, nn.Module):
+                raise InputError(f"model {name!r} is a {type(model).__name__}, not a torch module")
+            if any(tensor.is_meta for tensor in model.state_dict().values()):
+                raise InputError(f"model {name!r} has no weights (they are on the device 'meta'): load them first")
+        resolved = dict(models)
+    else:
+        if isinstance(models, str) and not _is_file(models):
+            models = [part.strip() for part in models.split(",") if part.strip()]
+        elif isinstance(models, str | os.PathLike):
+            models = [models]
+        if isinstance(models, nn.Module) or not all(isinstance(m, str | os.PathLike) for m in models):
+            raise InputError("models are names or files of checkpoints, or a dict from a name to a torch module")
+        resolved = {}
+        for model in models:
+            if (name := Path(model).stem) in resolved:
+                raise InputError(f"two models are called {name!r}: give a dict with a name for each")
+            resolved[name] = load_model(model)
+    if not resolved:
+        raise InputError(f"no model was given; these ship with fcx: {', '.join(shipped()) or 'none'}")
+    return resolved
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # many names in a row are too long for one
+        return False
+
+
+def check_name(path) -> Path:
+    """Return `path` if a checkpoint can be written there.
+
+    Raises: InputError for a name that does not end in .safetensors.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path} is no name for a checkpoint: it must end in {SUFFIX}")
+    return path
+
+
+def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values of tensors, in the order of their names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        # As bytes before numpy, which has no bfloat16.
+        values = value.reshape(-1).view(torch.uint8).numpy().tobytes()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode() + values)
+    return total.hexdigest()
+
+
+def check_crop(metadata: Mapping, faces, what: str) -> None:
+    """Refuse faces cut by another crop rule than the one a model was trained on, where both are known.
+
+    Raises: InputError naming both rules.
+    """
+    trained, given = metadata.get("crop"), faces.attrs.get("crop")
+    if trained and given and trained != given:
+        raise InputError(f"{what} was trained on faces with the crop {trained!r}, these have {given!r}: "
+                         f"prepare the faces with crop={trained!r}")  # fmt: skip
+
+
+def check_size(model: nn.Module, faces) -> None:
+    """Refuse faces on another grid than the model reads.
+
+    Raises: InputError naming both sizes.
+    """
+    config, grid = getattr(model, "config", None), faces["image"].shape[-2:]
+    if isinstance(config, Config) and grid != (config.size, config.size):
+        raise InputError(f"the model reads {config.size}x{config.size} pixels, these faces have {grid[0]}x{grid[1]}")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping) -> None:
+    """Write tensors and a header (name -> anything JSON can hold) as safetensors, whole or not at all.
+
+    Raises: InputError where the header is not JSON, or the file cannot be written.
+    """
+    try:
+        texts = {name: json.dumps(value) for name, value in header.items()}
+    except TypeError as error:
+        raise InputError(f"the metadata of {path} must be what JSON can hold: {error}") from error
+    # Copies: safetensors refuses tensors that share memory or are not contiguous.
+    copies = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+    }
+    try:
+        with replacing(path) as temporary:
+            save_file(copies, temporary, texts)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch.Tensor], dict]:
+    """Return the tensors ({} with `header_only`) and the header that `write_tensors` wrote.
+
+    Raises: CheckpointError for a pickle, and for a file that is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
+            raise CheckpointError(
+                f"{path} is a pickle of PyTorch, which fcx never opens because it can run code: "
+                "load it where you trust it, and write it again with fcx.save_model"
+            )
+        with safe_open(path, "pt") as file:
+            header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            names = () if header_only else file.keys()
+            return {name: file.get_tensor(name) for name in names}, header
+    except json.JSONDecodeError:
+        return {}, {}  # another program's header
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file, or is damaged or truncated ({error})") from error

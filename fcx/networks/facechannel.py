@@ -1,0 +1,191 @@
+"""FaceChannel, whole in one file.
+
+Barros and Sciutti, "I Only Have Eyes for You", 2021, section 2 and equation (1); Barros,
+Churamani and Sciutti, "The FaceChannel", SN Computer Science 1(6), 2020. Three presets:
+
+- `paper`: what the paper's text says; learned passive decay, 256 hidden units, linear outputs.
+- `code2020`: what the authors' code for the paper builds; no inhibition, 200 units, tanh.
+- `v1`: the FaceChannel V1 that they published; constant decay .5, batch norm on conv1-9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fcx.core.checks import choose
+from fcx.core.contract import GRID, TARGETS
+from fcx.core.errors import InputError
+
+DECAY_INIT, DECAY_FLOOR = 0.5, 0.05
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a FaceChannel is made of; `width` is the channels of the last block."""
+
+    preset: str = "paper"
+    width: int = 256
+    hidden: int = 256
+    batch_norm: bool = False
+    shunt: str = "learned"  # "learned", "constant" or "none"
+    head: str = "linear"  # "linear" or "tanh"
+    dropout: float = 0.25
+    bias: bool = True
+    size: int = GRID
+
+    def __post_init__(self):
+        choose(self.shunt, ("learned", "constant", "none"), "shunt")
+        choose(self.head, ("linear", "tanh"), "head")
+        for name, value, step in (("width", self.width, 4), ("size", self.size, 16), ("hidden", self.hidden, 1)):
+            if not isinstance(value, int) or value < step or value % step:
+                raise InputError(f"{name} is {value!r}; allowed: positive multiples of {step}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout!r}; allowed: 0 <= dropout < 1")
+
+    def as_dict(self) -> dict:
+        """Return the fields as a plain dict (what a checkpoint stores)."""
+        return asdict(self)
+
+
+PRESETS = {
+    "paper": Config("paper"),
+    "code2020": Config("code2020", hidden=200, shunt="none", head="tanh"),
+    "v1": Config("v1", hidden=200, batch_norm=True, shunt="constant", head="tanh"),
+}
+
+
+class Shunt(nn.Module):
+    """Shunting inhibition S = u / (a + I), equation (1) of the paper, with one decay a > 0 per filter.
+
+    A learned a is softplus(rho) + 0.05: left free it crosses zero within a few steps of SGD.
+    The division is done in float32 at least (bfloat16 errs by up to 1.1 %).
+    """
+
+    def __init__(self, channels: int, learned: bool = True):
+        super().__init__()
+        self.learned = learned
+        if learned:
+            rho = torch.tensor(DECAY_INIT - DECAY_FLOOR).expm1().log()
+            self.rho = nn.Parameter(rho.repeat(channels))
+        else:
+            self.register_buffer("constant", torch.full((channels,), DECAY_INIT), persistent=False)
+
+    @property
+    def decay(self) -> torch.Tensor:
+        """The passive decay a, (channel,), positive."""
+        return F.softplus(self.rho) + DECAY_FLOOR if self.learned else self.constant
+
+    def forward(self, u: torch.Tensor, inhibition: torch.Tensor) -> torch.Tensor:
+        wide = u.dtype if u.dtype == torch.float64 else torch.float32
+        a = self.decay.to(wide)[:, None, None]
+        return (u.to(wide) / (a + inhibition.to(wide))).to(u.dtype)
+
+
+class FaceChannel(nn.Module):
+    """Ten 3x3 convolutions in four pooled blocks, shunting inhibition in the last, arousal and valence out.
+
+    Input (sample, 1, y, x) float in [0, 1]; output (sample, target), targets in the order
+    `fcx.core.contract.TARGETS`. `trunk` ends before conv10; `conv10` and `inhibitory` both read it;
+    `shunt` divides one by the other; `tail` pools, and ends in `hidden` and `head`.
+
+    >>> FaceChannel.preset("paper", width=64)(torch.zeros(2, 1, 64, 64)).shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(self, config: Config = PRESETS["paper"]):
+        super().__init__()
+        self.config = config
+        full, half, quarter = config.width, config.width // 2, config.width // 4
+        plan = [[quarter] * 2, [half] * 2, [half] * 3, [full] * 2]
+        layers: list[tuple[str, nn.Module]] = []
+        channels, number = 1, 0
+        for block, widths in enumerate(plan, start=1):
+            for width in widths:
+                number += 1
+                layers.append((f"conv{number}", self._conv(channels, width)))
+                if config.batch_norm:
+                    layers.append((f"bn{number}", nn.BatchNorm2d(width, eps=1e-3)))
+                layers.append((f"relu{number}", nn.ReLU()))
+                channels = width
+            if block < 4:
+                layers += [(f"pool{block}", nn.MaxPool2d(2)), (f"dropout{block}", nn.Dropout(config.dropout))]
+        self.trunk = nn.Sequential()
+        for name, layer in layers:
+            self.trunk.add_module(name, layer)
+        self.conv10, self.relu10 = self._conv(full, full), nn.ReLU()
+        if config.shunt != "none":
+            self.inhibitory, self.relu_inhibitory = self._conv(full, full), nn.ReLU()
+            self.shunt = Shunt(full, learned=config.shunt == "learned")
+        self.pool4, self.dropout4, self.flatten = nn.MaxPool2d(2), nn.Dropout(config.dropout), nn.Flatten()
+        self.hidden = nn.Linear(full * (config.size // 16) ** 2, config.hidden, bias=config.bias)
+        self.relu_hidden = nn.ReLU()
+        self.head = nn.Linear(config.hidden, len(TARGETS), bias=config.bias)
+        self.activation = nn.Tanh() if config.head == "tanh" else nn.Identity()
+        self._initialise()
+
+    def _conv(self, inputs: int, outputs: int) -> nn.Conv2d:
+        return nn.Conv2d(inputs, outputs, 3, padding=1, bias=self.config.bias)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @classmethod
+    def preset(cls, name: str = "paper", **options) -> FaceChannel:
+        """Build a preset (`paper`, `code2020`, `v1`), with any field of `Config` changed.
+
+        Raises: UnknownNameError for a name or an option that does not exist.
+        """
+        config = PRESETS[choose(name, PRESETS, "preset")]
+        for option in options:
+            choose(option, [field for field in config.as_dict() if field != "preset"], "option of FaceChannel")
+        return cls(replace(config, **options))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (sample, 1, y, x) to the last convolutional map (sample, channel, y/8, x/8): after the
+        shunt, or after conv10's ReLU where the model has none. The values are not checked."""
+        shared = self.trunk(images)
+        u = self.relu10(self.conv10(shared))
+        if self.config.shunt == "none":
+            return u
+        return self.shunt(u, self.relu_inhibitory(self.inhibitory(shared)))
+
+    def tail(self, features: torch.Tensor) -> torch.Tensor:
+        """Map the last convolutional map to (sample, target), before the outputs' activation."""
+        pooled = self.flatten(self.dropout4(self.pool4(features)))
+        return self.head(self.relu_hidden(self.hidden(pooled)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map checked faces (sample, 1, y, x) in [0, 1] to (sample, target)."""
+        check_input(images, self.config.size)
+        return self.activation(self.tail(self.features(images)))
+
+
+def check_input(images: torch.Tensor, size: int = GRID) -> None:
+    """Refuse what a FaceChannel cannot read.
+
+    Raises: InputError for another type, shape or range; 0-255 input is told to divide by 255.
+    """
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+        given = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        raise InputError(f"FaceChannel takes a floating-point tensor in [0, 1], not {given}: divide bytes by 255")
+    if images.ndim != 4 or images.shape[1:] != (1, size, size):
+        raise InputError(f"FaceChannel takes (sample, 1, {size}, {size}), not {tuple(images.shape)}")
+    if images.device.type == "meta" or images.numel() == 0:
+        return
+    low, high = (float(v) for v in torch.aminmax(images.detach()))
+    if not (low >= 0 and high <= 1):  # also refuses NaN
+        hint = ": it looks like 0-255, divide by 255" if high > 2 and low >= 0 else ""
+        raise InputError(f"FaceChannel takes values in [0, 1], not [{low:g}, {high:g}]{hint}")
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

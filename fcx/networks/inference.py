@@ -1,0 +1,99 @@
+"""Inference: predictions of models for faces, as a results Dataset."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+from tqdm.std import tqdm
+
+from fcx.core.contract import TARGETS, check
+from fcx.core.errors import InputError
+from fcx.core.provenance import run_provenance
+from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+
+LONG = 5000  # faces, from which on a bar is shown
+
+
+def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset:
+    """Return a results Dataset with `prediction (model, condition, target, sample)`, NaN for unusable faces.
+
+    `models` is what `fcx.networks.checkpoints.resolve_models` takes. float32, or float64 where a model is.
+    The models that are given stay as they are: copies are run, in eval mode.
+
+    Raises: InputError where a model was trained with another crop rule, or reads another size;
+    ContractError for a Dataset that holds no faces.
+
+    >>> predict("plain_scratch", faces)["prediction"].sel(target="valence")  # doctest: +SKIP
+    """
+    check(faces, "faces")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size!r}; allowed: 1 or more")
+    device = usable_device(device)
+    resolved = resolve_models(models)
+    for name, model in resolved.items():
+        check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
+        check_size(model, faces)
+    good = faces["status"].values == "ok"  # (condition, sample)
+    kinds = {parameter.dtype for model in resolved.values() for parameter in model.parameters()}
+    out = np.full(
+        (len(resolved), len(good), len(TARGETS), good.shape[1]), np.nan, "f8" if torch.float64 in kinds else "f4"
+    )
+    rounds = [(m, c) for m in range(len(resolved)) for c in range(len(good))]
+    with tqdm(total=len(resolved) * int(good.sum()), desc="predict", unit="face", file=sys.stderr,
+              disable=len(resolved) * good.sum() < LONG) as bar:  # fmt: skip
+        copies = [copy.deepcopy(model).to(device).eval() for model in resolved.values()]
+        for m, c in rounds:
+            rows = np.flatnonzero(good[c])
+            for first in range(0, len(rows), batch_size):
+                some = rows[first : first + batch_size]
+                images = faces["image"].isel(condition=c, sample=some).values
+                out[m, c][:, some] = forward(copies[m], images, batch_size, device)
+                bar.update(len(some))
+    return xr.Dataset(
+        {"prediction": (("model", "condition", "target", "sample"), out)},
+        coords={
+            **{name: coord for name, coord in faces.coords.items() if coord.dims == ("sample",)},
+            "model": list(resolved),
+            "condition": faces["condition"].values,
+            "target": list(TARGETS),
+        },
+        attrs={
+            **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
+            "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+            "provenance": run_provenance(step="predict", faces=faces.attrs.get("provenance", {})),
+        },
+    )
+
+
+def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu") -> np.ndarray:
+    """Return (target, sample) for pictures (sample, y, x) uint8, computed in the precision of the model's weights.
+
+    Raises: InputError for a module whose output is not (sample, 2).
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(images[first : first + batch_size]))
+            answer = model(batch.to(device)[:, None].to(dtype) / 255)
+            if not isinstance(answer, torch.Tensor) or answer.shape != (len(batch), len(TARGETS)):
+                given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
+                raise InputError(f"a model must return (sample, {len(TARGETS)}): {', '.join(TARGETS)}; not {given}")
+            parts.append((answer if answer.dtype == torch.float64 else answer.float()).cpu())
+    return torch.cat(parts).T.numpy() if parts else np.empty((len(TARGETS), 0), "f4")
+
+
+def usable_device(name) -> torch.device:
+    """Return the torch device of a name ("cpu", "cuda", "cuda:1"), if it is there.
+
+    Raises: InputError where this machine or this build of torch has no such device.
+    """
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""Arrays to numbers, without torch: agreement with labels, where a map lies, comparisons with intervals."""

@@ -1,0 +1,140 @@
+"""How well predictions agree with labels: the concordance correlation coefficient and its parts.
+
+All moments are population moments (divided by n), as in Lin, "A concordance correlation
+coefficient to evaluate reproducibility", Biometrics 45(1), 1989, 255-268; torchmetrics divides
+by n - 1. A CCC belongs to a whole set: averaged over batches it is biased.
+
+Intervals are 95 % percentile bootstrap intervals. Subjects are drawn, not samples, where subjects
+are known; one draw serves every model, condition and target, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from fcx.core.checks import choose
+from fcx.core.contract import check, column, match, usable
+from fcx.core.errors import InputError
+from fcx.core.targets import ratings
+from fcx.statistics.bootstrap import clusters, interval, resample
+from fcx.statistics.concordance import parts_of_moments
+
+SCOPES = ("", "expression_", "within_", "oracle_")
+
+
+def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
+    """Return bootstrap sums of 1, t, tt, p, pp, pt over samples: (draw, expression, ..., target).
+
+    `prediction` is a DataArray (..., target, sample). Samples count that are usable in every condition,
+    labelled, and predicted by every model. Row 0 of `draw` is the data themselves; expression "" holds
+    the faces whose expression is unknown. Predictions and labels are centred by their own means, which
+    `offset` gives back (the difference, (..., target)).
+
+    Raises: InputError where no sample counts; ContractError as in `match`.
+    """
+    rows = match(prediction, faces)
+    targets = [str(name) for name in prediction["target"].values]
+    lead = prediction.dims[:-2]
+    p = prediction.transpose(..., "target", "sample").values.astype(np.float64)
+    t = np.stack([ratings(faces, name)[rows] for name in targets]).astype(np.float64)  # (target, sample)
+    known = usable(faces)[rows] & np.isfinite(t) & np.isfinite(p).all(tuple(range(len(lead))))
+    keep = known.any(0)
+    if not keep.any():
+        raise InputError(
+            f"none of the {len(rows)} faces is labelled and usable in every condition: nothing to evaluate"
+        )
+    p, t, known, rows = p[..., keep], t[:, keep], known[:, keep], rows[keep]
+    names, group = np.unique(np.append("", column(faces, "expression")[rows]), return_inverse=True)
+    member = np.eye(len(names))[group[1:]]  # (sample, expression), one-hot
+    cluster = clusters(column(faces, "subject")[rows])
+    with np.errstate(invalid="ignore"):
+        mean_p, mean_t = (np.where(known, side, 0).sum(-1) / known.sum(-1) for side in (p, t))
+    p, t = (np.where(known, side - mean[..., None], 0) for side, mean in ((p, mean_p), (t, mean_t)))
+    sums = {}
+    for keys, dims, features in (
+        (("n", "t", "tt"), (), np.stack([known.astype(float), t, t * t])),
+        (("p", "pp", "pt"), lead, np.stack([p, p * p, p * t])),
+    ):
+        values = np.einsum("se,...s->se...", member, features)  # (sample, expression, feature, ..., target)
+        drawn = resample(values, cluster, draws, seed)
+        sums.update({key: (("draw", "expression", *dims, "target"), drawn[:, :, i]) for i, key in enumerate(keys)})
+    coords = {name: prediction[name].values for name in (*lead, "target") if name in prediction.coords}
+    made = xr.Dataset(sums, {"expression": names, **coords})
+    made["offset"] = ((*lead, "target"), mean_p - mean_t)
+    return made.assign_attrs(rows=prediction.sizes["sample"], clusters=int(cluster.max()) + 1)
+
+
+def scope_parts(sums: xr.Dataset, scope: str = "") -> xr.Dataset:
+    """Return the parts of the CCC from `moments`, in one of four scopes.
+
+    "": over all samples. "expression_": for each known expression. "within_": over all known expressions
+    with chance agreement taken within each, 2 sum(n_e cov_e) / sum(n_e (var_p + var_t + gap^2)_e), which is
+    0 for a prediction that knows the expression only; with the pooled within-group correlation as pearson.
+    "oracle_": the CCC of an oracle that predicts the mean label of each expression, 2 B / (B + T) with B
+    and T the sums of squares between expressions and in total.
+
+    Raises: UnknownNameError for another scope.
+    Source: Lin 1989; within: the stratified CCC after King and Chinchilli, Statistics in Medicine 20(14), 2001.
+    """
+    choose(scope, SCOPES, "scope")
+    known = sums.sel(expression=sums["expression"] != "")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if scope == "":
+            return xr.Dataset(parts_of_moments(*_central(sums.sum("expression"))))
+        gap, var_p, var_t, cov = _central(known)
+        if scope == "expression_":
+            return xr.Dataset(parts_of_moments(gap, var_p, var_t, cov)).transpose(..., "expression")
+        cov, var_p, var_t, square = ((known["n"] * v).sum("expression") for v in (cov, var_p, var_t, gap**2))
+        if scope == "within_":
+            spread = var_p + var_t + square
+            return xr.Dataset({"ccc": 2 * cov / spread, "pearson": cov / np.sqrt(var_p * var_t)})
+        pooled = known[["n", "t", "tt"]].sum("expression")
+        total = pooled["tt"] - pooled["t"] ** 2 / pooled["n"]
+        return xr.Dataset({"ccc": 2 * (total - var_t) / (2 * total - var_t)})
+
+
+def _central(sums: xr.Dataset) -> tuple:
+    """Return the difference of means, the variances and the covariance; NaN for fewer than two samples."""
+    n = sums["n"].where(sums["n"] > 1)
+    mean_p, mean_t = sums["p"] / n, sums["t"] / n
+    square_p, square_t = sums["pp"] / n, sums["tt"] / n
+    var_p, var_t = square_p - mean_p**2, square_t - mean_t**2
+    # What is left of equal values is the rounding error of the difference above.
+    var_p, var_t = var_p.where(var_p > 1e-12 * square_p, 0 * n), var_t.where(var_t > 1e-12 * square_t, 0 * n)
+    cov = (sums["pt"] / n - mean_p * mean_t).where((var_p > 0) & (var_t > 0), 0 * n)
+    return mean_p - mean_t + sums["offset"], var_p, var_t, cov
+
+
+def evaluate(results, faces, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
+    """Return how well each model agrees with the labels, with 95 % intervals, whole and within expression.
+
+    Every quantity has a `_low` and a `_high`. (model, condition, target): ccc, pearson, scale, shift,
+    bias_correction, mse, rmse, within_ccc, within_pearson. (model, condition, target, expression): the same
+    seven with the prefix `expression_`. (target): oracle_ccc, the CCC that a prediction of each expression's
+    mean label would get on these faces. n (target), expression_n (target, expression) and coverage (target),
+    n over all rows, count the samples that are usable in every condition, labelled and predicted.
+
+    Raises: InputError where no sample counts; ContractError where results and faces do not match.
+    Source: `agreement`; percentile intervals, Davison and Hinkley 1997, section 5.3.
+
+    >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
+    """
+    check(results, "results")
+    check(faces, "faces")
+    prediction = results["prediction"].assign_attrs(results.attrs)
+    sums = moments(prediction, faces, draws=draws, seed=seed)
+    made = {}
+    for scope in SCOPES:
+        for name, drawn in scope_parts(sums, scope).items():
+            low, high = interval(drawn.values[1:])
+            made[scope + name] = drawn.isel(draw=0)
+            made[f"{scope}{name}_low"], made[f"{scope}{name}_high"] = ((drawn.dims[1:], v) for v in (low, high))
+    known = sums["n"].isel(draw=0).astype(int)
+    made["n"] = known.sum("expression")
+    made["expression_n"] = known.sel(expression=known["expression"] != "").transpose(..., "expression")
+    made["coverage"] = made["n"] / sums.attrs["rows"]
+    return xr.Dataset(made).assign_attrs(
+        rows=sums.attrs["rows"], clusters=sums.attrs["clusters"], draws=draws, seed=seed,
+        interval="95 % percentile bootstrap over subjects, paired", moments="population (divided by n)",
+    )  # fmt: skip
