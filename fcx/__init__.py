@@ -9,4 +9,4 @@ from importlib import metadata
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = metadata.version("fcx")
+__version__ = metadata.version("fcx-faces")

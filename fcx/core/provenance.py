@@ -16,7 +16,7 @@ STEP_VERSIONS = {"faces": 1, "results": 1}
 
 def run_provenance(**extra) -> dict:
     """Return what is needed to repeat a run: versions, commit, and what is passed in."""
-    names = ("fcx", "torch", "numpy", "opencv-python", "captum", "zennit", "xarray", "zarr", "plotly")
+    names = ("fcx-faces", "torch", "numpy", "opencv-python", "captum", "zennit", "xarray", "zarr", "plotly")
     versions = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
