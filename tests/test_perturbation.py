@@ -127,6 +127,21 @@ def test_region_ablation_equals_the_slow_oracle(fill, small, model):
     assert (effects.sel(region=list(REGIONS)).values[0, 0][:, empty] == 0).all()
 
 
+class Rounding(nn.Module):
+    """Answers that depend on the place in a batch, as those of a convolution do in their last digits."""
+
+    def forward(self, x):
+        return x.mean((1, 2, 3))[:, None] + 1e-6 * torch.arange(len(x)).to(x)[:, None].expand(-1, 2)
+
+
+@pytest.mark.parametrize("control", ["none", "shift"])
+def test_what_covers_nothing_has_no_effect_however_a_batch_rounds(control, small):
+    effects = region_effects(run(Rounding(), small, "region_ablation", fill="black", control=control))
+    empty = small["regions"].sum(("y", "x")) == 0
+    assert (effects.sel(region=list(REGIONS)).where(empty, drop=True).fillna(0) == 0).all()
+    assert (effects.sel(region=list(REGIONS)).where(~empty) != 0).sum() > 10
+
+
 def test_region_ablation_equals_captum(model):
     faces = make_faces(4, seed=5, size=SIZE)  # hard regions: captum knows no others
     effects = region_effects(run(model, faces, "region_ablation", fill="black")).sel(region=list(REGIONS))

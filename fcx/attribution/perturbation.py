@@ -30,7 +30,8 @@ def effects(batch: Batch, cover: torch.Tensor, fill: torch.Tensor) -> torch.Tens
     """Return f(face) - f(face with a part replaced), (target, part, sample), in output units.
 
     `cover` (part, sample or 1, y, x) in [0, 1] says how much of each pixel each part takes; `fill` is
-    (sample, 1, y, x). All faces and targets share the passes.
+    (sample, 1, y, x). All faces and targets share the passes. A part that covers nothing has the effect 0, though
+    the same face may be answered otherwise at another place of a batch, by how a convolution rounds there.
     """
     with torch.no_grad():
         change, found = fill - batch.images, []
@@ -38,8 +39,8 @@ def effects(batch: Batch, cover: torch.Tensor, fill: torch.Tensor) -> torch.Tens
             changed = batch.images + cover[some, :, None] * change  # (part, sample, 1, y, x)
             values = batch.values(batch.explained(changed.flatten(0, 1)))
             found.append(values.unflatten(0, changed.shape[:2]))
-        whole_face = batch.values(batch.explained(batch.images))
-        return (whole_face - torch.cat(found)).movedim(-1, 0)
+        change = batch.values(batch.explained(batch.images)) - torch.cat(found)  # (part, sample, target)
+        return change.masked_fill(~cover.flatten(2).any(-1)[..., None], 0).movedim(-1, 0)
 
 
 def _windows(size: int, window: int, stride: int) -> torch.Tensor:
