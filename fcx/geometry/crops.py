@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from fcx.core.errors import FaceError
-from fcx.geometry.landmarks import LEFT_EYE, RIGHT_EYE, canonical
+from fcx.geometry.face_mesh import eyes_of
+from fcx.geometry.landmarks import canonical
 from fcx.geometry.pose import find_pose
 
 CROP_MARGIN = 1.25  # the crop's side, in extents of the face
@@ -70,7 +71,8 @@ def _turned(picture, mesh, points):
     corner = np.rint((low + high) / 2 - side / 2).astype(int)
     part = _square(picture, corner, side)
     mesh, points = mesh - [*corner, 0], points - corner
-    across = mesh[list(RIGHT_EYE), :2].mean(axis=0) - mesh[list(LEFT_EYE), :2].mean(axis=0)
+    left, right = eyes_of(mesh)
+    across = right - left
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(np.degrees(np.arctan2(across[1], across[0]))), 1.0)
     part = cv2.warpAffine(part, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     flat = mesh[:, :2] @ turn[:, :2].T + turn[:, 2]

@@ -16,7 +16,8 @@ from fcx.attribution import attribute
 from fcx.core.errors import FaceError
 from fcx.datasets import open_source
 from fcx.datasets.preparation import prepare
-from fcx.geometry.landmarks import _mesh_network, find_landmarks
+from fcx.geometry.face_mesh import _mesh_network
+from fcx.geometry.landmarks import find_landmarks
 from fcx.masks import wear_mask
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict

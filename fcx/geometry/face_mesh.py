@@ -1,0 +1,160 @@
+"""The face of a picture at any roll: the 468-point face mesh (Kartynnik et al. 2019) where the detector sees a face.
+
+Both networks know level faces. What they make of one that lies on its side or stands on its head looks like a face to
+the detector and hardly to the mesh, whose presence tells: where it is doubtful, the picture is looked at from other
+angles, and the angle of the highest presence is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fcx.core.errors import FaceError
+from fcx.geometry.detection import FAR, NEAR, SURE, THRESHOLD, WEIGHTS, Find, detect, each_thread
+
+SIDE = 192
+# The least presence, the mesh's own logit for a face, where the detector is sure and where it is not: pictures of noise
+# get -6 and less, half of the 48x48 faces over 16, most faces seen at a wrong angle by an unsure detector less than 0.
+PRESENCE, UNSURE_PRESENCE = -4.0, 0.0
+CLEAR = 12.0  # a presence that faces seen at a wrong angle hardly have; right ones have 10 to 38, at 48x48 pixels less
+DOUBTFUL = 5.0  # a presence below this is that of a face which is hardly seen
+QUARTERS = tuple(np.radians([90, 180, 270]))
+EIGHTHS = tuple(np.radians([45, 135, 225, 315]))
+# Further views, in this order: angles, the detector's size, and the presence that makes them needless.
+VIEWS = ((QUARTERS, NEAR, CLEAR), (EIGHTHS, NEAR, DOUBTFUL), (QUARTERS, FAR, PRESENCE))
+TILTED = np.radians(30)  # a face further from level than this is looked at again, level
+AGREED = 0.3  # interocular distances by which two meshes of one face may differ in the mean
+LEVEL = np.radians(3)  # eyes that a pass turns by less are where they were
+PASSES = 6
+LEFT_EYE, RIGHT_EYE = (33, 133), (263, 362)  # corners, as seen in the picture
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face: mesh (vertex, xyz) in picture pixels, presence (logit), the find, and the angle it was seen at."""
+
+    mesh: np.ndarray
+    presence: float
+    find: Find
+    view: float
+
+    @property
+    def eyes(self) -> np.ndarray:
+        """The middles of both eyes (2, xy)."""
+        return eyes_of(self.mesh)
+
+    @property
+    def roll(self) -> float:
+        """How far the eyes are from level, radians, positive clockwise."""
+        return _angle(self.eyes)
+
+
+def largest_face(picture: np.ndarray) -> tuple[Face, int]:
+    """Return the largest face of a picture (row, column, channel), at whatever roll, and how many there are.
+
+    Raises: FaceError, "no face found ...".
+    """
+    face, count = _look(picture)
+    for angles, size, enough in VIEWS:
+        if face and face.presence >= enough:
+            break
+        seen = [look for angle in angles if (look := _look(picture, angle, (size,)))[0]]
+        other, number = max(seen, key=lambda look: look[0].presence, default=(None, 0))
+        if other and other.presence >= max(DOUBTFUL, face.presence if face else DOUBTFUL) and not _agree(face, other):
+            face, count = other, number
+    if face is None:
+        raise FaceError(f"no face found (detector threshold {THRESHOLD})")
+    if not face.presence > (PRESENCE if face.find.score >= SURE else UNSURE_PRESENCE):
+        raise FaceError(
+            f"no face found (what the detector took for one has a presence of {face.presence:.1f} in the mesh)"
+        )
+    return face, count
+
+
+def _look(picture, angle: float = 0.0, sizes=(NEAR, FAR)) -> tuple[Face | None, int]:
+    """Return the largest face that is seen from `angle`, and how many are; one that is tilted is looked at level."""
+    finds = detect(picture, angle, sizes)
+    face = fit(picture, finds[0], angle) if finds else None
+    if not face or abs(np.sin((face.roll - angle) / 2)) < np.sin(TILTED / 2):
+        return face, len(finds)
+    finds = detect(picture, face.roll)
+    for find in sorted(finds, key=lambda find: np.linalg.norm(find.middle - face.mesh[:, :2].mean(axis=0))):
+        level = fit(picture, find, face.roll)
+        if _agree(level, face):
+            return level, len(finds)
+    return None, 0  # what is a face at one angle only is none
+
+
+def _agree(one: Face | None, other: Face | None) -> bool:
+    """Return whether two are the same face in the same place and pose."""
+    if not (one and other):
+        return False
+    apart = np.linalg.norm((one.mesh - other.mesh)[:, :2], axis=1).mean()
+    return bool(apart < AGREED * np.linalg.norm(other.eyes[1] - other.eyes[0]))
+
+
+def fit(picture: np.ndarray, find: Find, view: float = 0.0) -> Face | None:
+    """Return the face of a find, seen from `view`, with its mesh (None where the mesh is not finite)."""
+    scale = 2 * SIDE / find.box[2:].max()
+    if scale >= 1:
+        mesh, presence = _converge(picture, find.box, find.five[:2])
+    else:  # a large face is first shrunk, because looking up single pixels would alias
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        mesh, presence = _converge(small, find.box * scale, (find.five[:2] + 0.5) * scale - 0.5)
+        mesh /= scale
+        mesh[:, :2] += (1 / scale - 1) / 2
+    return Face(mesh, presence, find, view) if np.isfinite(mesh).all() else None
+
+
+def _converge(picture, box, eyes) -> tuple[np.ndarray, float]:
+    """Return mesh (vertex, xyz) and presence of the face in `box` (x, y, width, height).
+
+    The network sees a square of 1.5 times the box, turned so that the eyes are level; further passes look at
+    the extent of the mesh before, until its eyes are level to 3 degrees: two passes for an upright face, more
+    for a tilted one.
+    """
+    centre, side, angle = box[:2] + box[2:] / 2, 1.5 * box[2:].max(), _angle(eyes)
+    for number in range(PASSES):
+        mesh, presence = _mesh_pass(picture, centre, side, angle)
+        points, before = mesh[:, :2], angle
+        low, high = points.min(axis=0), points.max(axis=0)
+        centre, side = (low + high) / 2, 1.5 * (high - low).max()
+        angle = _angle(eyes_of(mesh))
+        if number and abs(np.sin((angle - before) / 2)) < np.sin(LEVEL / 2):
+            break
+    return mesh, presence
+
+
+def eyes_of(mesh: np.ndarray) -> np.ndarray:
+    """Return the middles of the left and of the right eye (2, xy), as seen in the picture, of a mesh (vertex, xyz)."""
+    return np.stack([mesh[list(LEFT_EYE), :2].mean(axis=0), mesh[list(RIGHT_EYE), :2].mean(axis=0)])
+
+
+def _angle(eyes: np.ndarray) -> float:
+    """Return the angle of the line from the left to the right eye, radians, positive where the right one is lower."""
+    across = eyes[1] - eyes[0]
+    return float(np.arctan2(across[1], across[0]))
+
+
+def _mesh_pass(picture, centre, side, angle) -> tuple[np.ndarray, float]:
+    scale = SIDE / side
+    turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    forward = np.column_stack([turn, (SIDE - 1) / 2 - turn @ centre])
+    crop = cv2.warpAffine(picture, forward, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    network = _mesh_network()
+    network.setInput(np.ascontiguousarray(crop.transpose(2, 0, 1)[None], dtype=np.float32) / 255)
+    points, presence = (output.ravel().astype(np.float64) for output in network.forward(["conv2d_21", "conv2d_31"]))
+    points = points.reshape(468, 3)
+    inverse = np.linalg.inv(turn)
+    # The network counts from the edge of the first pixel; pixel centres are at integers here.
+    flat = (points[:, :2] - 0.5 - forward[:, 2]) @ inverse.T
+    return np.column_stack([flat, points[:, 2] / scale]), float(presence[0])
+
+
+@each_thread
+def _mesh_network():
+    # The new engine drops all but one output.
+    return cv2.dnn.readNetFromTFLite(str(WEIGHTS / "mediapipe_face_landmark.tflite"), cv2.dnn.ENGINE_CLASSIC)
