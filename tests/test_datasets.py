@@ -13,7 +13,7 @@ from PIL import Image
 from fcx import datasets
 from fcx.core.contract import EXPRESSIONS
 from fcx.core.errors import ImageError, InputError, UnknownNameError
-from fcx.datasets import ADAPTERS, ferplus, open_source
+from fcx.datasets import ADAPTERS, ferplus, folder, open_source
 from fcx.datasets.demo import DEMO
 
 PICTURE = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
@@ -27,7 +27,7 @@ def album(tmp_path):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(PICTURE).save(target)
-    for name in (".hidden.jpg", "notes.txt", ".cache/x.jpg", "no-suffix"):
+    for name in (".hidden.jpg", "notes.txt", ".cache/x.jpg", "LICENSE"):
         target = folder / name
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(b"nothing")
@@ -105,6 +105,7 @@ def test_a_new_format_is_one_decorated_function(tmp_path, monkeypatch):
     [
         ("dmeo", {}, "no file or folder 'dmeo': did you mean 'demo'"),
         ("", {}, "a source is a name or a path"),
+        ("a\0b", {}, "no path holds a NUL character"),
         (None, {}, "a source is a name or a path"),
         ("/dev/null", {}, "is of no known format: allowed: 'demo', a folder"),
         ("demo", {"portrait": True}, "unknown option of a demo source 'portrait': did you mean 'portraits'"),
@@ -172,6 +173,41 @@ def test_folder_below_that_cannot_be_listed_has_a_row_and_the_rest_is_used(album
     assert records == {"a.jpg": "", "b.PNG": "", "sub": "the folder cannot be listed: Permission denied"}
     with pytest.raises(InputError, match="sub cannot be listed: Permission denied"):
         open_source(album / "sub")
+
+
+def test_folder_gives_a_file_of_another_suffix_a_row_that_says_why_and_what_belongs_to_pictures_none(album):
+    before = {r.id for r in open_source(album).records}
+    for name in ("clip.MOV", "sub/IMG_1.heic", "noend"):
+        (album / name).write_bytes(b"x")
+    for name in (".hidden.heic", "labels.csv", "a.pts", "README", "sub/a.xmp", "faces.zarr/0.0", ".cache/x.heic"):
+        (album / name).parent.mkdir(exist_ok=True)
+        (album / name).write_bytes(b"x")
+    reasons = {r.id: r.reason for r in open_source(album).records if r.id not in before}
+    assert set(reasons) == {"clip.MOV", "sub/IMG_1.heic", "noend"}
+    assert "its suffix '.mov' is that of no picture that fcx reads: .avif, .bmp" in reasons["clip.MOV"]
+    assert "it has no suffix" in reasons["noend"]
+
+
+def test_folder_of_other_files_only_is_refused(tmp_path):
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(InputError, match=r"holds no picture: .*; it holds 1 other files \(\.heic\)"):
+        open_source(tmp_path)
+
+
+def test_folder_of_too_many_files_is_refused(album, monkeypatch):
+    monkeypatch.setattr(folder, "MOST", 3)
+    with pytest.raises(InputError, match="holds more than 3 files: give a folder below it, or a CSV"):
+        open_source(album)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="no such file system here")
+def test_what_the_kernel_makes_up_is_not_walked(album):
+    with pytest.raises(InputError, match=r"/proc/self lies on a file system of the kernel \(proc\)"):
+        open_source("/proc/self")
+    before = {r.id for r in open_source(album).records}
+    (album / "link").symlink_to("/proc/self")
+    reasons = {r.id: r.reason for r in open_source(album).records if r.id not in before}
+    assert reasons == {"link": "the folder is not entered: it lies on a file system of the kernel (proc)"}
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "fer.npz"])
@@ -253,7 +289,12 @@ HEADER = "path,valence,arousal\n"
         (HEADER + "a.jpg,0,-2\n", r"arousal is -2; .*-2 and -5 mark 'unknown'"),
         (HEADER + "a.jpg,0,inf\n", "arousal is inf; allowed: -1 to 1"),
         (HEADER + "a.jpg,high,0\n", "valence is 'high'; allowed: a number"),
-        (HEADER + "a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this path stands in line 2 too"),
+        (HEADER + "a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
+        (HEADER + "a.jpg,0,0\n./a.jpg,1,1\n", r"line 3 \(\./a\.jpg\): this picture stands in line 2 too"),
+        (HEADER + "b/../a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
+        (HEADER + "{folder}/a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
+        (HEADER + "a\0.jpg,0,0\n", r"the id 'a\\x00\.jpg' cannot be the name of a file"),
+        (HEADER + ".,0,0\n", r"the id '\.' cannot be the name of a file"),
         (HEADER + ",0,0\n", "line 2 .*the cell 'path' is empty"),
         (HEADER + "a.jpg,0\n", "line 2: 2 cells, the header names 3 columns"),
         (HEADER + 'a.jpg,"0,0\n', "is not a CSV"),
@@ -263,7 +304,12 @@ HEADER = "path,valence,arousal\n"
 )
 def test_table_errors_name_the_place(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
-        open_source(write_table(tmp_path, text))
+        open_source(write_table(tmp_path, text.replace("{folder}", str(tmp_path))))
+
+
+def test_an_id_is_the_path_without_what_leads_nowhere(tmp_path):
+    source = open_source(write_table(tmp_path, HEADER + "./sub/..//a.jpg,0,0\n../b.jpg,0,0\n"))
+    assert [r.id for r in source.records] == ["a.jpg", "../b.jpg"]
 
 
 def test_table_in_another_encoding_is_refused(tmp_path):
@@ -346,6 +392,34 @@ def test_ferplus_picture_is_enlarged_and_grey(tmp_path):
     [
         ({"votes": None}, "is no FER\\+ array: it lacks votes; it holds images"),
         ({"name": np.array([{}] * 7, object)}, "cannot be read as a FER\\+ array"),
+        ({"name": np.array(["x"] * 7)}, "the id 'x' stands for more than one row"),
+        ({"images": np.full((7, 48, 48), 256, np.int32)}, "images goes from 256 to 256; allowed: 0 to 255"),
+        ({"images": np.full((7, 48, 48), -1)}, "images goes from -1 to -1; allowed: 0 to 255"),
+        ({"images": np.full((7, 48, 48), 0.5)}, "images is float64 .*, should be whole numbers"),
+        ({"images": np.zeros((7, 64, 64), np.uint8)}, r"images is uint8 \(7, 64, 64\)"),
+        ({"usage": np.full(7, -1)}, "usage goes from -1 to -1; allowed: 0 to 2"),
+        ({"usage": np.full(7, 3)}, "usage goes from 3 to 3; allowed: 0 to 2"),
+        ({"usage_names": np.array(["Train"])}, "usage_names are .*allowed: Training, PublicTest"),
+        ({"usage_names": np.array("Training")}, "usage_names are"),
+        ({"votes": np.full((7, 10), -1)}, "votes goes from -1 to -1; allowed: whole numbers from 0"),
+        ({"votes": np.full((7, 10), np.nan)}, "votes is float64"),
+        ({"votes": np.zeros((7, 0), int), "vote_columns": np.zeros(0, str)}, r"vote_columns are \[\]; allowed"),
+        ({"votes": np.zeros((7, 2), int), "vote_columns": np.array(["happy", "joy"])}, "each once"),
+        ({"votes": np.zeros((7, 1), int), "vote_columns": np.array(["rage"])}, "unknown expression 'rage'"),
+        (
+            {
+                name: np.zeros((0, *rest), kind)
+                for name, rest, kind in (
+                    ("images", (48, 48), np.uint8),
+                    ("name", (), str),
+                    ("usage", (), int),
+                    ("votes", (10,), int),
+                    ("dup_group", (), int),
+                    ("seen_in_private_test", (), bool),
+                )
+            },
+            "holds no face: its arrays are empty",
+        ),
     ],
 )
 def test_ferplus_refuses_other_arrays(tmp_path, changes, message):

@@ -132,6 +132,13 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
             read_picture(path)
 
 
+def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path):
+    with open(tmp_path / "huge.jpg", "wb") as file:
+        file.truncate(3_000_000_000)  # a hole: it takes no room
+    with pytest.raises(ImageError, match=r"it has 3\.0 GB, the limit is 1"):
+        read_picture(tmp_path / "huge.jpg")
+
+
 def test_no_permission_is_said(tmp_path, monkeypatch):
     path = saved(tmp_path / "x.jpg")
 

@@ -6,12 +6,12 @@ Distribution", ICMI 2016 (the votes).
 
 from __future__ import annotations
 
-import zipfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from fcx.core.checks import whole_number
 from fcx.core.errors import InputError
 from fcx.datasets.pictures import enlarge
 from fcx.datasets.records import EXCLUDED, Record, adapter, expression_name
@@ -29,6 +29,7 @@ PROXY = {
 }
 ARRAYS = ("images", "name", "usage", "usage_names", "votes", "vote_columns", "dup_group", "seen_in_private_test")
 SPLITS = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+UNUSABLE = ("unknown", "NF")  # votes for no expression
 ENLARGED = 192  # pixels: the 48x48 crops are enlarged before detection
 
 
@@ -42,14 +43,15 @@ def open_ferplus(path: Path, minimum_votes: int = 5) -> list[Record]:
 
     Raises: InputError where `path` is no such array.
     """
+    whole_number(minimum_votes, "minimum_votes", 0)
     data = _load(path)
-    columns = [str(name) for name in data["vote_columns"]]
-    kept = [i for i, name in enumerate(columns) if name not in ("unknown", "NF")]
+    columns = data["vote_columns"].tolist()
+    kept = [i for i, name in enumerate(columns) if name not in UNUSABLE]
     names = [expression_name(columns[i]) for i in kept]
     votes = data["votes"][:, kept].astype(float)  # (sample, category)
     total = votes.sum(axis=1)
     mean, spread = proxy(votes, names)
-    splits = [SPLITS[str(name)] for name in data["usage_names"][data["usage"]]]
+    splits = [SPLITS[name] for name in data["usage_names"][data["usage"]]]
     reasons = _reasons(data, splits, total, minimum_votes)
     records = []
     for i, split in enumerate(splits):
@@ -121,24 +123,38 @@ def _load(path: Path) -> dict[str, np.ndarray]:
                     f"{path} is no FER+ array: it lacks {', '.join(missing)}; it holds {', '.join(archive)}"
                 )
             data = {name: archive[name] for name in ARRAYS}
-        _check_arrays(path, data)
-        return data
+        for name in ("name", "usage_names", "vote_columns"):
+            data[name] = data[name].astype(str)
     except InputError:
         raise
-    except (OSError, TypeError, AttributeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zip files raise BadZipFile, zlib.error, RuntimeError, NotImplementedError ...
         raise InputError(f"{path} cannot be read as a FER+ array (.npz): it is damaged, or another format") from error
+    _check_arrays(path, data)
+    return data | {"images": data["images"].astype(np.uint8), "usage": data["usage"].astype(int)}
 
 
 def _check_arrays(path: Path, data: dict[str, np.ndarray]) -> None:
-    """Refuse arrays that do not belong together."""
-    count, columns, usages = len(data["name"]), len(data["vote_columns"]), data["usage_names"].astype(str)
-    shapes = {"images": (count, 48, 48), "usage": (count,), "votes": (count, columns), "dup_group": (count,)}
+    """Refuse arrays that do not belong together, and numbers out of range."""
+    count, columns, usages = data["name"].size, data["vote_columns"].tolist(), data["usage_names"].tolist()
+    if not count:
+        raise InputError(f"{path} holds no face: its arrays are empty")
+    shapes = {"images": (count, 48, 48), "usage": (count,), "votes": (count, np.size(columns)), "dup_group": (count,)}
     for name, shape in {**shapes, "seen_in_private_test": (count,)}.items():
         if data[name].shape != shape or data[name].dtype.kind not in "uib":
             raise InputError(
                 f"{path}: {name} is {data[name].dtype} {data[name].shape}, should be whole numbers {shape}"
             )
-    if set(usages) - set(SPLITS) or (count and data["usage"].max() >= len(usages)):
+    if data["usage_names"].ndim != 1 or set(usages) - set(SPLITS):
+        raise InputError(f"{path}: usage_names are {usages}; allowed: {', '.join(SPLITS)}, numbered by usage")
+    named = [name for name in np.ravel(columns) if name not in UNUSABLE]
+    if data["vote_columns"].ndim != 1 or not named or len({expression_name(name) for name in named}) < len(named):
         raise InputError(
-            f"{path}: usage_names are {', '.join(usages)}; allowed: {', '.join(SPLITS)}, numbered by usage"
+            f"{path}: vote_columns are {columns}; allowed: expressions, each once, and {', '.join(UNUSABLE)}"
         )
+    most = np.iinfo(np.int64).max
+    for name, high in {"images": 255, "usage": len(usages) - 1, "votes": most}.items():
+        if data[name].min() < 0 or data[name].max() > high:
+            raise InputError(
+                f"{path}: {name} goes from {data[name].min()} to {data[name].max()}; "
+                f"allowed: {f'0 to {high}' if high < most else 'whole numbers from 0'}"
+            )

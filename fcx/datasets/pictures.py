@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fcx.core.errors import ImageError
 
 LIMIT = 80_000_000  # pixels; 240 MB as RGB. Larger ones are more likely an attack or a scan than a face.
+BYTES = 1_000_000_000  # of a file: twice what so many pixels of 16 bits take without compression
 
 # Only formats whose decoders read the given bytes and nothing else (EPS would start another program).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -39,6 +40,10 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     try:
         if file.exists() and not file.is_file():  # reading a pipe or a device may never end
             raise ImageError(f"{path} cannot be read as a picture: it is not a file")
+        if (size := file.stat().st_size) > BYTES:
+            raise ImageError(
+                f"{path} cannot be read as a picture: it has {size / 1e9:.1f} GB, the limit is {BYTES / 1e9:.0f}"
+            )
         data = file.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be opened: {_cause(error)}") from error

@@ -155,9 +155,6 @@ def _layout(records, settings) -> tuple[dict, dict]:
     if settings.pictures:
         variables["picture"] = (("condition", "sample", "row", "column", "channel"), "u1")
     ids = [record.id for record in records]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise InputError(f"the id {twice!r} stands for more than one row: ids must be unique")
     text = {name: (per_face, _text([getattr(record, name) for record in records]))
             for name in ("expression", "subject", "split", "source")}  # fmt: skip
     coords = {

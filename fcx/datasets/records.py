@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import os
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,7 +117,7 @@ def open_source(source: str | os.PathLike, **options) -> Source:
 
     `options` are those of the adapter. A folder that is called demo is given as './demo'.
 
-    Raises: InputError where nothing is found, or the table or an option is wrong.
+    Raises: InputError where nothing is found, the table or an option is wrong, or two records share an id.
 
     >>> from fcx.datasets import open_source
     >>> len(open_source("demo").records)
@@ -129,13 +130,28 @@ def open_source(source: str | os.PathLike, **options) -> Source:
             raise UnknownNameError(f"unknown option {option!r}: a source of format {found.name!r} has no options")
         choose(option, allowed, f"option of a {found.name} source")
     records = found.open(Path(source).expanduser(), **options)
+    _check_ids(records, source)
     return Source(records, found.name, str(source), dict(options))
+
+
+def _check_ids(records: list[Record], source) -> None:
+    """Refuse ids that cannot be the name of a file, and those that stand twice."""
+    known = set()
+    for record in records:
+        name = posixpath.normpath(record.id)
+        if "\0" in name or name == ".":
+            raise InputError(f"{source}: the id {record.id!r} cannot be the name of a file")
+        if name in known:
+            raise InputError(f"{source}: the id {record.id!r} stands for more than one row: ids must be unique")
+        known.add(name)
 
 
 def _find(source: str | os.PathLike) -> Adapter:
     """Return the adapter of `source`."""
     if not isinstance(source, str | os.PathLike) or not str(source):
         raise InputError(f"a source is a name or a path, not {source!r}: allowed: {_formats()}")
+    if "\0" in str(source):
+        raise InputError(f"no path holds a NUL character, as {str(source)!r} does: allowed: {_formats()}")
     named = [name for name, candidate in ADAPTERS.items() if candidate.takes is None]
     if str(source) in named:
         return ADAPTERS[str(source)]

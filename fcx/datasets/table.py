@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import posixpath
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ OPTIONAL = ("expression", "subject", "split", "source")
 def open_csv(path: Path) -> list[Record]:
     """Return a record for each row; paths are relative to the CSV, an empty or NaN label is unknown.
 
+    Ids are the paths, without what leads nowhere (`./a.jpg` is `a.jpg`).
     A picture that is missing or damaged shows when it is read; other columns are passed over.
 
     Raises: InputError naming the row for a label out of [-1, 1], a path that stands twice, a row of
@@ -29,9 +32,10 @@ def open_csv(path: Path) -> list[Record]:
         where = f"{path}, line {line} ({row['path'] or 'no path'})"
         if not row["path"]:
             raise InputError(f"{where}: the cell 'path' is empty")
-        if row["path"] in seen:
-            raise InputError(f"{where}: this path stands in line {seen[row['path']]} too; a picture is one sample")
-        seen[row["path"]] = line
+        file = os.path.abspath(path.parent / row["path"])  # a.jpg and ./a.jpg are one
+        if file in seen:
+            raise InputError(f"{where}: this picture stands in line {seen[file]} too; a picture is one sample")
+        seen[file] = line
         records.append(_record(path, row, where))
     if not records:
         raise InputError(f"{path} has a header and no rows")
@@ -44,7 +48,7 @@ def _record(path: Path, row: dict[str, str], where: str) -> Record:
     except UnknownNameError as error:
         raise InputError(f"{where}: {error}") from error
     return Record(
-        id=row["path"],
+        id=posixpath.normpath(row["path"]),
         read=partial(read_picture, path.parent / row["path"]),
         valence=_number(row["valence"], "valence", where),
         arousal=_number(row["arousal"], "arousal", where),
