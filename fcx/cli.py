@@ -52,7 +52,9 @@ def mask(
     shift: Shift = "0,0",
     colour: Colour = "",
     jitter: Jitter = 1.0,
-    several: Several = "largest",
+    several: Annotated[
+        str, typer.Option(help="more than one face in a picture: mask the 'largest' or 'all', or 'refuse'")
+    ] = "largest",
     workers: Workers = 1,
     overwrite: Overwrite = False,
 ):
@@ -63,6 +65,9 @@ def mask(
         source, out, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift, colour=colour,
         jitter=jitter, several=several, workers=workers, overwrite=overwrite,
     )  # fmt: skip
+    if several == "largest":
+        counts = {row["path"]: int(row["faces_found"] or 0) for row in rows if row["status"] == "ok"}
+        _say_several(counts, "wears a mask", "--several all masks every face, refuse leaves such pictures out")
     _summary({row["path"]: row["status"] for row in rows}, "masked", out)
 
 
@@ -102,6 +107,9 @@ def prepare(
     lines = [f"{'by ' + row['by'] if row['by'] != 'all' else '':<15}{row['group']:<16}{row['given']:>7}"
              f"{row['usable, paired']:>8}{row['coverage %']:>9.1f}" for row in rows if row["given"]]  # fmt: skip
     typer.echo("\n".join([f"{'coverage':<31}{'given':>7}{'usable':>8}{'%':>9}", *lines]))
+    counts = dict(zip(faces["sample"].values[status[0] == "ok"].tolist(),
+                      faces["faces_found"].values[status[0] == "ok"].tolist(), strict=True))  # fmt: skip
+    _say_several(counts, "is used", "--several refuse leaves such pictures out")
     _summary(chosen, "prepared", out)
 
 
@@ -133,9 +141,8 @@ def predict(
     for words in bad:
         typer.echo(f"fcx: {words}", err=True)
     faces = faces.isel(sample=good)
-    for name, count in zip(faces["sample"].values, faces["faces_found"].values, strict=True):
-        if count > 1:
-            typer.echo(f"fcx: {name}: {count} faces found, the largest is shown", err=True)
+    counts = dict(zip(faces["sample"].values.tolist(), faces["faces_found"].values.tolist(), strict=True))
+    _say_several(counts, "is shown", "--several refuse leaves such pictures out")
     results = fcx.attribute(resolved, faces, [method])
     rows = []
     for index, sample in enumerate(faces["sample"].values.tolist()):
@@ -290,6 +297,17 @@ def report(
             raise InputError(f"parameter {parameter!r}: give NAME=VALUE, such as faces=demo")
         given[name] = value
     typer.echo(fcx.report(out, notebooks=notebooks or NOTEBOOKS, **given))
+
+
+def _say_several(counts: dict[str, int], what: str, choice: str) -> None:
+    """Say in which pictures only the largest of several faces was used, and what else could be done."""
+    more = {name: count for name, count in counts.items() if count > 1}
+    for name, count in list(more.items())[:10]:
+        typer.echo(f"fcx: {one_line(name)}: {count} faces found, only the largest {what}", err=True)
+    if len(more) > 10:
+        typer.echo(f"fcx: and {len(more) - 10} more pictures of several faces", err=True)
+    if more:
+        typer.echo(f"fcx: {choice}", err=True)
 
 
 def _summary(status: dict[str, str], what: str, out: str) -> None:

@@ -131,6 +131,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, photo, checkpoints, tmp_
         ("predict", "broken.jpg", "--models", whole): "cut off",
         ("predict", "wall.png", "--models", whole): "no face found",
         ("predict", "two.png", "--models", whole, "--several", "refuse"): "2 faces found",
+        ("prepare", "two.png", "faces.zarr", "--several", "all"): "which is one sample 'all': allowed: largest, refuse",
+        ("mask", "two.png", "masked", "--several", "both"): "allowed: largest, refuse, all",
         ("predict", "photo.jpg", "--models", "cut.safetensors"): "cut.safetensors",
         ("predict", "photo.jpg", "--models", whole, "--method", "gradcan"): "did you mean 'gradcam'",
         ("prepare", "empty", "faces.zarr"): "holds no picture",
@@ -165,7 +167,16 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, photo, checkpoints, tmp_
 
 def test_two_faces_are_counted_and_the_largest_taken(run, checkpoints, tmp_path, pictures):
     Image.fromarray(np.concatenate([pictures[0], pictures[1]], axis=1)).save(tmp_path / "two.png")
-    assert run("predict", "two.png", "--models", checkpoints)[0] == 0
+    said = "fcx: two.png: 2 faces found, only the largest"
+    for words, what in ((("predict", "two.png", "--models", checkpoints), "is shown"),
+                        (("prepare", "two.png", "two.zarr"), "is used"),
+                        (("mask", "two.png", "out.png"), "wears a mask")):  # fmt: skip
+        code, _, err = run(*words)
+        assert code == 0
+        assert f"{said} {what}\nfcx: --several " in err
+    code, _, err = run("mask", "two.png", "all.png", "--several", "all")
+    assert code == 0
+    assert "faces found" not in err
 
 
 def test_an_interruption_says_how_to_go_on(run, photo, monkeypatch):

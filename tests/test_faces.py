@@ -394,6 +394,29 @@ class TestMaskedFiles:
         with pytest.raises(InputError, match="is there already"):
             mask_pictures(folder / "a.jpg", tmp_path / "masked.png", progress=False)
 
+    def test_every_face_of_a_picture_wears_a_mask_of_its_own(self, tmp_path, pictures):
+        folder, side = tmp_path / "in", 224
+        folder.mkdir()
+        small = np.asarray(Image.fromarray(pictures[2]).resize((90, 90)))
+        both = np.full((side, 2 * side, 3), 128, np.uint8)
+        both[:, :side], both[60:150, 280:370] = pictures[0], np.rot90(small)  # one lies on its side
+        Image.fromarray(both).save(folder / "both.png")
+        Image.fromarray(pictures[0]).save(folder / "one.png")
+        largest = {row["path"]: row for row in mask_pictures(folder, tmp_path / "largest", progress=False)}
+        rows = {row["path"]: row for row in
+                mask_pictures(folder, tmp_path / "all", several="all", colour="any", progress=False)}  # fmt: skip
+        assert [rows[name]["faces_masked"] for name in ("both.png", "one.png")] == ["2", "1"]
+        looks = json.loads(rows["both.png"]["worn"])
+        assert len(looks) == 2
+        assert looks[0] != looks[1]
+        with Image.open(tmp_path / "all" / "both.png") as masked:
+            change = (np.asarray(masked) != both).any(axis=2)
+        assert change[:, :side].mean() > 0.1
+        assert change[60:150, 280:370].mean() > 0.1
+        assert largest["both.png"]["faces_masked"] == "1"
+        same = mask_pictures(folder / "one.png", tmp_path / "one.png", several="all", progress=False)
+        assert same[0]["masked_hash"] == largest["one.png"]["masked_hash"]  # one face: nothing else is done
+
     def test_nothing_is_written_over(self, folder, tmp_path):
         with pytest.raises(InputError, match="written over by its masked self"):
             mask_pictures(folder, folder, progress=False)

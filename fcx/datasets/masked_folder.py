@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from fcx.core.parallel import in_order
 from fcx.core.store import digest, replacing
 from fcx.datasets import SUFFIXES, mark, open_source
 from fcx.datasets.wearing import Settings, begin_workers, drawn_from, masked_face, with_donors
-from fcx.geometry.landmarks import find_landmarks
+from fcx.geometry.landmarks import find_all_landmarks, find_landmarks
 from fcx.geometry.pose import find_pose
 
 PICTURES_A_BLOCK = 16  # pictures after which the table is written
 TABLE = "masks.csv"
-TABLE_COLUMNS = ("path", "status", "faces_found", "detector_score", "yaw", "pitch", "roll", "worn", "source",
-           "picture_hash", "masked_hash", "settings")  # fmt: skip
+TABLE_COLUMNS = ("path", "status", "faces_found", "faces_masked", "detector_score", "yaw", "pitch", "roll", "worn",
+                 "source", "picture_hash", "masked_hash", "settings")  # fmt: skip
 
 
 def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
@@ -31,9 +32,11 @@ def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing
                   progress=True) -> list[dict]:  # fmt: skip
     """Write each picture of `source` with a mask on its face below the folder `out`, and return a row for each.
 
-    Names and sizes stay; `out`/masks.csv has a row for every input: "ok" or the reason, the pose of
-    the head (degrees), the look of its mask (`worn`, JSON), hashes of the pixels read and written, and
-    the settings. A picture file as `source` may have a picture file as `out`. The same call after an
+    Of `several` faces the `largest` wears the mask, or `all` do, or the picture is left out (`refuse`).
+    Names and sizes stay; `out`/masks.csv has a row for every input: "ok" or the reason, how many faces
+    were found and masked, the pose of the head (degrees), the look of its mask (`worn`, JSON; with `all` a
+    list, the largest face first, whose are the pose and the score), hashes of the pixels read and
+    written, and the settings. A picture file as `source` may have a picture file as `out`. The same call after an
     interruption goes on where it stopped, and makes again what came from a file that changed since.
 
     Raises: InputError where `out` would write over its source, or over files of other settings.
@@ -81,13 +84,19 @@ def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
         if not record.reason:
             picture = record.read()
             row["picture_hash"] = digest(picture)
-            found = find_landmarks(picture, several=settings.several)
-            angles = zip(ANGLES, find_pose(found.mesh).angles, strict=True)
-            row |= {"faces_found": str(found.faces), "detector_score": f"{found.score:.3f}"}
+            every = settings.several == "all"
+            faces = find_all_landmarks(picture) if every else [find_landmarks(picture, several=settings.several)]
+            angles = zip(ANGLES, find_pose(faces[0].mesh).angles, strict=True)
+            row |= {"faces_found": str(faces[0].faces), "detector_score": f"{faces[0].score:.3f}"}
             row |= {name: f"{angle:.1f}" for name, angle in angles}
-            masked, _, worn = masked_face(picture, found.mesh, record, settings, donors)
+            masked, looks = picture, []
+            for number in reversed(range(len(faces))):  # the largest is the nearest
+                one = replace(record, id=f"{record.id}#{number + 1}") if number else record
+                masked, _, look = masked_face(masked, faces[number].mesh, one, settings, donors)
+                looks.insert(0, look)
             _write_picture(target, masked)
-            row |= {"worn": json.dumps(worn, ensure_ascii=False), "masked_hash": digest(masked)}
+            row |= {"worn": json.dumps(looks if every else looks[0], ensure_ascii=False),
+                    "faces_masked": str(len(faces)), "masked_hash": digest(masked)}  # fmt: skip
     except InputError as error:
         row["status"] = str(error)
     return row

@@ -13,7 +13,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from fcx.core.checks import whole_number
+from fcx.core.checks import choose, whole_number
 from fcx.core.contract import ANGLES, CONDITIONS, GRID, PICTURE, REGIONS, check
 from fcx.core.errors import ContractError, InputError
 from fcx.core.parallel import in_order
@@ -22,7 +22,7 @@ from fcx.core.store import Store, digest, open_store
 from fcx.datasets import open_source
 from fcx.datasets.wearing import Settings, begin_workers, drawn_from, masked_face, with_donors
 from fcx.geometry.crops import crop_face, scaled
-from fcx.geometry.landmarks import find_landmarks, ready
+from fcx.geometry.landmarks import SEVERAL, find_landmarks, ready
 from fcx.geometry.pose import find_pose
 from fcx.geometry.regions import region_maps
 from fcx.masks import STYLES
@@ -51,6 +51,7 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     >>> dict(faces["image"].sizes)
     {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
     """
+    choose(several, SEVERAL, "policy for several faces in a picture, which is one sample")
     settings = Settings(crop, style, fit, seed, wearing, scale, shift, colour, jitter, backend, several, pictures)
     whole_number(workers, "workers", 1)
     found = open_source(source, **options)

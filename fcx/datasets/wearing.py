@@ -14,7 +14,7 @@ from fcx.core.contract import CROPS
 from fcx.core.errors import FaceError, InputError
 from fcx.core.parallel import portable
 from fcx.core.store import digest
-from fcx.geometry.landmarks import BACKENDS, find_landmarks
+from fcx.geometry.landmarks import BACKENDS, SEVERAL, find_landmarks
 from fcx.masks import FITS, STYLES, choose_look
 from fcx.masks.wear import wear_mask
 
@@ -40,7 +40,7 @@ class Settings:
         choose(self.crop, CROPS, "crop rule")
         choose(self.fit, FITS, "fit")
         choose(self.backend, BACKENDS, "landmark backend")
-        choose(self.several, ("largest", "refuse"), "policy for several faces")
+        choose(self.several, (*SEVERAL, "all"), "policy for several faces")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise InputError(f"seed is {self.seed!r}; allowed: whole numbers from 0")
         object.__setattr__(self, "shift", two_numbers(self.shift))
@@ -96,7 +96,8 @@ def _outline(donors, settings) -> tuple[str, np.ndarray]:
     """Return the id and the mesh of the first of `donors` that has a face."""
     for donor in donors:
         try:
-            return donor.id, find_landmarks(donor.read(), several=settings.several).mesh
+            several = "refuse" if settings.several == "refuse" else "largest"
+            return donor.id, find_landmarks(donor.read(), several=several).mesh
         except InputError:
             continue
     raise FaceError(f"no outline of another face: none was found in {', '.join(donor.id for donor in donors)}")

@@ -32,7 +32,7 @@ PASSES = 6
 LEFT_EYE, RIGHT_EYE = (33, 133), (263, 362)  # corners, as seen in the picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """A face: mesh (vertex, xyz) in picture pixels, presence (logit), the find, and the angle it was seen at."""
 
@@ -47,6 +47,16 @@ class Face:
         return eyes_of(self.mesh)
 
     @property
+    def middle(self) -> np.ndarray:
+        """The middle of the mesh's vertices (xy)."""
+        return self.mesh[:, :2].mean(axis=0)
+
+    @property
+    def side(self) -> float:
+        """The larger extent of the mesh, pixels."""
+        return float(np.ptp(self.mesh[:, :2], axis=0).max())
+
+    @property
     def roll(self) -> float:
         """How far the eyes are from level, radians, positive clockwise."""
         return _angle(self.eyes)
@@ -57,11 +67,11 @@ def largest_face(picture: np.ndarray) -> tuple[Face, int]:
 
     Raises: FaceError, "no face found ...".
     """
-    face, count = _look(picture)
+    face, count = _largest(picture)
     for angles, size, enough in VIEWS:
         if face and face.presence >= enough:
             break
-        seen = [look for angle in angles if (look := _look(picture, angle, (size,)))[0]]
+        seen = [look for angle in angles if (look := _largest(picture, angle, (size,)))[0]]
         other, number = max(seen, key=lambda look: look[0].presence, default=(None, 0))
         if other and other.presence >= max(DOUBTFUL, face.presence if face else DOUBTFUL) and not _agree(face, other):
             face, count = other, number
@@ -74,18 +84,47 @@ def largest_face(picture: np.ndarray) -> tuple[Face, int]:
     return face, count
 
 
-def _look(picture, angle: float = 0.0, sizes=(NEAR, FAR)) -> tuple[Face | None, int]:
-    """Return the largest face that is seen from `angle`, and how many are; one that is tilted is looked at level."""
+def every_face(picture: np.ndarray) -> list[Face]:
+    """Return all faces of a picture (row, column, channel), at whatever roll and size, the largest first.
+
+    Raises: FaceError, "no face found ...".
+    """
+    faces = []
+    for angle in (0.0, *QUARTERS):
+        for find in (find for size in (NEAR, FAR) for find in detect(picture, angle, (size,), share=0.0)):
+            face, _ = _look(picture, find, angle)
+            if not face or face.presence < DOUBTFUL:
+                continue
+            same = [other for other in faces if _overlap(face, other)]
+            # Another look at a face replaces it where it says otherwise, and is surer.
+            if all(face.presence > other.presence and not _agree(other, face) for other in same):
+                faces = [other for other in faces if other not in same] + [face]
+    if not faces:
+        faces = [largest_face(picture)[0]]
+    return sorted(faces, key=lambda face: -face.side)
+
+
+def _largest(picture, angle: float = 0.0, sizes=(NEAR, FAR)) -> tuple[Face | None, int]:
+    """Return the largest face that is seen from `angle`, and how many are."""
     finds = detect(picture, angle, sizes)
-    face = fit(picture, finds[0], angle) if finds else None
+    return _look(picture, finds[0], angle, len(finds)) if finds else (None, 0)
+
+
+def _look(picture, find: Find, angle: float, count: int = 1) -> tuple[Face | None, int]:
+    """Return the face of a find that was seen from `angle`, and `count`; one that is tilted as it is seen level."""
+    face = fit(picture, find, angle)
     if not face or abs(np.sin((face.roll - angle) / 2)) < np.sin(TILTED / 2):
-        return face, len(finds)
+        return face, count
     finds = detect(picture, face.roll)
-    for find in sorted(finds, key=lambda find: np.linalg.norm(find.middle - face.mesh[:, :2].mean(axis=0))):
+    for find in sorted(finds, key=lambda find: np.linalg.norm(find.middle - face.middle)):
         level = fit(picture, find, face.roll)
         if _agree(level, face):
             return level, len(finds)
     return None, 0  # what is a face at one angle only is none
+
+
+def _overlap(one: Face, other: Face) -> bool:
+    return bool(np.abs(one.middle - other.middle).max() < max(one.side, other.side) / 3)
 
 
 def _agree(one: Face | None, other: Face | None) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from fcx.core.checks import choose
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.geometry.detection import WEIGHTS
-from fcx.geometry.face_mesh import largest_face
+from fcx.geometry.face_mesh import every_face, largest_face
 
 FAN_WEIGHTS = "2DFAN4-11f355bf06.pth.tar"  # the file name in face_alignment.api.models_urls
 
@@ -44,6 +44,7 @@ class Landmarks:
 
 
 BACKENDS: dict[str, Callable] = {}
+SEVERAL = ("largest", "refuse")  # what to do with more than one face where one is wanted
 
 
 def backend(name: str) -> Callable:
@@ -70,12 +71,28 @@ def find_landmarks(picture: np.ndarray, name: str = "mesh", *, several: str = "l
     (68, 2)
     """
     choose(name, BACKENDS, "landmark backend")
-    choose(several, ("largest", "refuse"), "policy for several faces")
+    choose(several, SEVERAL, "policy for several faces")
     check_picture(picture)
     face, count = largest_face(picture)
     if count > 1 and several == "refuse":
         raise FaceError(f"{count} faces found, one expected: crop the picture, or allow the largest to be taken")
     return Landmarks(BACKENDS[name](picture, face.mesh), face.mesh, face.find.score, count, face.find.five)
+
+
+def find_all_landmarks(picture: np.ndarray, name: str = "mesh") -> list[Landmarks]:
+    """Return the landmarks of every face in an RGB picture (row, column, channel) uint8, the largest first.
+
+    Raises: as `find_landmarks`.
+
+    >>> from fcx.datasets import open_source
+    >>> len(find_all_landmarks(open_source("demo").records[0].read()))
+    1
+    """
+    choose(name, BACKENDS, "landmark backend")
+    check_picture(picture)
+    faces = every_face(picture)
+    return [Landmarks(BACKENDS[name](picture, face.mesh), face.mesh, face.find.score, len(faces), face.find.five)
+            for face in faces]  # fmt: skip
 
 
 def check_picture(picture: np.ndarray) -> None:
