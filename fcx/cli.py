@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import inspect
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +15,7 @@ from typing import Annotated
 import typer
 
 from fcx.core.errors import FcxError
+from fcx.masks.options import MaskOptions
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C
 
@@ -25,13 +29,6 @@ SourceArgument = Annotated[
 ]
 Faces = Annotated[str, typer.Argument(help="a store that fcx prepare wrote, or any source of fcx prepare")]
 Models = Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: all that ship")]
-StyleOption = Annotated[str, typer.Option(help="mask style")]
-Fit = Annotated[str, typer.Option(help="what the mask is fitted to")]
-Wearing = Annotated[str, typer.Option(help="how the mask is worn: proper, under_nose or under_chin")]
-Scale = Annotated[float, typer.Option(help="size of the mask, 1 is its own")]
-Shift = Annotated[str, typer.Option(help="centimetres right and up, with a comma between")]
-Colour = Annotated[str, typer.Option(help="a name, #rrggbb, or any to draw one; default: the style's own")]
-Jitter = Annotated[float, typer.Option(help="how far masks differ in how they sit, 0 for not at all")]
 Seed = Annotated[int, typer.Option(help="seed of what is random")]
 Several = Annotated[str, typer.Option(help="more than one face in a picture: 'largest' or 'refuse'")]
 Crop = Annotated[str, typer.Option(help="crop rule: face, upright, whole")]
@@ -40,31 +37,39 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is th
 Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one")]
 
 
+def with_fields(cls) -> Callable:
+    """Give the command below an option for each field of a dataclass, which it takes as keywords."""
+
+    def extend(command: Callable) -> Callable:
+        signature = inspect.signature(command, eval_str=True)
+        *own, _ = signature.parameters.values()
+        added = [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
+                              annotation=Annotated[type(field.default), typer.Option(help=field.metadata["help"])])
+            for field in dataclasses.fields(cls)
+        ]  # fmt: skip
+        command.__signature__ = signature.replace(parameters=[*own, *added])
+        return command
+
+    return extend
+
+
 @app.command()
+@with_fields(MaskOptions)
 def mask(
     source: SourceArgument,
     out: Annotated[str, typer.Argument(help="folder for the masked pictures (or a picture, for one picture)")],
-    style: StyleOption = "surgical",
-    fit: Fit = "rigid",
-    seed: Seed = 0,
-    wearing: Wearing = "proper",
-    scale: Scale = 1.0,
-    shift: Shift = "0,0",
-    colour: Colour = "",
-    jitter: Jitter = 1.0,
     several: Annotated[
         str, typer.Option(help="more than one face in a picture: mask the 'largest' or 'all', or 'refuse'")
     ] = "largest",
     workers: Workers = 1,
     overwrite: Overwrite = False,
+    **options,
 ):
     """Write pictures with masks on their faces: same names, same size; masks.csv has a row for every input."""
     from fcx.datasets.masked_folder import mask_pictures
 
-    rows = mask_pictures(
-        source, out, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift, colour=colour,
-        jitter=jitter, several=several, workers=workers, overwrite=overwrite,
-    )  # fmt: skip
+    rows = mask_pictures(source, out, several=several, workers=workers, overwrite=overwrite, **options)
     if several == "largest":
         counts = {row["path"]: int(row["faces_found"] or 0) for row in rows if row["status"] == "ok"}
         _say_several(counts, "wears a mask", "--several all masks every face, refuse leaves such pictures out")
@@ -72,41 +77,32 @@ def mask(
 
 
 @app.command()
+@with_fields(MaskOptions)
 def prepare(
     source: SourceArgument,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as faces.zarr")],
     crop: Crop = "face",
-    style: StyleOption = "surgical",
-    fit: Fit = "rigid",
-    seed: Seed = 0,
-    wearing: Wearing = "proper",
-    scale: Scale = 1.0,
-    shift: Shift = "0,0",
-    colour: Colour = "",
-    jitter: Jitter = 1.0,
     backend: Annotated[str, typer.Option(help="landmarks: mesh, or face-alignment where its weights are")] = "mesh",
     several: Several = "largest",
     pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
     limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
+    **options,
 ):
     """Detect, crop and mask faces, and store them for training and analysis; an interrupted run goes on."""
     import fcx
     from fcx.datasets.usable_faces import coverage_rows
 
-    faces = fcx.prepare(
-        source, out, crop=crop, style=style, fit=fit, seed=seed, wearing=wearing, scale=scale, shift=shift,
-        colour=colour, jitter=jitter, backend=backend, several=several, pictures=pictures, limit=limit, workers=workers,
-        overwrite=overwrite,
-    )  # fmt: skip
+    faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, limit=limit,
+                        workers=workers, overwrite=overwrite, **options)  # fmt: skip
     status = faces["status"].values
     failed = (status != "ok").argmax(axis=0)
     chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))
-    rows = coverage_rows(faces)
-    lines = [f"{'by ' + row['by'] if row['by'] != 'all' else '':<15}{row['group']:<16}{row['given']:>7}"
-             f"{row['usable, paired']:>8}{row['coverage %']:>9.1f}" for row in rows if row["given"]]  # fmt: skip
-    typer.echo("\n".join([f"{'coverage':<31}{'given':>7}{'usable':>8}{'%':>9}", *lines]))
+    rows = [{"coverage": "" if row["by"] == "all" else f"by {row['by']}", "": row["group"], "given": row["given"],
+             "usable": row["usable, paired"], "%": f"{row['coverage %']:.1f}"}
+            for row in coverage_rows(faces) if row["given"]]  # fmt: skip
+    _table(rows, "given", "usable", "%")
     counts = dict(zip(faces["sample"].values[status[0] == "ok"].tolist(),
                       faces["faces_found"].values[status[0] == "ok"].tolist(), strict=True))  # fmt: skip
     _say_several(counts, "is used", "--several refuse leaves such pictures out")
@@ -162,9 +158,9 @@ def predict(
         return
     for sample in dict.fromkeys(row["photo"] for row in rows):
         those = [row for row in rows if row["photo"] == sample]
-        typer.echo(f"{sample}\n{'model':<22}{'condition':<12}{'valence':>8}{'arousal':>9}")
-        for row in those:
-            typer.echo(f"{row['model']:<22}{row['condition']:<12}{row['valence']:>+8.2f}{row['arousal']:>+9.2f}")
+        typer.echo(sample)
+        _table([{"model": row["model"], "condition": row["condition"], "valence": f"{row['valence']:+.2f}",
+                 "arousal": f"{row['arousal']:+.2f}"} for row in those], "valence", "arousal")  # fmt: skip
         typer.echo(those[0]["picture"])
 
 
@@ -197,9 +193,10 @@ def train(
         width=width, hidden=hidden, batch_norm=batch_norm, dropout=dropout, epochs=epochs, batch_size=batch_size,
         learning_rate=learning_rate, seed=seed, threads=threads, device=device, overwrite=overwrite,
     )  # fmt: skip
-    for name, scores in model.metadata["scores"]["validation"].items():
-        for target, score in scores.items():
-            typer.echo(f"{name:<8}{target:<9}CCC {score['ccc']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
+    _table([{"condition": name, "target": target, "CCC": f"{score['ccc']:.3f}",
+             "95 % interval": f"[{score['low']:.3f}, {score['high']:.3f}]"}
+            for name, scores in model.metadata["scores"]["validation"].items()
+            for target, score in scores.items()], "CCC")  # fmt: skip
     typer.echo(out)
 
 
@@ -231,15 +228,10 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    typer.echo(
-        f"{'model':<22}{'condition':<11}{'target':<9}{'CCC':>6}  {'95 % interval':<17}{'r':>6}  within expression"
-    )
-    for row in rows:
-        typer.echo(
-            f"{row['model']:<22}{row['condition']:<11}{row['target']:<9}{row['ccc']:>6.3f}  "
-            f"[{row['ccc_low']:.3f}, {row['ccc_high']:.3f}]{'':<3}{row['pearson']:>6.3f}  {row['within_ccc']:.3f} "
-            f"[{row['within_ccc_low']:.3f}, {row['within_ccc_high']:.3f}]"
-        )
+    _table([{"model": row["model"], "condition": row["condition"], "target": row["target"],
+             "CCC": f"{row['ccc']:.3f}", "95 % interval": f"[{row['ccc_low']:.3f}, {row['ccc_high']:.3f}]",
+             "r": f"{row['pearson']:.3f}", "within expression": f"{row['within_ccc']:.3f} "
+             f"[{row['within_ccc_low']:.3f}, {row['within_ccc_high']:.3f}]"} for row in rows], "CCC", "r")  # fmt: skip
     typer.echo(f"{rows[0]['n']:.0f} labelled faces")
 
 
@@ -308,6 +300,19 @@ def _say_several(counts: dict[str, int], what: str, choice: str) -> None:
         typer.echo(f"fcx: and {len(more) - 10} more pictures of several faces", err=True)
     if more:
         typer.echo(f"fcx: {choice}", err=True)
+
+
+def _table(rows: list[dict], *numbers: str) -> None:
+    """Print rows under the names of their columns, of which `numbers` are aligned to the right, as wide as it is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        table.add_column(name, justify="right" if name in numbers else "left")
+    for row in rows:
+        table.add_row(*(one_line(str(value)) for value in row.values()))
+    Console(width=1000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _summary(status: dict[str, str], what: str, out: str) -> None:

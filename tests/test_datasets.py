@@ -231,7 +231,7 @@ def test_folder_without_pictures_is_refused(tmp_path):
 
 
 def test_folder_options_are_refused(album):
-    with pytest.raises(UnknownNameError, match="format 'folder' has no options"):
+    with pytest.raises(UnknownNameError, match="option of a folder source 'recursive': allowed: none"):
         open_source(album, recursive=True)
 
 

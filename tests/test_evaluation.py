@@ -153,7 +153,7 @@ def test_resample_of_one_cluster_has_no_spread_to_show():
 
 @pytest.mark.parametrize(("name", "value"), [("draws", 0), ("draws", 2.5), ("seed", -1), ("seed", "0")])
 def test_resample_refuses_bad_settings(name, value):
-    with pytest.raises(InputError, match=f"{name} is {value!r}; allowed: a whole number"):
+    with pytest.raises(InputError, match=f"{name} is {value!r}; allowed: whole numbers"):
         resample(np.ones((3, 1)), np.arange(3), **{"draws": 5, "seed": 0, name: value})
 
 

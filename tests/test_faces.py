@@ -23,7 +23,7 @@ from fcx.datasets.usable_faces import coverage_rows
 from fcx.geometry.crops import crop_face
 from fcx.geometry.landmarks import canonical, find_landmarks
 from fcx.geometry.pose import find_pose
-from fcx.masks import STYLES, Style, choose_look, picture_style
+from fcx.masks import STYLES, MaskOptions, Style, choose_look, picture_style
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_face_without_a_donor_keeps_its_plain_condition(tmp_path, pictures):
 def test_every_row_says_what_was_worn_and_hashes_what_was_made(demo):
     again = prepare("demo", limit=2, style="mixed", wearing="under_nose", scale=1.1, shift="0.5,-1", progress=False)
     for name, worn in zip(again["sample"].values, again["worn"].values, strict=True):
-        look = choose_look("mixed", wearing="under_nose", scale=1.1, shift=(0.5, -1.0), sample=name)
+        look = choose_look(MaskOptions("mixed", wearing="under_nose", scale=1.1, shift=(0.5, -1.0)), name)
         assert json.loads(worn) == look.described()
     assert again.attrs["mask_shift"] == [0.5, -1.0]
     plain, masked = (again["image_hash"].sel(condition=name).values for name in ("plain", "masked"))
@@ -303,6 +303,8 @@ def test_wrong_arguments_are_named(tmp_path):
         prepare("demo", crop="uprigt")
     with pytest.raises(UnknownNameError, match="mask style"):
         prepare("demo", style="scarf")
+    with pytest.raises(UnknownNameError, match="did you mean 'colour'"):
+        prepare("demo", color="red")
     with pytest.raises(InputError, match="workers is 0"):
         prepare("demo", workers=0)
     with pytest.raises(InputError, match="no file or folder"):

@@ -11,7 +11,7 @@ from torch import nn
 from fcx.attribution.fills import draws, filled, passes
 from fcx.attribution.lrp_network import traces
 from fcx.attribution.registry import Batch, method
-from fcx.core.checks import whole_number
+from fcx.core.checks import real_number, whole_number
 from fcx.core.errors import InputError
 
 SLOPE = "output units per unit of grey in [0, 1]"
@@ -131,8 +131,7 @@ def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: in
     Source: Smilkov et al. 2017 (1706.03825), section 3.
     """
     whole_number(samples, "samples")
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
-        raise InputError(f"noise is {noise!r}; allowed: 0 or more, in units of the range of grey in the picture")
+    real_number(noise, "noise", 0, unit="in units of the range of grey in the picture")
     images, total = batch.images, 0
     width = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
     generators = draws(batch, seed, "smoothgrad")

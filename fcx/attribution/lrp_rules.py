@@ -11,15 +11,13 @@ elementwise conservative; `SHUNT_RULES` holds k(t).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from fcx.core.checks import choose
-from fcx.core.errors import InputError
+from fcx.core.checks import choose, real_number
 
 
 class Part(NamedTuple):
@@ -107,14 +105,9 @@ class Rule:
         choose(self.first, FIRST_RULES, "rule of the first convolution")
         choose(self.shunt, SHUNT_RULES, "shunt rule")
         choose(self.biases, BIASES, "treatment of biases")
-        for name, low, allowed in (
-            ("epsilon", math.ulp(0.0), "a positive number, in output units of a layer"),
-            ("gamma", 0.0, "0 or more"),
-            ("alpha", 1.0, "1 or more; beta is alpha - 1"),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < math.inf:
-                raise InputError(f"{name} is {value!r}; allowed: {allowed}")
+        real_number(self.epsilon, "epsilon", above=0, unit="in output units of a layer")
+        real_number(self.gamma, "gamma", 0)
+        real_number(self.alpha, "alpha", 1, unit="beta is alpha - 1")
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fcx.attribution.fills import AT_ONCE, draws, filled, passes
 from fcx.attribution.registry import Batch, method
-from fcx.core.checks import choose, whole_number
+from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import REGIONS
 from fcx.core.errors import ContractError, InputError
 
@@ -156,8 +156,7 @@ def extremal_perturbation(
     for another fill.
     Source: Fong, Patrick and Vedaldi 2019 (1910.08485), equations (3) and (4), for a target of either sign.
     """
-    if isinstance(area, bool) or not isinstance(area, int | float) or not 0 < area <= 1:
-        raise InputError(f"area is {area!r}; allowed: more than 0, at most 1, as a share of the picture")
+    real_number(area, "area", high=1, above=0, unit="as a share of the picture")
     whole_number(descent_steps, "descent_steps")
     instead = filled(batch, fill)
     rows = torch.arange(len(instead)).split(max(1, AT_ONCE // len(batch.weights)))

@@ -14,7 +14,7 @@ from fcx.attribution.plan import Plan
 from fcx.attribution.plan import own_mode as _own_mode  # noqa: F401  for measures that run methods themselves
 from fcx.attribution.registry import METHODS
 from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, ResultsStore, layout
-from fcx.core.checks import choose
+from fcx.core.checks import choose, whole_number
 from fcx.core.contract import TARGETS, check
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
@@ -80,7 +80,7 @@ def attribute(
     methods, targets = _names(methods, METHODS, "method"), parse_all(targets)
     options = _check_options(options, seed)
     kept = choose(store or choose(dtype, DTYPES, "dtype"), [*DTYPES, *STEPS], "store")
-    _whole(batch_size, "batch_size"), _whole(workers, "workers")
+    whole_number(batch_size, "batch_size"), whole_number(workers, "workers")
     rank, ranks = _share(rank, ranks, out, overwrite)
     device = usable_device(device)
     resolved = resolve_models(models)
@@ -106,12 +106,6 @@ def attribute(
                                settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
     plan.run(kept_in, workers, rank, ranks)
     return kept_in.finish()
-
-
-def _whole(value, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{what} is {value!r}; allowed: 1 or more")
-    return value
 
 
 def _share(rank, ranks, out, overwrite: bool) -> tuple[int, int]:

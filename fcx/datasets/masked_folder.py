@@ -17,9 +17,10 @@ from fcx.core.errors import InputError
 from fcx.core.parallel import in_order
 from fcx.core.store import digest, replacing
 from fcx.datasets import SUFFIXES, mark, open_source
-from fcx.datasets.wearing import Settings, begin_workers, drawn_from, masked_face, with_donors
+from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, masked_face, with_donors
 from fcx.geometry.landmarks import find_all_landmarks, find_landmarks
 from fcx.geometry.pose import find_pose
+from fcx.masks import mask_options
 
 PICTURES_A_BLOCK = 16  # pictures after which the table is written
 TABLE = "masks.csv"
@@ -27,15 +28,14 @@ TABLE_COLUMNS = ("path", "status", "faces_found", "faces_masked", "detector_scor
                  "source", "picture_hash", "masked_hash", "settings")  # fmt: skip
 
 
-def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
-                  shift=(0.0, 0.0), colour="", jitter=1.0, several="largest", workers=1, overwrite=False,
-                  progress=True) -> list[dict]:  # fmt: skip
+def mask_pictures(source, out, *, several="largest", workers=1, overwrite=False, progress=True,
+                  **options) -> list[dict]:  # fmt: skip
     """Write each picture of `source` with a mask on its face below the folder `out`, and return a row for each.
 
-    Of `several` faces the `largest` wears the mask, or `all` do, or the picture is left out (`refuse`).
-    Names and sizes stay; `out`/masks.csv has a row for every input: "ok" or the reason, how many faces
-    were found and masked, the pose of the head (degrees), the look of its mask (`worn`, JSON; with `all` a
-    list, the largest face first, whose are the pose and the score), hashes of the pixels read and
+    `options` are the fields of `fcx.masks.MaskOptions`. Of `several` faces the `largest` wears the mask, or `all` do,
+    or the picture is left out (`refuse`). Names and sizes stay; `out`/masks.csv has a row for every input: "ok" or
+    the reason, how many faces were found and masked, the pose of the head (degrees), the look of its mask (`worn`,
+    JSON; with `all` a list, the largest face first, whose are the pose and the score), hashes of the pixels read and
     written, and the settings. A picture file as `source` may have a picture file as `out`. The same call after an
     interruption goes on where it stopped, and makes again what came from a file that changed since.
 
@@ -44,9 +44,9 @@ def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing
     >>> mask_pictures("photos", "masked")                                    # doctest: +SKIP
     [{'path': 'ada.jpg', 'status': 'ok', ...}]
     """
-    settings = Settings("whole", style, fit, seed, wearing, scale, shift, colour, jitter, several=several)
+    settings = FaceOptions(mask_options(**options), "whole", several=several)
     whole_number(workers, "workers", 1)
-    start = begin_workers(settings) if workers > 1 else None
+    start = begin_workers(settings.mask) if workers > 1 else None
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out
@@ -56,7 +56,7 @@ def mask_pictures(source, out, *, style="surgical", fit="rigid", seed=0, wearing
     _refuse_overwriting(records, targets, folder)
     if one and out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or pass overwrite (--overwrite)")
-    jobs = with_donors(records, records, settings)
+    jobs = with_donors(records, records, settings.mask)
     rows = {record.id: _row(record, donors, settings) for record, donors in jobs}
     done = {} if one or overwrite else _done(folder, rows, targets)
     todo = [job for job in jobs if job[0].id not in done]
@@ -105,7 +105,7 @@ def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
 def _row(record, donors, settings) -> dict[str, str]:
     """Return the row of a record before anything is known of its face."""
     how = {name: value for name, value in settings.attrs().items() if name not in ("crop", "landmarks")}
-    how["drawn_from"] = drawn_from(settings)
+    how["drawn_from"] = drawn_from(settings.mask)
     return dict.fromkeys(TABLE_COLUMNS, "") | {
         "path": record.id, "status": record.reason or "ok", "settings": json.dumps(how, ensure_ascii=False),
         "source": digest(repr([mark(one.read) for one in (record, *donors)]).encode(errors="surrogateescape")),

@@ -13,36 +13,35 @@ from functools import partial
 import cv2
 import numpy as np
 
-from fcx.core.checks import choose, whole_number
+from fcx.core.checks import choose, choose_all, whole_number
 from fcx.core.contract import ANGLES, CONDITIONS, GRID, PICTURE, REGIONS, check
 from fcx.core.errors import ContractError, InputError
 from fcx.core.parallel import in_order
 from fcx.core.provenance import run_provenance
 from fcx.core.store import Store, digest, open_store
 from fcx.datasets import open_source
-from fcx.datasets.wearing import Settings, begin_workers, drawn_from, masked_face, with_donors
+from fcx.datasets.records import source_options
+from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, masked_face, with_donors
 from fcx.geometry.crops import crop_face, scaled
 from fcx.geometry.landmarks import SEVERAL, find_landmarks, ready
 from fcx.geometry.pose import find_pose
 from fcx.geometry.regions import region_maps
-from fcx.masks import STYLES
+from fcx.masks import MASK_OPTIONS, STYLES, mask_options
 
 FACES_A_BLOCK = 32  # faces that are written together
 
 
-def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", seed=0, wearing="proper", scale=1.0,
-            shift=(0.0, 0.0), colour="", jitter=1.0, backend="mesh", several="largest", pictures=True, workers=1,
+def prepare(source, out=None, *, crop="face", backend="mesh", several="largest", pictures=True, workers=1,
             limit=None, overwrite=False, progress=True, **options):  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
-    `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are
-    those of its adapter. Every input has a row: `status (condition, sample)` is "ok" or says why it
-    could not be used. Landmarks, mesh and regions come from the unmasked picture; `pose` (degrees) is
-    that of the head in it, `worn` the look of the mask as JSON, and hashes tell whether two people
-    made the same. What the mask looks like is said as in `fcx.wear_mask`; the fit `donor` takes the
-    outline of another face of the source, drawn by hash of the sample and the seed. With `pictures`,
-    the colour crop is kept at 224x224 for display. An interrupted run with `out` goes on where it
-    stopped. The result does not depend on `workers`.
+    `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are the fields of
+    `fcx.masks.MaskOptions`, and what the format of the source takes besides. Every input has a row: `status
+    (condition, sample)` is "ok" or says why it could not be used. Landmarks, mesh and regions come from the unmasked
+    picture; `pose` (degrees) is that of the head in it, `worn` the look of the mask as JSON, and hashes tell whether
+    two people made the same. The fit `donor` takes the outline of another face of the source, drawn by hash of the
+    sample and the seed. With `pictures`, the colour crop is kept at 224x224 for display. An interrupted run with
+    `out` goes on where it stopped. The result does not depend on `workers`.
 
     Raises: InputError for a source or a setting that cannot be used; StoreError where `out` holds
     something else; MissingWeightsError where a landmark backend lacks its weights.
@@ -52,7 +51,9 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
     {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
     """
     choose(several, SEVERAL, "policy for several faces in a picture, which is one sample")
-    settings = Settings(crop, style, fit, seed, wearing, scale, shift, colour, jitter, backend, several, pictures)
+    choose_all(options, [*MASK_OPTIONS, *source_options(source)], "option of prepare")
+    mask = mask_options(**{name: options.pop(name) for name in MASK_OPTIONS if name in options})
+    settings = FaceOptions(mask, crop, backend, several, pictures)
     whole_number(workers, "workers", 1)
     found = open_source(source, **options)
     records = found.records if limit is None else found.records[: whole_number(limit, "limit", 1)]
@@ -61,14 +62,14 @@ def prepare(source, out=None, *, crop="face", style="surgical", fit="rigid", see
         "provenance": run_provenance(step="prepare"),
     }  # fmt: skip
     variables, coords = _layout(records, settings)
-    jobs = with_donors(records, found.records, settings)
+    jobs = with_donors(records, found.records, mask)
     blocks = [FaceBlock(i, jobs[i : i + FACES_A_BLOCK]) for i in range(0, len(jobs), FACES_A_BLOCK)]
     work = partial(_make_block, variables=variables, settings=settings)
-    start = begin_workers(settings) if workers > 1 else None
+    start = begin_workers(mask) if workers > 1 else None
     if out is None:
         return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces", start))
     same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
-    same |= {"inputs": found.fingerprint(), "style": drawn_from(settings)}
+    same |= {"inputs": found.fingerprint(), "style": drawn_from(mask)}
     ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
                   chunks={"sample": FACES_A_BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
@@ -87,7 +88,7 @@ def open_faces(path):
     return open_store(path, "faces")
 
 
-def make_face(record, settings: Settings, donors=()) -> dict:
+def make_face(record, settings: FaceOptions, donors=()) -> dict:
     """Return what the store holds of one record, as name -> array; `status` says what went wrong, if anything."""
     if record.reason:
         return {"status": _shortened(record.reason)}
@@ -174,8 +175,8 @@ def _layout(records, settings) -> tuple[dict, dict]:
 
 def _widest(records, settings) -> int:
     """Return a width that the JSON of every look fits into: its numbers, a style's name, a donor's id."""
-    styles = STYLES if settings.style == "mixed" else [settings.style]
-    ids = [record.id for record in records] if settings.fit == "donor" else [""]
+    styles = STYLES if settings.mask.style == "mixed" else [settings.mask.style]
+    ids = [record.id for record in records] if settings.mask.fit == "donor" else [""]
     return 400 + sum(max(len(json.dumps(name, ensure_ascii=False)) for name in names) for names in (styles, ids))
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, choose_all
 from fcx.core.contract import EXPRESSIONS
-from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.errors import InputError
 from fcx.core.store import digest
 
 UNKNOWN = float("nan")  # a label that nobody gave
@@ -124,11 +124,7 @@ def open_source(source: str | os.PathLike, **options) -> Source:
     473
     """
     found = _find(source)
-    allowed = list(inspect.signature(found.open).parameters)[1:]
-    for option in options:
-        if not allowed:
-            raise UnknownNameError(f"unknown option {option!r}: a source of format {found.name!r} has no options")
-        choose(option, allowed, f"option of a {found.name} source")
+    choose_all(options, source_options(source), f"option of a {found.name} source")
     records = found.open(Path(source).expanduser(), **options)
     _check_ids(records, source)
     return Source(records, found.name, str(source), dict(options))
@@ -144,6 +140,11 @@ def _check_ids(records: list[Record], source) -> None:
         if name in known:
             raise InputError(f"{source}: the id {record.id!r} stands for more than one row: ids must be unique")
         known.add(name)
+
+
+def source_options(source: str | os.PathLike) -> list[str]:
+    """Return the names of the options that the format of `source` takes."""
+    return list(inspect.signature(_find(source).open).parameters)[1:]
 
 
 def _find(source: str | os.PathLike) -> Adapter:

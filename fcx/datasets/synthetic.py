@@ -21,9 +21,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose_all, whole_number
 from fcx.core.contract import CONDITIONS, GRID, PICTURE, REGIONS, TARGETS, check
-from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
 from fcx.geometry.landmarks import canonical
 from fcx.geometry.regions import OVERSAMPLING, region_maps
@@ -225,11 +224,8 @@ def synthetic_sets(carriers=CARRIERS, count: int = 1000, seed: int = 0, *, pictu
 
     Raises: as `synthetic_faces`.
     """
-    for carrier in carriers:
-        choose(carrier, CARRIERS, "carrier")
-    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
-        if type(value) is not int or value < least:
-            raise InputError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
+    choose_all(carriers, CARRIERS, "carrier")
+    whole_number(count, "count"), whole_number(seed, "seed", 0)
     faces = [synthetic_face(index, seed) for index in range(count)]
     drawn: dict[str, list] = {}
     for face in faces:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from fcx.attribution.registry import METHODS, Batch, Subject
 from fcx.attribution.runner import attribute
-from fcx.core.checks import choose
+from fcx.core.checks import choose, whole_number
 from fcx.core.contract import REGIONS, TARGETS, check, column, usable
 from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import run_provenance
@@ -68,8 +68,7 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
     """
     if set(models) != set(faces) or not models:
         raise InputError(f"models are {sorted(models)} and faces {sorted(faces)}: give both, by the same names")
-    if type(margin) is not int or margin < 0:
-        raise InputError(f"margin is {margin!r}; allowed: a whole number of at least 0, in pixels")
+    whole_number(margin, "margin", 0)
     targets = [part.strip() for part in targets.split(",")] if isinstance(targets, str) else list(targets)
     for target in targets:
         choose(target, TARGETS, "target")

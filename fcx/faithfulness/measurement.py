@@ -23,7 +23,7 @@ from fcx.attribution import runner
 from fcx.attribution.face_reader import Gallery
 from fcx.attribution.fills import FILLS
 from fcx.attribution.registry import METHODS, Subject
-from fcx.core.checks import choose, whole_number
+from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import TARGETS, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
@@ -89,8 +89,7 @@ def faithfulness_scores(
     used = [name for name, _ in explainers.values() if name in METHODS]
     for every in (resolved, rivals):
         runner._check_inputs(every, faces, used)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; allowed: 1 or more")
+    whole_number(batch_size, "batch_size")
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
@@ -213,8 +212,7 @@ def _rows(faces, count: int | None, seed: int) -> np.ndarray:
     """Return which faces are measured, in their order."""
     if count is None:
         return np.arange(faces.sizes["sample"])
-    if not isinstance(count, int) or count < 1:
-        raise InputError(f"count is {count!r}; allowed: a whole number of at least 1, or None for all faces")
+    whole_number(count, "count")
     able = np.flatnonzero(usable(faces))
     if not len(able):
         raise InputError("no face is usable in every condition: select one condition, or prepare the faces again")
@@ -258,6 +256,5 @@ def _settings(given: Mapping, seed: int) -> MeasureOptions:
     made["percentages"] = tuple(made["percentages"])
     if not made["percentages"] or not all(0 < p < 100 for p in made["percentages"]):
         raise InputError(f"percentages are {made['percentages']}; allowed: numbers above 0 and below 100")
-    if not 0 < made["radius"] <= 1:
-        raise InputError(f"radius is {made['radius']!r}; allowed: above 0, at most 1 (grey lies in [0, 1])")
+    real_number(made["radius"], "radius", high=1, above=0, unit="of grey in [0, 1]")
     return MeasureOptions(**made)

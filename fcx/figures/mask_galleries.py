@@ -9,7 +9,7 @@ from fcx.figures.montage import Montage, resize
 from fcx.figures.panels import shown_faces
 from fcx.figures.theme import Figure, finish, readable
 from fcx.geometry.crops import scaled
-from fcx.masks import STYLES, WEARINGS, choose_look, wear_mask
+from fcx.masks import STYLES, WEARINGS, choose_look, mask_options, wear_mask
 
 # What is drawn of one style: (name, what wear_mask is given).
 WAYS = (
@@ -55,7 +55,7 @@ def _gallery(faces, samples, count, seed, ways, name, title, reading) -> Figure:
             donor = meshes[(number + 1) % len(meshes)] if how.get("fit") == "donor" else None
             masked, alpha = wear_mask(picture, mesh, donor=donor, seed=seed, sample=sample, **how)
             row.append(resize(masked))
-            look = choose_look(seed=seed, sample=sample, **{key: how[key] for key in how if key != "fit"})
+            look = choose_look(mask_options(seed=seed, **how), sample)
             rows.append({"row": label, "face": sample, "covered": float(alpha.mean() / 255), **look.described()})
         tiles.append(row)
     montage = Montage(np.array(tiles), left=165, top=70)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import xarray as xr
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import usable
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.geometry.landmarks import BACKENDS, Landmarks, check_picture, find_landmarks
@@ -47,9 +47,7 @@ def display_pictures(faces, count: int = COUNT) -> dict[str, np.ndarray]:
     kept = np.flatnonzero(usable(faces))
     if not len(kept):
         raise InputError("no face is usable in every condition: the coverage table gives the reasons")
-    if not isinstance(count, int) or count < 1:
-        raise InputError(f"count is {count!r}; allowed: whole numbers from 1")
-    rows = kept[np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)]
+    rows = kept[np.linspace(0, len(kept) - 1, min(whole_number(count, "count"), len(kept))).round().astype(int)]
     plain = faces["picture"].sel(condition="plain")
     return {str(faces["sample"].values[row]): plain.isel(sample=row).values for row in rows}
 
@@ -163,10 +161,7 @@ LIMITS = {"jpeg": (1, 100), "blur": (0.1, 50), "size": (8, 4096), "rotation": (-
 
 
 def _level(name: str, level: float) -> float:
-    low, high = LIMITS[name]
-    if not isinstance(level, int | float) or not low <= level <= high:
-        raise InputError(f"{name} {level!r} is out of range: allowed are numbers from {low} to {high}")
-    return float(level)
+    return real_number(level, name, *LIMITS[name])
 
 
 def _find_all(pictures, progress: bool, what: str) -> dict[str, tuple[np.ndarray, Landmarks]]:

@@ -16,11 +16,12 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, whole_number
 from fcx.core.contract import GRID, TARGETS, check, column, usable
 from fcx.core.errors import InputError
 from fcx.geometry.pose import find_pose
 from fcx.masks.light import find_light
+from fcx.masks.options import mask_options
 from fcx.masks.wear import paint_mask
 from fcx.statistics.bootstrap import clusters
 from fcx.statistics.concordance import ccc
@@ -40,7 +41,7 @@ def leakage_audit(faces, fits=tuple(AUDITED_FITS), *, style: str = "surgical", f
 
     On each labelled face of a faces Dataset a mask is worn anew for each of `fits` ("rigid", "jaw", and
     "published", which is a style of its own), on the stored display picture (on the grid where none is stored);
-    `look` is what else `fcx.masks.paint_mask` takes. More than `limit` faces are thinned at random.
+    `look` are other fields of `fcx.masks.MaskOptions`. More than `limit` faces are thinned at random.
 
     Dimension `source`, all on the 64x64 grid: "pixels", the grey light of the mask without the photograph (alpha
     times paint); "outline", alpha above one half; and the references "pose", yaw, pitch, roll and height of the
@@ -94,8 +95,7 @@ def _check(faces, fits, **numbers) -> None:
     if not fits or len(set(fits)) < len(fits):
         raise InputError(f"fits are {fits}; give at least one of {', '.join(AUDITED_FITS)}, each once")
     for name, (value, least) in numbers.items():
-        if not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
+        whole_number(value, name, least)
 
 
 def _table(values: np.ndarray, fits) -> xr.Dataset:
@@ -218,7 +218,7 @@ def _worn(faces, how: dict, bar) -> dict[str, np.ndarray]:
     """Return source -> (sample, feature) of masks that are worn anew."""
     worn = {"pixels": [], "outline": []}
     for (picture, mesh), sample in zip(_pictures(faces), faces["sample"].values, strict=True):
-        paint, alpha = paint_mask(picture, mesh, sample=str(sample), **how)
+        paint, alpha = paint_mask(picture, mesh, mask_options(**how), sample=str(sample))
         light = cv2.cvtColor(paint, cv2.COLOR_RGB2GRAY) * (alpha / np.float32(255))
         light, alpha = (cv2.resize(part, (GRID, GRID), interpolation=cv2.INTER_AREA) for part in (light, alpha))
         worn["pixels"].append(light.ravel())

@@ -319,3 +319,6 @@ def sunglasses(colour, pattern) -> np.ndarray:
     )
     opacity = 255 * np.maximum(inside, frame)
     return np.concatenate([tone[:, :, None] * colour, opacity[:, :, None]], axis=2)
+
+
+from fcx.masks import published  # noqa: E402, F401  registers its style

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
 
-from fcx.core.checks import choose
 from fcx.core.errors import InputError
 from fcx.core.seeds import sample_generator
 from fcx.geometry.pose import FLIP, find_pose
 from fcx.masks.light import LUMA, is_grey
+from fcx.masks.options import MaskOptions, mask_options
 from fcx.masks.paint import paint_surface
-from fcx.masks.shapes import FITS, SHAPES, WEARINGS, bend, surface
+from fcx.masks.shapes import SHAPES, bend, surface
 from fcx.masks.styles import STYLES, find_style, rgb
 
 SLAB = 512  # rows that are mixed at a time
@@ -42,25 +41,17 @@ class Look:
         return asdict(self) | rounded
 
 
-def choose_look(style: str = "surgical", *, wearing: str = "proper", scale: float = 1.0, shift=(0.0, 0.0),
-                colour: str = "", jitter: float = 1.0, seed: int = 0, sample: str = "") -> Look:  # fmt: skip
-    """Return what a face wears; what is not given is drawn from hash(`sample`, `seed`) alone.
+def choose_look(options: MaskOptions, sample: str = "") -> Look:
+    """Return what a face wears; what `options` leave open is drawn from hash(`sample`, seed) alone.
 
-    `style` is a name of `STYLES`, a PNG (see `picture_style`), or "mixed": one of the masks that people
-    wear, in one of its colours. `colour` is a name, #rrggbb, "any" (one of the style's) or "" (the style's own).
-    `jitter` scales how much size, place, tilt and brightness differ from face to face.
-
-    Raises: UnknownNameError for a name; InputError for a number that is out of range.
-
-    >>> choose_look("mixed", sample="ada") == choose_look("mixed", sample="ada")
+    >>> choose_look(MaskOptions("mixed"), "ada") == choose_look(MaskOptions("mixed"), "ada")
     True
     """
-    choose(wearing, WEARINGS, "wearing")
-    _check_numbers(scale, shift, jitter)
-    draw = sample_generator(sample, seed)
+    style, colour = options.style, options.colour
+    draw = sample_generator(sample, options.seed)
     which, shade = draw.random(2)
     pattern, places = int(draw.integers(0, 2**31)), draw.standard_normal(5)
-    places = np.clip(places, -2.5, 2.5) * jitter
+    places = np.clip(places, -2.5, 2.5) * options.jitter
     if style == "mixed":
         worn = sorted(name for name, entry in STYLES.items() if entry.worn)
         style, colour = worn[int(which * len(worn))], colour or "any"
@@ -68,34 +59,21 @@ def choose_look(style: str = "surgical", *, wearing: str = "proper", scale: floa
     if colour == "any":
         colour = entry.colours[int(shade * len(entry.colours))]
     colour = colour or entry.colours[0]
-    if entry.paste:
-        choose(colour, entry.colours, f"colour of a mask of the style {style!r}")
-    else:
+    if not entry.paste:
         bright = np.clip(rgb(colour) * (1 + BRIGHTNESS * places[4] * entry.lit), 0, 255)
         colour = "#" + "".join(f"{round(float(value)):02x}" for value in bright)
-    size, roll = float(scale * (1 + SIZE * places[0])), float(ROLL * places[3])
-    moved = (float(shift[0] + SHIFT[0] * places[1]), float(shift[1] + SHIFT[1] * places[2]))
-    return Look(style, colour, wearing, size, moved, roll, pattern)
+    size, roll = float(options.scale * (1 + SIZE * places[0])), float(ROLL * places[3])
+    moved = tuple(float(options.shift[i] + SHIFT[i] * places[1 + i]) for i in (0, 1))
+    return Look(style, colour, options.wearing, size, moved, roll, pattern)
 
 
-def _check_numbers(scale, shift, jitter) -> None:
-    if not _is_number(scale) or not 0.3 <= scale <= 3:
-        raise InputError(f"scale is {scale!r}; allowed: 0.3 to 3, where 1 is a mask that fits")
-    if not (isinstance(shift, tuple | list) and len(shift) == 2 and all(_is_number(v) and abs(v) <= 10 for v in shift)):
-        raise InputError(f"shift is {shift!r}; allowed: two numbers from -10 to 10, centimetres to the right and up")
-    if not _is_number(jitter) or not 0 <= jitter <= 5:
-        raise InputError(f"jitter is {jitter!r}; allowed: 0 to 5, where 0 is none")
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", **how) -> tuple[np.ndarray, np.ndarray]:
+def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *, donor: np.ndarray | None = None,
+              sample: str = "", **options) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the picture with a mask on its face, (row, column, RGB) uint8, and its alpha, (row, column) uint8.
 
-    What is allowed in `how` and what it means: see `paint_mask`. The masked picture is
-    `composite(picture, *paint_mask(picture, mesh, style, **how))`, exactly.
+    `mesh` (vertex, xyz) is in picture pixels (`fcx.geometry.landmarks.find_landmarks(picture).mesh`). `options` are
+    the fields of `MaskOptions`; the fit "donor" takes the outline of another face, the mesh `donor`. `sample` is
+    the face's id, from which with the seed everything is drawn that is left open.
 
     Raises: UnknownNameError for a name; InputError for another shape of picture or mesh, or a number out of range.
 
@@ -106,29 +84,21 @@ def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", **
     >>> masked.shape == picture.shape
     True
     """
-    paint, alpha = paint_mask(picture, mesh, style, **how)
+    paint, alpha = paint_mask(picture, mesh, mask_options(style=style, **options), donor=donor, sample=sample)
     return composite(picture, paint, alpha), alpha
 
 
-def paint_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *, fit: str = "rigid",
-               wearing: str = "proper", scale: float = 1.0, shift=(0.0, 0.0), colour: str = "", jitter: float = 1.0,
-               donor: np.ndarray | None = None, seed: int = 0, sample: str = ""):  # fmt: skip
+def paint_mask(picture, mesh, options: MaskOptions, *, donor=None, sample: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Return the paint (row, column, RGB) uint8 and the alpha (row, column) uint8 of a mask on a face.
 
-    `mesh` (vertex, xyz) is in picture pixels (`fcx.geometry.landmarks.find_landmarks(picture).mesh`). `fit`:
-    "rigid" places the mask by the pose of the upper face alone; "jaw" bends it after nose, cheeks and jaw;
-    "donor" bends it after those of another face, the mesh `donor`. `wearing`: "proper", "under_nose" or
-    "under_chin". `scale` and `shift` (centimetres to the right and up) change size and place; for style,
-    colour, jitter, seed and sample see `choose_look`. Where the alpha is 255 no pixel of the photograph is
-    left, nor had one below it any influence; a grey picture gets a grey mask.
+    `composite(picture, paint, alpha)` is what `wear_mask` returns. Where the alpha is 255 no pixel of the photograph
+    is left, nor had one below it any influence; a grey picture gets a grey mask.
 
     Raises: as `wear_mask`.
     """
     picture, mesh = _checked(picture, mesh)
-    look = choose_look(
-        style, wearing=wearing, scale=scale, shift=shift, colour=colour, jitter=jitter, seed=seed, sample=sample
-    )
-    if choose(fit, FITS, "fit") == "donor" and donor is None:
+    look, fit = choose_look(options, sample), options.fit
+    if fit == "donor" and donor is None:
         raise InputError("the fit 'donor' needs the mesh of another face as `donor`")
     entry, pose = find_style(look.style), find_pose(mesh)
     if entry.paste:
@@ -138,9 +108,8 @@ def paint_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *
     ):  # a texture has nothing to show at that size: paint a smaller picture, and enlarge the paint
         part = FINEST / pose.scale
         small = cv2.resize(picture, None, fx=part, fy=part, interpolation=cv2.INTER_AREA)
-        how = {"fit": fit, "wearing": wearing, "scale": scale, "shift": shift, "colour": colour, "jitter": jitter,
-               "donor": donor, "seed": seed, "sample": sample}  # fmt: skip
-        painted = paint_mask(small, mesh * part + [(part - 1) / 2, (part - 1) / 2, 0], style, **how)
+        moved = mesh * part + [(part - 1) / 2, (part - 1) / 2, 0]
+        painted = paint_mask(small, moved, options, donor=donor, sample=sample)
         return tuple(cv2.resize(each, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR) for each in painted)
     shape = SHAPES[entry.shape]
     vertices = surface(shape, look.wearing, look.scale, look.shift, look.roll)

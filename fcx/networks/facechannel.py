@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, choose_all, real_number, whole_number
 from fcx.core.contract import GRID, TARGETS
 from fcx.core.errors import InputError
 
@@ -40,11 +40,10 @@ class Config:
     def __post_init__(self):
         choose(self.shunt, ("learned", "constant", "none"), "shunt")
         choose(self.head, ("linear", "tanh"), "head")
-        for name, value, step in (("width", self.width, 4), ("size", self.size, 16), ("hidden", self.hidden, 1)):
-            if not isinstance(value, int) or value < step or value % step:
-                raise InputError(f"{name} is {value!r}; allowed: positive multiples of {step}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout!r}; allowed: 0 <= dropout < 1")
+        for name, step in (("width", 4), ("size", 16), ("hidden", 1)):
+            if whole_number(getattr(self, name), name, step) % step:
+                raise InputError(f"{name} is {getattr(self, name)}; allowed: positive multiples of {step}")
+        real_number(self.dropout, "dropout", 0, below=1)
 
     def as_dict(self) -> dict:
         """Return the fields as a plain dict (what a checkpoint stores)."""
@@ -144,9 +143,8 @@ class FaceChannel(nn.Module):
         Raises: UnknownNameError for a name or an option that does not exist.
         """
         config = PRESETS[choose(name, PRESETS, "preset")]
-        for option in options:
-            choose(option, [field for field in config.as_dict() if field != "preset"], "option of FaceChannel")
-        return cls(replace(config, **options))
+        allowed = [name for name in config.as_dict() if name != "preset"]
+        return cls(replace(config, **choose_all(options, allowed, "option of FaceChannel")))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Map (sample, 1, y, x) to the last convolutional map (sample, channel, y/8, x/8): after the
@@ -184,8 +182,3 @@ def check_input(images: torch.Tensor, size: int = GRID) -> None:
     if not (low >= 0 and high <= 1):  # also refuses NaN
         hint = ": it looks like 0-255, divide by 255" if high > 2 and low >= 0 else ""
         raise InputError(f"FaceChannel takes values in [0, 1], not [{low:g}, {high:g}]{hint}")
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)

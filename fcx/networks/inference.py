@@ -11,6 +11,7 @@ import xarray as xr
 from torch import nn
 from tqdm.std import tqdm
 
+from fcx.core.checks import whole_number
 from fcx.core.contract import TARGETS, check
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
@@ -31,8 +32,7 @@ def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset
     >>> predict("plain_scratch", faces)["prediction"].sel(target="valence")  # doctest: +SKIP
     """
     check(faces, "faces")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; allowed: 1 or more")
+    whole_number(batch_size, "batch_size")
     device = usable_device(device)
     resolved = resolve_models(models)
     for name, model in resolved.items():

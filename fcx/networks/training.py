@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.std import tqdm
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import TARGETS, check, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
@@ -177,10 +177,8 @@ def _finished(out: Path, settings: dict, progress: bool) -> FaceChannel:
 def _check_numbers(recipe, seed, threads) -> None:
     for name, value, least in (("epochs", recipe.epochs, 1), ("batch_size", recipe.batch_size, 2),
                                ("seed", seed, 0), ("threads", 1 if threads is None else threads, 1)):  # fmt: skip
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
-    if not min(recipe.rate, recipe.fine_rate) > 0:
-        raise InputError(f"learning_rate is {min(recipe.rate, recipe.fine_rate)!r}; allowed: more than 0")
+        whole_number(value, name, least)
+    real_number(min(recipe.rate, recipe.fine_rate), "learning_rate", above=0)
 
 
 def _mask_of(faces) -> dict:

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
+from fcx.core.checks import whole_number
 from fcx.core.contract import column
-from fcx.core.errors import InputError
 
 DRAWS_AT_ONCE = 2**22  # draws times clusters held at once: 32 MiB of float64
 
@@ -36,9 +36,7 @@ def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int) -> 
     >>> resample(np.array([1.0, 2.0]), np.array([0, 1]), 3, seed=0).tolist()
     [3.0, 4.0, 3.0, 2.0]
     """
-    for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
+    whole_number(draws, "draws"), whole_number(seed, "seed", 0)
     count = int(cluster.max(initial=-1)) + 1
     member = sparse.csr_array((np.ones(len(cluster)), (cluster, np.arange(len(cluster)))), (count, len(cluster)))
     totals = member @ values.reshape(len(values), math.prod(values.shape[1:]))  # (cluster, feature)
