@@ -143,6 +143,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, photo, checkpoints, tmp_
         ("prepare", "demo", "faces.zarr", "--fit", "donr"): "did you mean 'donor'",
         ("prepare", "demo", "faces.zarr", "--colour", "bleu"): "did you mean 'blue'",
         ("prepare", "demo", "faces.zarr", "--shift", "abc"): "shift is 'abc'; allowed: two numbers",
+        ("prepare", "demo", "faces.zarr", "--shift", "1,0_1"): "shift is '1,0_1'; allowed: two numbers",
         ("prepare", "demo", "faces.zarr", "--shift", "1,nan"): "shift is '1,nan'; allowed: two numbers",
         ("prepare", "demo", "faces.zarr", "--scale", "0"): "scale is 0.0; allowed: numbers from 0.3 to 3",
         ("prepare", "demo", "faces.zarr", "--scale", "nan"): "scale is nan; allowed: numbers from 0.3 to 3",

@@ -105,6 +105,8 @@ def test_a_new_format_is_one_decorated_function(tmp_path, monkeypatch):
     [
         ("dmeo", {}, "no file or folder 'dmeo': did you mean 'demo'"),
         ("", {}, "a source is a name or a path"),
+        ("~nobody/x", {}, "no file or folder '~nobody/x'"),
+        (np.zeros(3), {}, "not a ndarray: allowed"),
         ("a\0b", {}, "no path holds a NUL character"),
         (None, {}, "a source is a name or a path"),
         ("/dev/null", {}, "is of no known format: allowed: 'demo', a folder"),
@@ -293,7 +295,9 @@ HEADER = "path,valence,arousal\n"
         (HEADER + "a.jpg,0,0\n./a.jpg,1,1\n", r"line 3 \(\./a\.jpg\): this picture stands in line 2 too"),
         (HEADER + "b/../a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
         (HEADER + "{folder}/a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
-        (HEADER + "a\0.jpg,0,0\n", r"the id 'a\\x00\.jpg' cannot be the name of a file"),
+        (HEADER + "a\0.jpg,0,0\n", "line 2: a cell holds a NUL character"),
+        (HEADER + "a.jpg,0_1,0\n", "valence is '0_1'; allowed: a number"),
+        (HEADER + "a.jpg,0,\u0661\n", "arousal is '\u0661'; allowed: a number"),
         (HEADER + ".,0,0\n", r"the id '\.' cannot be the name of a file"),
         (HEADER + ",0,0\n", "line 2 .*the cell 'path' is empty"),
         (HEADER + "a.jpg,0\n", "line 2: 2 cells, the header names 3 columns"),
@@ -392,6 +396,7 @@ def test_ferplus_picture_is_enlarged_and_grey(tmp_path):
     [
         ({"votes": None}, "is no FER\\+ array: it lacks votes; it holds images"),
         ({"name": np.array([{}] * 7, object)}, "cannot be read as a FER\\+ array"),
+        ({"name": np.array(["a\0b", *"234567"])}, r"the id 'a\\x00b' cannot be the name of a file"),
         ({"name": np.array(["x"] * 7)}, "the id 'x' stands for more than one row"),
         ({"images": np.full((7, 48, 48), 256, np.int32)}, "images goes from 256 to 256; allowed: 0 to 255"),
         ({"images": np.full((7, 48, 48), -1)}, "images goes from -1 to -1; allowed: 0 to 255"),

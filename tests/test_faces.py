@@ -419,6 +419,16 @@ class TestMaskedFiles:
         same = mask_pictures(folder / "one.png", tmp_path / "one.png", several="all", progress=False)
         assert same[0]["masked_hash"] == largest["one.png"]["masked_hash"]  # one face: nothing else is done
 
+    @pytest.mark.parametrize(
+        ("out", "message"),
+        [("", "out is ''; allowed"), ("a\0b", "out is 'a"), (None, "out is None"), ("x" * 300, "File name too long"),
+         ("/dev/null", "/dev/null cannot be a folder"), ("/dev/null/out", "cannot be a folder")],
+    )  # fmt: skip
+    def test_what_cannot_be_a_folder_is_refused(self, folder, out, message, monkeypatch):
+        monkeypatch.chdir(folder)
+        with pytest.raises(InputError, match=message):
+            mask_pictures("a.jpg", out, progress=False)
+
     def test_nothing_is_written_over(self, folder, tmp_path):
         with pytest.raises(InputError, match="written over by its masked self"):
             mask_pictures(folder, folder, progress=False)

@@ -73,3 +73,16 @@ def real_number(value, name: str, low=None, high=None, *, above=None, below=None
         words = "".join(f" {word} {bound:g}" for word, bound in bounds.items() if bound is not None)
         raise InputError(f"{name} is {value!r}; allowed: numbers{words}{unit and f', {unit}'}")
     return float(value)
+
+
+def read_number(text: str) -> float:
+    """Return the number that a text stands for; unlike `float`, reads neither `0_1` nor digits of other scripts.
+
+    Raises: ValueError, as `float`.
+
+    >>> read_number(" -0.5 ")
+    -0.5
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"no number: {text!r}")
+    return float(text)

@@ -39,7 +39,7 @@ def mask_pictures(source, out, *, several="largest", workers=1, overwrite=False,
     written, and the settings. A picture file as `source` may have a picture file as `out`. The same call after an
     interruption goes on where it stopped, and makes again what came from a file that changed since.
 
-    Raises: InputError where `out` would write over its source, or over files of other settings.
+    Raises: InputError where `out` is no folder, or would write over its source or files of other settings.
 
     >>> mask_pictures("photos", "masked")                                    # doctest: +SKIP
     [{'path': 'ada.jpg', 'status': 'ok', ...}]
@@ -47,6 +47,8 @@ def mask_pictures(source, out, *, several="largest", workers=1, overwrite=False,
     settings = FaceOptions(mask_options(**options), "whole", several=several)
     whole_number(workers, "workers", 1)
     start = begin_workers(settings.mask) if workers > 1 else None
+    if not isinstance(out, str | os.PathLike) or not str(out) or "\0" in str(out):
+        raise InputError(f"out is {out!r}; allowed: the path of a folder, or of a picture for one picture")
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out
@@ -54,6 +56,10 @@ def mask_pictures(source, out, *, several="largest", workers=1, overwrite=False,
         records = [record for record in records if not _lies_in(_origin(record), folder)] or records
     targets = {record.id: out if one else folder / record.id for record in records}
     _refuse_overwriting(records, targets, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be a folder for masked pictures: {error.strerror}") from error
     if one and out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or pass overwrite (--overwrite)")
     jobs = with_donors(records, records, settings.mask)

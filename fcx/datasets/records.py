@@ -125,7 +125,7 @@ def open_source(source: str | os.PathLike, **options) -> Source:
     """
     found = _find(source)
     choose_all(options, source_options(source), f"option of a {found.name} source")
-    records = found.open(Path(source).expanduser(), **options)
+    records = found.open(_path(source), **options)
     _check_ids(records, source)
     return Source(records, found.name, str(source), dict(options))
 
@@ -150,13 +150,14 @@ def source_options(source: str | os.PathLike) -> list[str]:
 def _find(source: str | os.PathLike) -> Adapter:
     """Return the adapter of `source`."""
     if not isinstance(source, str | os.PathLike) or not str(source):
-        raise InputError(f"a source is a name or a path, not {source!r}: allowed: {_formats()}")
+        given = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
+        raise InputError(f"a source is a name or a path, not {given}: allowed: {_formats()}")
     if "\0" in str(source):
         raise InputError(f"no path holds a NUL character, as {str(source)!r} does: allowed: {_formats()}")
     named = [name for name, candidate in ADAPTERS.items() if candidate.takes is None]
     if str(source) in named:
         return ADAPTERS[str(source)]
-    path = Path(source).expanduser()
+    path = _path(source)
     if not os.path.lexists(path):
         near = difflib.get_close_matches(str(source), named, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -165,6 +166,10 @@ def _find(source: str | os.PathLike) -> Adapter:
         if candidate.takes is not None and candidate.takes(path):
             return candidate
     raise InputError(f"{path} is of no known format: allowed: {_formats()}")
+
+
+def _path(source: str | os.PathLike) -> Path:
+    return Path(os.path.expanduser(source))  # Path.expanduser raises where there is no such user
 
 
 def _formats() -> str:

@@ -8,6 +8,7 @@ import posixpath
 from functools import partial
 from pathlib import Path
 
+from fcx.core.checks import read_number
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.datasets.pictures import read_picture
 from fcx.datasets.records import UNKNOWN, Record, adapter, expression_name, label
@@ -63,7 +64,7 @@ def _number(text: str, name: str, where: str) -> float:
     if not text:
         return UNKNOWN
     try:
-        value = float(text)
+        value = read_number(text)
     except ValueError as error:
         raise InputError(
             f"{where}: {name} is {text!r}; allowed: a number from -1 to 1, or empty where unknown"
@@ -82,6 +83,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             _check_header(path, header)
             rows = []
             for cells in reader:
+                if any("\0" in cell for cell in cells):
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: a cell holds a NUL character, which no text does"
+                    )
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(header):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 
-from fcx.core.checks import choose, choose_all, option, real_number, whole_number
+from fcx.core.checks import choose, choose_all, option, read_number, real_number, whole_number
 from fcx.core.errors import InputError
 
 
@@ -69,7 +69,7 @@ def mask_options(**given) -> MaskOptions:
 def two_numbers(shift) -> tuple[float, float]:
     """Return a shift given as two numbers, or as text with a comma between, as floats."""
     try:
-        right, up = (float(part) for part in (shift.split(",") if isinstance(shift, str) else shift))
+        right, up = map(read_number, shift.split(",")) if isinstance(shift, str) else map(float, shift)
     except (TypeError, ValueError):
         right = up = math.nan
     if not (abs(right) <= 10 and abs(up) <= 10):  # nor NaN

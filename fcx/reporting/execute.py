@@ -62,7 +62,7 @@ def _typed(name: str, value, default):
         value = ",".join(map(str, value))
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if isinstance(value, str) and kind is not str:
+    if isinstance(value, str) and kind is not str and "_" not in value:  # Python reads 1_0 as 10
         with contextlib.suppress(KeyError, ValueError):  # what cannot be read is refused below
             value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
     if kind is float and type(value) is int:
