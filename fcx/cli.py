@@ -7,6 +7,7 @@ import errno
 import inspect
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -335,6 +336,7 @@ def one_line(text: str) -> str:
 
 def main() -> None:
     """Run the command line; what a user gave wrong ends in one sentence and exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"fcx: {one_line(str(message))}\n"
     try:
         app()
     except SystemExit as end:

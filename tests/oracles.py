@@ -1,6 +1,9 @@
 """Slow, independent oracles, written from the papers: each section checks one module."""
 
+import math
+
 import numpy as np
+from scipy import stats
 
 # --- evaluation -------------------------------------------------------------------------------
 
@@ -33,6 +36,22 @@ def bootstrap_rows(subjects, draws, seed):
     rows = [[i for i, key in enumerate(keys) if key == name] for name in sorted(set(keys))]
     picked = np.random.default_rng(seed).integers(len(rows), size=(draws, len(rows)))
     return [[i for k in draw for i in rows[k]] for draw in picked]
+
+
+def bootstrap_interval(drawn, clusters):
+    """Return the draws at the levels to which Student's t and the factor (K - 1) / K of a variance widen .025, .975."""
+    reach = stats.t(clusters - 1).ppf(0.975) * math.sqrt(clusters / (clusters - 1))
+    drawn = sorted(drawn)
+    return [drawn[round(stats.norm.cdf(side) * (len(drawn) - 1))] for side in (-reach, reach)]
+
+
+def bootstrap_p(difference, drawn, clusters):
+    """Return the two-sided p whose interval just touches 0; beyond the draws, their root mean square counts."""
+    tail = min(sum(d <= 0 for d in drawn), sum(d >= 0 for d in drawn))
+    z = stats.norm.isf((tail + 1) / (len(drawn) + 1))
+    if tail == 0:
+        z = max(z, abs(difference) / math.sqrt(sum((d - difference) ** 2 for d in drawn) / len(drawn)))
+    return min(1, 2 * stats.t(clusters - 1).sf(z * math.sqrt((clusters - 1) / clusters)))
 
 
 # --- model ------------------------------------------------------------------------------------

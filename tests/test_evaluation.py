@@ -1,6 +1,7 @@
-"""CCC, its parts, the bootstrap and `evaluate` against loops, SciPy and torchmetrics."""
+"""CCC, its parts and `evaluate` against loops, SciPy and torchmetrics."""
 
 import importlib
+import warnings
 
 import numpy as np
 import oracles
@@ -11,9 +12,7 @@ from scipy import stats
 
 from fcx.core.contract import CONDITIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
-from fcx.statistics import bootstrap
 from fcx.statistics.agreement import evaluate
-from fcx.statistics.bootstrap import clusters, interval, resample
 from fcx.statistics.concordance import ccc, ccc_parts
 
 
@@ -32,11 +31,6 @@ def results_for(faces, models=("a", "b"), seed=0, dtype="f4"):
 @pytest.fixture
 def many():
     return make_faces(40, seed=3)
-
-
-def nearest(drawn):
-    ordered = sorted(drawn)
-    return ordered[round(0.025 * (len(drawn) - 1))], ordered[round(0.975 * (len(drawn) - 1))]
 
 
 def pairs(count=60, seed=0):
@@ -121,70 +115,42 @@ def test_ccc_refuses_shapes_that_do_not_match():
         ccc([1, 2], [1, 2], axis=1)
 
 
-def test_clusters_are_subjects_and_unknown_ones_stand_alone():
-    code = clusters(np.array(["x", "", "y", "x", ""]))
-    assert code[0] == code[3]
-    assert len(set(code)) == 4
-    assert sorted(set(code)) == [0, 1, 2, 3]
+def test_few_subjects_are_warned_of(many):
+    with pytest.warns(UserWarning, match="there are 19 subjects"):
+        evaluate(results_for(many.isel(sample=slice(38))), many.isel(sample=slice(38)), draws=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(results_for(many), many, draws=5)
 
 
-def test_resample_equals_gathering_the_same_draws():
-    subjects = ["b", "a", "", "b", "c", "", "a", "a"]
-    values = np.random.default_rng(0).normal(size=(8, 2, 3))
-    got = resample(values, clusters(np.array(subjects)), 25, seed=7)
-    np.testing.assert_allclose(got[0], values.sum(0), atol=1e-13)
-    for draw, rows in zip(got[1:], oracles.bootstrap_rows(subjects, 25, 7), strict=True):
-        np.testing.assert_allclose(draw, values[rows].sum(0), atol=1e-12)
+def test_an_expression_of_few_subjects_has_an_interval_of_its_own(many):
+    many["expression"] = ("sample", np.where(np.arange(40) < 2, "fear", np.where(np.arange(40) < 6, "sad", "happy")))
+    results = results_for(many)
+    out = evaluate(results, many, draws=300).isel(model=0, condition=0, target=0)
+    low, high = (out[f"expression_mse_{end}"].sel(expression=["fear", "sad"]).values for end in ("low", "high"))
+    assert np.isnan([low[0], high[0]]).all()  # of one subject
+    square = (results["prediction"][0, 0, 0, 2:6].values.astype(float) - many[TARGETS[0]].values[2:6]) ** 2
+    of_each = square.reshape(2, 2).mean(1)
+    np.testing.assert_allclose([low[1], high[1]], sorted(of_each), atol=1e-12)  # of two: from one to the other
 
 
-def test_resample_does_not_depend_on_its_blocks(monkeypatch):
-    values, cluster = np.random.default_rng(0).normal(size=(11, 2)), np.arange(11)
-    whole = resample(values, cluster, 50, seed=1)
-    monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", 33)  # three draws at a time
-    np.testing.assert_array_equal(resample(values, cluster, 50, seed=1), whole)
-    assert not np.array_equal(resample(values, cluster, 50, seed=2), whole)
-
-
-def test_resample_of_one_cluster_has_no_spread_to_show():
-    drawn = resample(np.ones((3, 1)), np.zeros(3, int), 10, seed=0)
-    assert drawn[0, 0] == 3
-    assert np.isnan(drawn[1:]).all()
-
-
-@pytest.mark.parametrize(("name", "value"), [("draws", 0), ("draws", 2.5), ("seed", -1), ("seed", "0")])
-def test_resample_refuses_bad_settings(name, value):
-    with pytest.raises(InputError, match=f"{name} is {value!r}; allowed: whole numbers"):
-        resample(np.ones((3, 1)), np.arange(3), **{"draws": 5, "seed": 0, name: value})
-
-
-def test_interval_leaves_nan_draws_out():
-    drawn = np.stack([np.arange(101.0), np.full(101, np.nan)], axis=1)
-    drawn[::2, 0] = np.nan
-    low, high = interval(drawn)
-    assert (low[0], high[0]) == (3, 97)  # of 1, 3, ... 99 the second and the last but one
-    assert np.isnan([low[1], high[1]]).all()
-    np.testing.assert_array_equal(interval([-np.inf, -np.inf, -np.inf]), [-np.inf, -np.inf])
-    drawn = np.random.default_rng(0).normal(size=(4001, 2))
-    np.testing.assert_allclose(interval(drawn), np.quantile(drawn, [0.025, 0.975], axis=0), atol=1e-12)
-
-
-def test_interval_covers_the_truth():
-    # 150 samples of 80 pairs from one normal law: about 95 % of intervals hold its CCC.
-    rng, rho, hits = np.random.default_rng(0), 0.6, 0
-    for trial in range(150):
-        t = rng.normal(size=80)
-        p = rho * t + np.sqrt(1 - rho**2) * rng.normal(size=80)
-        sums = resample(np.stack([t, p, t * t, p * p, t * p], 1), np.arange(80), 300, seed=trial) / 80
-        mt, mp, tt, pp, tp = sums[1:].T
-        low, high = interval(2 * (tp - mt * mp) / (tt - mt**2 + pp - mp**2 + (mt - mp) ** 2))
-        hits += low <= rho <= high
-    assert 0.88 <= hits / 150 <= 0.99
+def test_every_variable_is_in_the_order_of_the_contract(many):
+    out = evaluate(results_for(many), many, draws=5)
+    for name, variable in out.items():
+        each = (
+            ("model", "condition", "target", "expression")
+            if name.startswith("expression_")
+            else ("model", "condition", "target")
+        )
+        want = {"n": ("target",), "coverage": ("target",), "expression_n": ("target", "expression")}
+        want |= {f"oracle_ccc{end}": ("target",) for end in ("", "_low", "_high")}
+        assert variable.dims == want.get(name, each), name
 
 
 def test_evaluate_equals_loops(many):
     results = results_for(many)
-    out = evaluate(results, many, draws=40, seed=5)
-    draws = oracles.bootstrap_rows(list(many["subject"].values), 40, 5)
+    out = evaluate(results, many, draws=300, seed=5)
+    draws = oracles.bootstrap_rows(list(many["subject"].values), 300, 5)
     groups = list(many["expression"].values)
     for model, condition, target in [("a", "plain", "arousal"), ("b", "masked", "valence")]:
         cell = {"model": model, "condition": condition, "target": target}
@@ -193,10 +159,12 @@ def test_evaluate_equals_loops(many):
         for name, value in ccc_parts(p, t).items():
             assert got[name] == pytest.approx(value, abs=1e-10), name
         drawn = [oracles.ccc_by_chance(p[rows], t[rows]) for rows in draws]
-        np.testing.assert_allclose([got["ccc_low"], got["ccc_high"]], nearest(drawn), atol=1e-10)
+        np.testing.assert_allclose([got["ccc_low"], got["ccc_high"]], oracles.bootstrap_interval(drawn, 20), atol=1e-10)
         assert got["within_ccc"] == pytest.approx(oracles.ccc_by_chance(p, t, groups), abs=1e-10)
         drawn = [oracles.ccc_by_chance(p[rows], t[rows], [groups[i] for i in rows]) for rows in draws]
-        np.testing.assert_allclose([got["within_ccc_low"], got["within_ccc_high"]], nearest(drawn), atol=1e-10)
+        np.testing.assert_allclose(
+            [got["within_ccc_low"], got["within_ccc_high"]], oracles.bootstrap_interval(drawn, 20), atol=1e-10
+        )
         residual = [np.array(v) - oracles.class_means(v, groups) for v in (p, t)]
         assert got["within_pearson"] == pytest.approx(stats.pearsonr(*residual).statistic, abs=1e-10)
         for name in ("happy", "neutral"):

@@ -52,7 +52,13 @@ RESULTS = {
     "area": (("sample", "region"), "f", False),
 }
 CONTRACTS = {"faces": FACES, "results": RESULTS}
+ORDER = ("draw", "comparison", "cell", "model", "condition", "method", "target", "sample", "region", "expression")
 SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3, "angle": 3}
+
+
+def ordered(dataset):
+    """Return a Dataset or DataArray with the dimensions of each variable in the order of the contract."""
+    return dataset.transpose(*ORDER, ..., missing_dims="ignore")
 
 
 def check(dataset, kind: str):

@@ -25,7 +25,7 @@ from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import run_provenance
 from fcx.faithfulness.measures import CONTROLS
 from fcx.networks.checkpoints import resolve_models
-from fcx.statistics.bootstrap import clusters, interval, resample
+from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
 from fcx.statistics.map_scores import score_maps
 
@@ -52,7 +52,7 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
     truth is grown by `margin` pixels. Controls: "random" (normal noise) and "edges" (of the picture).
 
     Variables (carrier, method, target): each of `QUANTITIES` by `sample`, and its `_mean`, `_low` and `_high` over
-    faces, 95 % percentile bootstrap intervals over subjects. `found`: attribution is denser in the truth than in
+    faces, 95 % bootstrap intervals over subjects. `found`: attribution is denser in the truth than in
     each region of the partition that lies mostly outside it (less what the truth covers of it), which is the
     question that a user of region statistics asks; `densest` (..., region) is
     how often each region is the densest. `area` (carrier): the truth's mean share of the grid, the chance level of
@@ -82,7 +82,8 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
         row = _scored(carrier, model, shown, explainers, targets, margin, seed,
                       {"batch_size": batch_size, "device": device}, progress)  # fmt: skip
         for name in TRUTH_QUANTITIES:
-            row = row.assign(_means(row[name], column(shown, "subject"), draws, seed))
+            drawn = means(row[name], column(shown, "subject"), draws, seed)
+            row = row.assign(estimates(*drawn, f"{name}_mean", f"{name}_low", f"{name}_high"))
         rows.append(row)
     table = xr.concat(rows, "carrier", join="outer", data_vars="all", coords="minimal", compat="override")
     return table.assign_attrs(margin=margin, draws=draws, seed=seed, provenance=run_provenance(step="validity"))
@@ -181,14 +182,3 @@ def _score(maps: np.ndarray, truth: np.ndarray, cover: np.ndarray) -> dict[str, 
         "empty": empty.astype(float),
         "densest": densest.mean(1),
     }
-
-
-def _means(values: xr.DataArray, subjects, draws: int, seed: int) -> dict[str, xr.DataArray]:
-    """Return mean, low and high over the samples that have a value."""
-    flat = values.transpose("sample", ...)
-    known = flat.notnull()
-    sums = [resample(part.values.astype(float), clusters(subjects), draws, seed) for part in (flat.fillna(0), known)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.where(sums[1] > 0, sums[0] / sums[1], np.nan)
-    ends = (drawn[0], *interval(drawn[1:]))
-    return {f"{values.name}_{end}": (flat.dims[1:], v) for end, v in zip(("mean", "low", "high"), ends, strict=True)}

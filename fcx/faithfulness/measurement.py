@@ -33,7 +33,7 @@ from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene,
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import usable_device
-from fcx.statistics.bootstrap import clusters, interval, resample
+from fcx.statistics.bootstrap import INTERVAL, estimates, means
 
 SCORE_DIMS = ("model", "condition", "method", "target", "measure", "sample")
 PATIENCE = 2  # seconds, after which a bar is shown
@@ -58,7 +58,7 @@ def faithfulness_scores(
 ) -> xr.Dataset:
     """Return what each measure says of each method: `value (model, condition, method, target, measure, sample)`.
 
-    `mean`, `low` and `high` (..., measure) are over faces, with 95 % percentile bootstrap intervals over subjects;
+    `mean`, `low` and `high` (..., measure) are over faces, with 95 % bootstrap intervals over subjects;
     `n` counts the faces with a value. Coordinates of `measure` are `family`, `unit` and `best` (high, low or
     zero); `control` says which methods are controls: "random" and "edges" are always there.
 
@@ -112,7 +112,7 @@ def faithfulness_scores(
         "methods": {label: {"method": name, "options": options} for label, (name, options) in explainers.items()},
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
         "settings": asdict(settled),
-        "interval": "95 % percentile bootstrap over subjects, paired",
+        "interval": INTERVAL,
         "provenance": run_provenance(step="faithfulness", dtype=dtype, seed=seed, draws=draws),
     }
     attrs = json.loads(json.dumps(attrs, default=str))
@@ -130,7 +130,7 @@ def _scores(scene: Scene, name: str, options: Mapping, measures: list[str]) -> I
 def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
     """Return the paired difference of two methods, a - b: difference, low, high, n (..., target, measure).
 
-    Faces count for which both have a value; 95 % percentile bootstrap intervals over subjects.
+    Faces count for which both have a value; 95 % bootstrap intervals over subjects.
 
     Raises: UnknownNameError for a method that is not in `scores`.
 
@@ -160,16 +160,8 @@ def _summary(values: dict[str, np.ndarray], coords: dict, faces, draws: int, see
 
 def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int) -> xr.Dataset:
     """Return mean, low, high and n over samples of values (..., sample), NaN left out; one draw serves all."""
-    flat = values.values.reshape(-1, values.sizes["sample"]).T  # (sample, feature)
-    known = np.isfinite(flat)
-    sums = resample(np.concatenate([np.where(known, flat, 0), known], axis=1), clusters(subjects), draws, seed)
-    total, count = np.split(sums, 2, axis=1)
-    with np.errstate(invalid="ignore"):
-        means = (total / np.where(count > 0, count, np.nan)).reshape(-1, *values.shape[:-1])
-    low, high = interval(means[1:])
-    made = {"mean": means[0], "low": low, "high": high, "n": known.sum(0).reshape(values.shape[:-1])}
-    kept = {name: coord for name, coord in values.coords.items() if "sample" not in coord.dims}
-    return xr.Dataset({name: (values.dims[:-1], value) for name, value in made.items()}, kept)
+    made = estimates(*means(values, subjects, draws, seed), "mean", "low", "high")
+    return xr.Dataset(made).assign(n=np.isfinite(values).sum("sample"))
 
 
 def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device, dtype):

@@ -4,8 +4,8 @@ All moments are population moments (divided by n), as in Lin, "A concordance cor
 coefficient to evaluate reproducibility", Biometrics 45(1), 1989, 255-268; torchmetrics divides
 by n - 1. A CCC belongs to a whole set: averaged over batches it is biased.
 
-Intervals are 95 % percentile bootstrap intervals. Subjects are drawn, not samples, where subjects
-are known; one draw serves every model, condition and target, so that differences are paired.
+Intervals are 95 % bootstrap intervals (`fcx.statistics.bootstrap.interval`). Subjects are drawn, not samples,
+where subjects are known; one draw serves every model, condition and target, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import numpy as np
 import xarray as xr
 
 from fcx.core.checks import choose
-from fcx.core.contract import check, column, match, usable
+from fcx.core.contract import check, column, match, ordered, usable
 from fcx.core.errors import InputError
 from fcx.core.targets import ratings
-from fcx.statistics.bootstrap import clusters, interval, resample
+from fcx.statistics.bootstrap import INTERVAL, cluster_totals, clusters, estimates, resample
 from fcx.statistics.concordance import parts_of_moments
 
 SCOPES = ("", "expression_", "within_", "oracle_")
 
 
 def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
-    """Return bootstrap sums of 1, t, tt, p, pp, pt over samples: (draw, expression, ..., target).
+    """Return bootstrap sums of 1, t, tt, p, pp, pt over samples, (draw, expression, ..., target), by cluster `present`.
 
     `prediction` is a DataArray (..., target, sample). Samples count that are usable in every condition,
     labelled, and predicted by every model. Row 0 of `draw` is the data themselves; expression "" holds
     the faces whose expression is unknown. Predictions and labels are centred by their own means, which
-    `offset` gives back (the difference, (..., target)).
+    `offset` gives back (the difference, (..., target)); `present` (cluster, expression, target) says which clusters
+    have a sample.
 
     Raises: InputError where no sample counts; ContractError as in `match`.
     """
@@ -62,7 +63,9 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
     coords = {name: prediction[name].values for name in (*lead, "target") if name in prediction.coords}
     made = xr.Dataset(sums, {"expression": names, **coords})
     made["offset"] = ((*lead, "target"), mean_p - mean_t)
-    return made.assign_attrs(rows=prediction.sizes["sample"], clusters=int(cluster.max()) + 1)
+    totals = cluster_totals(np.einsum("se,ts->set", member, known), cluster)
+    made["present"] = (("cluster", "expression", "target"), totals.reshape(-1, len(names), len(targets)) > 0)
+    return made.assign_attrs(rows=prediction.sizes["sample"], clusters=made.sizes["cluster"])
 
 
 def scope_parts(sums: xr.Dataset, scope: str = "") -> xr.Dataset:
@@ -94,6 +97,16 @@ def scope_parts(sums: xr.Dataset, scope: str = "") -> xr.Dataset:
         return xr.Dataset({"ccc": 2 * (total - var_t) / (2 * total - var_t)})
 
 
+def scope_sizes(sums: xr.Dataset, scope: str = "") -> tuple[xr.DataArray, xr.DataArray]:
+    """Return how many samples and how many clusters count in a scope, each (target) or (target, expression)."""
+    n, present = sums["n"].isel(draw=0).astype(int), sums["present"]
+    if scope:
+        n, present = (each.sel(expression=sums["expression"] != "") for each in (n, present))
+    if scope != "expression_":
+        n, present = n.sum("expression"), present.any("expression")
+    return n.transpose("target", ...), present.sum("cluster").transpose("target", ...)
+
+
 def _central(sums: xr.Dataset) -> tuple:
     """Return the difference of means, the variances and the covariance; NaN for fewer than two samples."""
     n = sums["n"].where(sums["n"] > 1)
@@ -116,7 +129,7 @@ def evaluate(results, faces, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
     n over all rows, count the samples that are usable in every condition, labelled and predicted.
 
     Raises: InputError where no sample counts; ContractError where results and faces do not match.
-    Source: `agreement`; percentile intervals, Davison and Hinkley 1997, section 5.3.
+    Source: `scope_parts`; `fcx.statistics.bootstrap.interval`.
 
     >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
     """
@@ -126,15 +139,12 @@ def evaluate(results, faces, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
     sums = moments(prediction, faces, draws=draws, seed=seed)
     made = {}
     for scope in SCOPES:
+        _, count = scope_sizes(sums, scope)
         for name, drawn in scope_parts(sums, scope).items():
-            low, high = interval(drawn.values[1:])
-            made[scope + name] = drawn.isel(draw=0)
-            made[f"{scope}{name}_low"], made[f"{scope}{name}_high"] = ((drawn.dims[1:], v) for v in (low, high))
-    known = sums["n"].isel(draw=0).astype(int)
-    made["n"] = known.sum("expression")
-    made["expression_n"] = known.sel(expression=known["expression"] != "").transpose(..., "expression")
+            made |= estimates(drawn, count, scope + name, f"{scope}{name}_low", f"{scope}{name}_high")
+    made["n"], made["expression_n"] = (scope_sizes(sums, scope)[0] for scope in ("", "expression_"))
     made["coverage"] = made["n"] / sums.attrs["rows"]
-    return xr.Dataset(made).assign_attrs(
+    return ordered(xr.Dataset(made)).assign_attrs(
         rows=sums.attrs["rows"], clusters=sums.attrs["clusters"], draws=draws, seed=seed,
-        interval="95 % percentile bootstrap over subjects, paired", moments="population (divided by n)",
+        interval=INTERVAL, moments="population (divided by n)",
     )  # fmt: skip

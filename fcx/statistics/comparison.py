@@ -13,14 +13,14 @@ import numpy as np
 import xarray as xr
 
 from fcx.core.checks import choose
-from fcx.core.contract import check, match
+from fcx.core.contract import check, match, ordered
 from fcx.core.errors import ContractError, InputError
-from fcx.statistics.agreement import moments, scope_parts
-from fcx.statistics.bootstrap import RATIOS, interval, mean_draws
+from fcx.statistics.agreement import moments, scope_parts, scope_sizes
+from fcx.statistics.bootstrap import INTERVAL, estimates, p_values
 from fcx.statistics.concordance import PARTS
 from fcx.statistics.corrections import corrected
 from fcx.statistics.map_scores import QUANTITIES
-from fcx.statistics.region_mass import sample_statistics
+from fcx.statistics.region_mass import RATIOS, region_draws, sample_statistics
 
 AGREEMENT = [*PARTS, "within_ccc", "within_pearson", *(f"expression_{part}" for part in PARTS)]
 KEYS = ("model", "condition", "method")
@@ -36,20 +36,18 @@ def compare(results, faces, a: Mapping, b: Mapping, *, quantity: str = "ccc",
     `QUANTITIES`, by region. `results` may be the Dataset that `region_statistics` or `sample_statistics`
     returned, which saves reading the maps again. Only samples count that have a value on both sides.
 
-    Variables: estimate_a, estimate_b, difference, low, high (95 % percentile interval), p (two-sided: twice
-    the smaller share of draws on either side of 0, at least 2 / (draws + 1)), p_holm, over every test of the
-    table with the same method, and n. The attribute `family` counts these tests: no p_holm can be smaller
-    than family * 2 / (draws + 1).
+    Variables: estimate_a, estimate_b, difference, low, high (95 % interval, `fcx.statistics.bootstrap.interval`), p
+    (two-sided, below .05 where the interval leaves out 0, `fcx.statistics.bootstrap.p_values`), p_holm, over every
+    test of the table with the same method, and n. The attribute `family` counts these tests.
 
     Raises: UnknownNameError for a key, name or quantity that does not exist; InputError where the keys of
     `a` and `b` differ; ContractError where results and faces do not match.
-    Source: Davison and Hinkley 1997, sections 4.2.5 and 5.3; Holm, Scandinavian Journal of Statistics 6, 1979.
+    Source: Davison and Hinkley 1997, section 5.3; Holm, Scandinavian Journal of Statistics 6, 1979.
 
     >>> compare(results, faces, {"model": "x"}, {"model": "y"}, quantity="ccc")["difference"]  # doctest: +SKIP
     """
-    drawn, n = _cells(results, faces, [dict(a), dict(b)], quantity, draws, seed)
-    table = corrected(_difference(drawn.isel(cell=0), drawn.isel(cell=1)).assign(n=n))
-    return table.assign_attrs(a=dict(a), b=dict(b), quantity=quantity, draws=draws, seed=seed)
+    table = corrected(_difference(results, faces, dict(a), dict(b), quantity, draws, seed))
+    return table.assign_attrs(a=dict(a), b=dict(b), quantity=quantity, draws=draws, seed=seed, interval=INTERVAL)
 
 
 def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, seed: int = 0) -> xr.Dataset:
@@ -61,31 +59,24 @@ def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, s
 
     Raises: InputError where there is nothing to compare; else as in `compare`.
     """
-    names = [(m, c) for m in _names(results, "model") for c in _names(results, "condition")]
-    pairs = [
-        (i, j) for j, b in enumerate(names) for i, a in enumerate(names) if i > j and (a[0] == b[0]) != (a[1] == b[1])
-    ]
+    dims = ("model", "condition")
+    cells = [{"model": m, "condition": c} for m in _names(results, "model") for c in _names(results, "condition")]
+    pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if sum(a[dim] == b[dim] for dim in dims) == 1]
     if not pairs:
         raise InputError("there is one model and one condition: nothing to compare; give at least two of either")
     if quantity in QUANTITIES:
         results = _table(results, faces, quantity)
     # Pair by pair: an empty map of one model must not cost another model's comparison that face.
-    rows = xr.concat([_pair(results, faces, names[i], names[j], quantity, draws, seed) for i, j in pairs], "comparison")
+    rows = xr.concat([_difference(results, faces, *pair, quantity, draws, seed) for pair in pairs], "comparison")
     for side, end in enumerate("ab"):
-        for key, dim in enumerate(("model", "condition")):
-            rows = rows.assign_coords({f"{dim}_{end}": ("comparison", [names[pair[side]][key] for pair in pairs])})
-    return corrected(rows).assign_attrs(quantity=quantity, draws=draws, seed=seed)
+        for dim in dims:
+            rows = rows.assign_coords({f"{dim}_{end}": ("comparison", [pair[side][dim] for pair in pairs])})
+    return corrected(rows).assign_attrs(quantity=quantity, draws=draws, seed=seed, interval=INTERVAL)
 
 
 def _table(results, faces, quantity: str) -> xr.Dataset:
     """Return statistics of single maps: those given, or those of the maps of results."""
     return results if quantity in results and "prediction" not in results else sample_statistics(results, faces)
-
-
-def _pair(results, faces, a: tuple, b: tuple, quantity: str, draws: int, seed: int) -> xr.Dataset:
-    cells = [{"model": model, "condition": condition} for model, condition in (a, b)]
-    drawn, n = _cells(results, faces, cells, quantity, draws, seed)
-    return _difference(drawn.isel(cell=0), drawn.isel(cell=1)).assign(n=n)
 
 
 def _names(results, dim: str) -> list[str]:
@@ -97,7 +88,7 @@ def _names(results, dim: str) -> list[str]:
 
 
 def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: int) -> tuple:
-    """Return the draws of `quantity` (draw, cell, ...) and the number of samples that count in every cell."""
+    """Return draws of `quantity` (draw, cell, ...), and how many samples and clusters count in every cell."""
     choose(quantity, [*AGREEMENT, *QUANTITIES], "quantity")
     regional = quantity in QUANTITIES
     if {tuple(sorted(cell)) for cell in cells} != {tuple(sorted(cells[0]))} or not cells[0]:
@@ -114,27 +105,24 @@ def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: i
         chosen = xr.concat([results["prediction"].sel(cell, drop=True) for cell in cells], "cell")
         sums = moments(chosen.assign_attrs(results.attrs), faces, draws=draws, seed=seed)
         scope = next((s for s in ("expression_", "within_") if quantity.startswith(s)), "")
-        made = scope_parts(sums, scope)[quantity.removeprefix(scope)].transpose("draw", "cell", ...)
-        counted = sums["n"].isel(draw=0).astype(int)
-        counted = counted.sel(expression=counted["expression"] != "") if scope else counted
-        return made, counted if scope == "expression_" else counted.sum("expression")
+        return scope_parts(sums, scope)[quantity.removeprefix(scope)], *scope_sizes(sums, scope)
     needed = {key: [n for n in results[key].values if n in {cell[key] for cell in cells}] for key in cells[0]}
     results = _table(results.sel(needed), faces, quantity)
     match(results, faces)
     base = "share" if quantity in RATIOS else quantity
-    values = xr.concat([results[base].sel(cell, drop=True) for cell in cells], "cell")
+    each = results[base].reset_coords(drop=True)  # what is known of a model is no name of a cell
+    values = xr.concat([each.sel(cell, drop=True) for cell in cells], "cell")
     table, valid = xr.Dataset({base: values, "area": results["area"]}), values.notnull().all("cell")
-    return mean_draws(table, quantity, valid, draws, seed).transpose("draw", "cell", ...), valid.sum("sample")
+    drawn, count = region_draws(table, quantity, valid, draws, seed)
+    return drawn, valid.sum("sample"), count.isel(cell=0)
 
 
-def _difference(a: xr.DataArray, b: xr.DataArray) -> xr.Dataset:
-    """Return estimates, interval and p-value of a - b from their draws, of which the first are the data."""
+def _difference(results, faces, a: dict, b: dict, quantity: str, draws: int, seed: int) -> xr.Dataset:
+    """Return estimates, interval, p-value and n of the difference between two cells."""
+    drawn, n, count = _cells(results, faces, [a, b], quantity, draws, seed)
+    one, other = (ordered(drawn).isel(cell=cell) for cell in (0, 1))
     with np.errstate(invalid="ignore"):
-        apart = (a - b).drop_vars("cell", errors="ignore")
-    drawn = apart.isel(draw=slice(1, None))
-    low, high = interval(drawn.values)
-    count = drawn.notnull().sum("draw")
-    least = np.minimum((drawn <= 0).sum("draw"), (drawn >= 0).sum("draw"))
-    p = np.minimum(2 * (least + 1) / (count + 1), 1).where((count > 0) & apart.isel(draw=0).notnull())
-    made = {"estimate_a": a.isel(draw=0), "estimate_b": b.isel(draw=0), "difference": apart.isel(draw=0), "p": p}
-    return xr.Dataset(made).assign(low=(drawn.dims[1:], low), high=(drawn.dims[1:], high))
+        made = estimates(apart := one - other, count, "difference", "low", "high")
+    sizes = count.broadcast_like(made["low"]).transpose(*made["low"].dims)
+    made["p"] = made["low"].copy(data=p_values(apart.values, sizes))
+    return xr.Dataset({"estimate_a": one.isel(draw=0), "estimate_b": other.isel(draw=0), **made, "n": n})

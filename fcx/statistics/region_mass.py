@@ -13,11 +13,12 @@ import numpy as np
 import xarray as xr
 from scipy import fft
 
-from fcx.core.contract import check, match, usable
+from fcx.core.contract import check, column, match, ordered, usable
 from fcx.core.errors import ContractError
-from fcx.statistics.bootstrap import interval, mean_draws
+from fcx.statistics.bootstrap import INTERVAL, estimates, interval, means
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 
+RATIOS = ("density", "enrichment")  # of a mean share and a mean area
 MAPS_AT_ONCE = 64  # samples whose maps are held at once, unless the store's chunks say more
 
 
@@ -162,7 +163,7 @@ def shift_null(results, faces) -> xr.Dataset:
         null = np.log2(np.where(density > 1e-12, density, 0 * density))  # rounding of the transform is not mass
     flat = null.reshape(*null.shape[:-2], -1)
     dims = (*maps.dims[:4], "region")
-    low, high = interval(np.moveaxis(flat, -1, 0))
+    low, high = interval(np.moveaxis(flat, -1, 0), np.inf)
     tails = [side(flat, flat[..., :1]).mean(-1) for side in (np.less_equal, np.greater_equal)]
     p = np.where(np.isnan(flat[..., 0]), np.nan, np.minimum(2 * np.minimum(*tails), 1))
     made = {"enrichment": flat[..., 0], "low": low, "high": high, "p": p}
@@ -174,10 +175,10 @@ def region_statistics(results, faces, *, draws: int = 2000, seed: int = 0) -> xr
     """Return region statistics of every map, and their means over faces with 95 % intervals.
 
     For each quantity of `QUANTITIES`: `<name>` (model, condition, method, target, sample, region), and
-    `<name>_mean`, `<name>_low`, `<name>_high` (model, condition, method, target, region), percentile intervals
-    of a bootstrap over subjects. The mean density is mean share over mean area share, and the mean enrichment
-    its log2, in each draw: a mean of log2 values would be -inf as soon as one face has no mass in a region.
-    n counts the maps that have a share.
+    `<name>_mean`, `<name>_low`, `<name>_high` (model, condition, method, target, region), intervals of a bootstrap
+    over subjects (`fcx.statistics.bootstrap.interval`). The mean density is mean share over mean area share, and the
+    mean enrichment its log2, in each draw: a mean of log2 values would be -inf as soon as one face has no mass in a
+    region. n counts the maps that have a share.
 
     Raises: ContractError as in `sample_statistics`; InputError for draws or a seed that cannot be used.
 
@@ -188,11 +189,20 @@ def region_statistics(results, faces, *, draws: int = 2000, seed: int = 0) -> xr
     for name in QUANTITIES:
         if name == "enrichment":  # log2 keeps the order, and the ends of an interval are draws
             continue
-        drawn = mean_draws(table, name, table[name].notnull(), draws, seed)
-        low, high = interval(drawn.values[1:])
-        made[f"{name}_mean"] = drawn.isel(draw=0)
-        made[f"{name}_low"], made[f"{name}_high"] = ((drawn.dims[1:], ends) for ends in (low, high))
+        drawn, count = region_draws(table, name, table[name].notnull(), draws, seed)
+        made |= estimates(drawn, count, f"{name}_mean", f"{name}_low", f"{name}_high")
     table = table.assign(made)
     with np.errstate(divide="ignore"):
         table = table.assign({f"enrichment_{end}": np.log2(table[f"density_{end}"]) for end in ("mean", "low", "high")})
-    return table.assign_attrs(draws=draws, seed=seed, interval="95 % percentile bootstrap over subjects, paired")
+    return ordered(table).assign_attrs(draws=draws, seed=seed, interval=INTERVAL)
+
+
+def region_draws(table, quantity: str, valid, draws: int, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return means over the `valid` samples (1 + draw, ...), the data first, and how many clusters have one (...)."""
+    counts = valid.any([dim for dim in valid.dims if dim != "sample"]).values
+    table, valid = table.isel(sample=counts), valid.isel(sample=counts)
+    bases = ("share", "area") if quantity in RATIOS else (quantity,)
+    (drawn, count), *area = (means(table[name].where(valid), column(table, "subject"), draws, seed) for name in bases)
+    drawn = drawn / area[0][0] if area else drawn
+    with np.errstate(divide="ignore"):
+        return np.log2(drawn) if quantity == "enrichment" else drawn, count
