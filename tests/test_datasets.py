@@ -397,6 +397,7 @@ def test_ferplus_picture_is_enlarged_and_grey(tmp_path):
         ({"votes": None}, "is no FER\\+ array: it lacks votes; it holds images"),
         ({"name": np.array([{}] * 7, object)}, "cannot be read as a FER\\+ array"),
         ({"name": np.array(["a\0b", *"234567"])}, r"the id 'a\\x00b' cannot be the name of a file"),
+        ({"name": np.array([["a"]] * 7)}, r"name is \(7, 1\), should be one for each"),
         ({"name": np.array(["x"] * 7)}, "the id 'x' stands for more than one row"),
         ({"images": np.full((7, 48, 48), 256, np.int32)}, "images goes from 256 to 256; allowed: 0 to 255"),
         ({"images": np.full((7, 48, 48), -1)}, "images goes from -1 to -1; allowed: 0 to 255"),
@@ -423,7 +424,7 @@ def test_ferplus_picture_is_enlarged_and_grey(tmp_path):
                     ("seen_in_private_test", (), bool),
                 )
             },
-            "holds no face: its arrays are empty",
+            r"holds no face: name is \(0,\)",
         ),
     ],
 )

@@ -136,8 +136,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 def _check_arrays(path: Path, data: dict[str, np.ndarray]) -> None:
     """Refuse arrays that do not belong together, and numbers out of range."""
     count, columns, usages = data["name"].size, data["vote_columns"].tolist(), data["usage_names"].tolist()
-    if not count:
-        raise InputError(f"{path} holds no face: its arrays are empty")
+    if not count or data["name"].ndim != 1:
+        raise InputError(f"{path} holds no face: name is {data['name'].shape}, should be one for each")
     shapes = {"images": (count, 48, 48), "usage": (count,), "votes": (count, np.size(columns)), "dup_group": (count,)}
     for name, shape in {**shapes, "seen_in_private_test": (count,)}.items():
         if data[name].shape != shape or data[name].dtype.kind not in "uib":

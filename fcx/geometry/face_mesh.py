@@ -33,7 +33,7 @@ LEFT_EYE, RIGHT_EYE = (33, 133), (263, 362)  # corners, as seen in the picture
 
 
 @dataclass(frozen=True, eq=False)
-class Face:
+class SeenFace:
     """A face: mesh (vertex, xyz) in picture pixels, presence (logit), the find, and the angle it was seen at."""
 
     mesh: np.ndarray
@@ -62,7 +62,7 @@ class Face:
         return _angle(self.eyes)
 
 
-def largest_face(picture: np.ndarray) -> tuple[Face, int]:
+def largest_face(picture: np.ndarray) -> tuple[SeenFace, int]:
     """Return the largest face of a picture (row, column, channel), at whatever roll, and how many there are.
 
     Raises: FaceError, "no face found ...".
@@ -84,7 +84,7 @@ def largest_face(picture: np.ndarray) -> tuple[Face, int]:
     return face, count
 
 
-def every_face(picture: np.ndarray) -> list[Face]:
+def every_face(picture: np.ndarray) -> list[SeenFace]:
     """Return all faces of a picture (row, column, channel), at whatever roll and size, the largest first.
 
     Raises: FaceError, "no face found ...".
@@ -104,13 +104,13 @@ def every_face(picture: np.ndarray) -> list[Face]:
     return sorted(faces, key=lambda face: -face.side)
 
 
-def _largest(picture, angle: float = 0.0, sizes=(NEAR, FAR)) -> tuple[Face | None, int]:
+def _largest(picture, angle: float = 0.0, sizes=(NEAR, FAR)) -> tuple[SeenFace | None, int]:
     """Return the largest face that is seen from `angle`, and how many are."""
     finds = detect(picture, angle, sizes)
     return _look(picture, finds[0], angle, len(finds)) if finds else (None, 0)
 
 
-def _look(picture, find: Find, angle: float, count: int = 1) -> tuple[Face | None, int]:
+def _look(picture, find: Find, angle: float, count: int = 1) -> tuple[SeenFace | None, int]:
     """Return the face of a find that was seen from `angle`, and `count`; one that is tilted as it is seen level."""
     face = fit(picture, find, angle)
     if not face or abs(np.sin((face.roll - angle) / 2)) < np.sin(TILTED / 2):
@@ -123,11 +123,11 @@ def _look(picture, find: Find, angle: float, count: int = 1) -> tuple[Face | Non
     return None, 0  # what is a face at one angle only is none
 
 
-def _overlap(one: Face, other: Face) -> bool:
+def _overlap(one: SeenFace, other: SeenFace) -> bool:
     return bool(np.abs(one.middle - other.middle).max() < max(one.side, other.side) / 3)
 
 
-def _agree(one: Face | None, other: Face | None) -> bool:
+def _agree(one: SeenFace | None, other: SeenFace | None) -> bool:
     """Return whether two are the same face in the same place and pose."""
     if not (one and other):
         return False
@@ -135,7 +135,7 @@ def _agree(one: Face | None, other: Face | None) -> bool:
     return bool(apart < AGREED * np.linalg.norm(other.eyes[1] - other.eyes[0]))
 
 
-def fit(picture: np.ndarray, find: Find, view: float = 0.0) -> Face | None:
+def fit(picture: np.ndarray, find: Find, view: float = 0.0) -> SeenFace | None:
     """Return the face of a find, seen from `view`, with its mesh (None where the mesh is not finite)."""
     scale = 2 * SIDE / find.box[2:].max()
     if scale >= 1:
@@ -145,7 +145,7 @@ def fit(picture: np.ndarray, find: Find, view: float = 0.0) -> Face | None:
         mesh, presence = _converge(small, find.box * scale, (find.five[:2] + 0.5) * scale - 0.5)
         mesh /= scale
         mesh[:, :2] += (1 / scale - 1) / 2
-    return Face(mesh, presence, find, view) if np.isfinite(mesh).all() else None
+    return SeenFace(mesh, presence, find, view) if np.isfinite(mesh).all() else None
 
 
 def _converge(picture, box, eyes) -> tuple[np.ndarray, float]:
