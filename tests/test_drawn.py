@@ -15,7 +15,7 @@ from fcx.core.contract import CONDITIONS, REGIONS, TARGETS
 from fcx.core.errors import UnknownNameError
 from fcx.figures.montage import GAP, TILE
 from fcx.figures.one_picture import photograph_panel
-from fcx.figures.theme import plain_name, readable
+from fcx.figures.wording import plain_name, readable
 
 MODELS = ("plain_scratch", "masked_scratch", "masked_last_conv", "my <own>")
 METHODS = ("gradcam", "lrp")

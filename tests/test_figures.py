@@ -17,7 +17,8 @@ from fcx.figures.agreement_charts import differences
 from fcx.figures.findings import _verdict
 from fcx.figures.montage import heat
 from fcx.figures.tables import MIME, html_table
-from fcx.figures.theme import CONFIG, SYMBOLS, looks, plain_name
+from fcx.figures.theme import CONFIG, SYMBOLS, looks
+from fcx.figures.wording import plain_name
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.comparison import compare_all
 from fcx.statistics.region_mass import region_statistics

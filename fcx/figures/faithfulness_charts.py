@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
-from fcx.figures.theme import INK, Figure, bars, dots, finish, looks, plain_name, readable
+from fcx.figures.forest_plots import heights, name_rows, shifts
+from fcx.figures.theme import INK, SHADE, Figure, bars, dots, finish, looks
+from fcx.figures.wording import plain_name, readable
 
 SHOWN = ("deletion_blur", "insertion_blur", "road", "necessity_blur", "relative_sensitivity", "randomisation_absolute")
 WORDS = {"high": "higher is better", "low": "lower is better", "zero": "0 is best"}
-SHADE = "#eef0f4"  # behind the controls
 PANELS_A_ROW = 2
 RATIO_MEASURES = ("max_sensitivity", "relative_sensitivity")  # of sizes: on a logarithmic scale
 
@@ -40,48 +40,37 @@ def faithfulness_chart(scores, *, target: str, condition: str, measures=None) ->
         unit, best = part.unit.iloc[0], part.best.iloc[0]
         scale = {"type": "log", "dtick": 1} if name in RATIO_MEASURES else {"nticks": 6}
         figure.update_xaxes(title_text=f"{unit} ({WORDS[best]})", **scale, **place)
-    words = {"tickvals": list(range(len(methods)))[::-1], "ticktext": [readable(name) for name in methods]}
-    figure.update_yaxes(range=[-0.6, len(methods) - 0.4], showgrid=False, zeroline=False, ticks="", **words)
+    name_rows(figure, methods)
     title = f"Faithfulness of the attribution of {target}, {condition} faces"
     reading = (
         "Each panel is a measure with its own scale and unit; points are means over faces, lines 95 % intervals, a "
         "symbol for each model. Shaded rows are controls that know nothing of the model."
     )
-    return finish(figure, f"faithfulness_{target}_{condition}", title, reading, _said(table), table, height)
+    return finish(figure, f"faithfulness_{target}_{condition}", title, reading, _best(table), table, height)
 
 
 def faithfulness_rows(scores, target: str, condition: str, measures=None) -> pd.DataFrame:
     """Return the rows that `faithfulness_chart` draws: measure, method, model and their mean, low, high and n."""
-    known = [str(name) for name in scores["measure"].values]
+    known = scores["measure"].values.tolist()
     if measures is None:
         measures = [name for name in SHOWN if name in known] or known[: len(SHOWN)]
-    place = {"target": target, "condition": condition}
-    for dim, name in place.items():
-        choose(name, [str(value) for value in scores[dim].values], dim)
-    rows = []
     for measure in measures:
         choose(measure, known, "measure")
-        for method in scores["method"].values:
-            for model in scores["model"].values:
-                one = scores[["mean", "low", "high", "n"]].sel(
-                    {**place, "measure": measure, "method": method, "model": model}
-                )
-                numbers = {name: one[name].item() for name in ("mean", "low", "high", "n")}
-                about = {"unit": str(one["unit"].item()), "best": str(one["best"].item())}
-                control = bool(one["control"].item())
-                key = {"measure": measure, "method": str(method), "control": control, "model": str(model)}
-                rows.append({**key, **numbers, **about})
-    return pd.DataFrame(rows)
+    place = {"target": target, "condition": condition}
+    for dim, name in place.items():
+        choose(name, scores[dim].values.tolist(), dim)
+    numbers, dims = ["mean", "low", "high", "n"], ["measure", "method", "model"]
+    rows = scores[numbers].sel({**place, "measure": list(measures)}).to_dataframe(dim_order=dims).reset_index()
+    return rows[["measure", "method", "control", "model", *numbers, "unit", "best"]]
 
 
 def _panel(figure: Figure, part: pd.DataFrame, methods, models, place: dict, legend: bool) -> None:
     """Draw one measure: a symbol and colour for each model, side by side in each method's row."""
-    shift = np.linspace(0.28, -0.28, len(models)) if len(models) > 1 else [0]
+    up = shifts(models, 0.28)
     for model, (colour, symbol) in looks(models).items():
         one = part[part.model == model]
-        y = [len(methods) - 1 - methods.index(m) + shift[models.index(model)] for m in one.method]
         hover = [f"{readable(r.method)}, {readable(model)}: {_number(r)} (n = {r.n})" for r in one.itertuples()]
-        marker = {"symbol": symbol, "size": 9, "color": colour}
+        y, marker = heights(methods, one.method, up[model]), {"symbol": symbol, "size": 9, "color": colour}
         style = {"marker": marker, "name": readable(model), "legendgroup": model, "showlegend": legend}
         figure.add_trace(dots(one["mean"], y, hover, error_x=bars(one["mean"], one.low, one.high), **style), **place)
     controls = int(part.drop_duplicates("method").control.sum())  # they are the last rows
@@ -99,9 +88,9 @@ def _number(row) -> str:
     return f"{row.mean:.3g} [{row.low:.3g}, {row.high:.3g}]"
 
 
-def _said(table: pd.DataFrame) -> str:
+def _best(table: pd.DataFrame) -> str:
     """Say for each measure which method is best in the mean over models, and where the controls lie."""
-    said = []
+    sentences = []
     for measure, part in table.groupby("measure", sort=False):
         means = part.groupby(["method", "control"], sort=False)["mean"].mean().dropna().reset_index()
         methods, controls = means[~means.control], means[means.control]
@@ -110,5 +99,5 @@ def _said(table: pd.DataFrame) -> str:
         worth = {"high": methods["mean"], "low": -methods["mean"], "zero": -methods["mean"].abs()}[part.best.iloc[0]]
         top = methods.loc[worth.idxmax()]
         beside = ", ".join(f"{row.method} {row.mean:.3g}" for row in controls.itertuples())
-        said.append(f"{_title(measure)}: best {top['mean']:.3g} ({plain_name(top.method)}); controls: {beside}")
-    return f"In the mean over models: {'; '.join(said)}." if said else "No measure has a value."
+        sentences.append(f"{_title(measure)}: best {top['mean']:.3g} ({plain_name(top.method)}); controls: {beside}")
+    return f"In the mean over models: {'; '.join(sentences)}." if sentences else "No measure has a value."

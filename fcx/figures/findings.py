@@ -11,7 +11,7 @@ import numpy as np
 from fcx.core.contract import usable
 from fcx.figures.agreement_charts import differences
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.theme import plain_name
+from fcx.figures.wording import listed, plain_name
 
 
 def comparison_findings(faces, evaluation, comparisons, statistics, shifts, *, method: str) -> Findings:
@@ -74,7 +74,7 @@ def _within(evaluation, target: str) -> list[Finding]:
     return [Finding(
         f"{target.capitalize()}: within expression the CCC lies between {_range(within)}, over the whole set between "
         f"{_range(whole)}.",
-        f"An oracle that knows only the expression would reach {_two(oracle)} over the whole set, and 0 within.",
+        f"An oracle that knows only the expression would reach {oracle:z.2f} over the whole set, and 0 within.",
     )]  # fmt: skip
 
 
@@ -150,11 +150,7 @@ def _grouped(parts, everyone: str = "every model") -> str:
         groups.setdefault(verdict, []).append(name)
     if len(groups) == 1 < len(parts):
         return f"{parts[0][0]} for {everyone}"
-    return "; ".join(f"{verdict} for {_listed(names)}" for verdict, names in groups.items())
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return "; ".join(f"{verdict} for {listed(names)}" for verdict, names in groups.items())
 
 
 def _verdict(row) -> str:
@@ -167,7 +163,7 @@ def _verdict(row) -> str:
 
 def _numbers(row, first: float, word: str, second: float) -> str:
     """Return '0.72 to 0.41, difference -0.31 [-0.35, -0.27]'."""
-    return f"{_two(first)} {word} {_two(second)}, difference {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+    return f"{first:z.2f} {word} {second:z.2f}, difference {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
 
 
 def _times(value: float, low: float, high: float) -> str:
@@ -175,8 +171,4 @@ def _times(value: float, low: float, high: float) -> str:
 
 
 def _range(values) -> str:
-    return f"{_two(values.min())} and {_two(values.max())}"
-
-
-def _two(value) -> str:
-    return f"{round(float(value), 2) + 0.0:.2f}"  # never -0.00
+    return f"{values.min():z.2f} and {values.max():z.2f}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pandas as pd
-from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
-from fcx.figures.findings import _listed, _two
+from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.montage import Montage, picture, resize
 from fcx.figures.tables import Finding, Findings, Table
-from fcx.figures.theme import INK, Figure, bars, dots, finish, looks, plain_name, readable
+from fcx.figures.theme import INK, SHADE, Figure, bars, dots, finish, looks
+from fcx.figures.wording import listed, plain_name, readable
 
 TRUTH_AXES = {
     "found": "share of faces in which the truth is the densest place",
@@ -22,7 +22,6 @@ TRUTH_AXES = {
 WANTED = 0.95  # of faces, in which a method must find the truth
 LEARNT = 0.9  # the CCC below which a network cannot be asked
 TINT = np.array([213, 94, 0])
-SHADE = "#eef0f3"
 
 
 def truth_gallery(sets, *, count: int = 6) -> Figure:
@@ -46,9 +45,8 @@ def truth_gallery(sets, *, count: int = 6) -> Figure:
     )
     table = pd.DataFrame(rows)
     areas = table.groupby("carrier", sort=False)["truth (share of area)"].mean()
-    said = f"Mean share of the area: {'; '.join(f'{name} {area:.0%}' for name, area in areas.items())}."
-    title = "Faces whose labels one carrier shows"
-    return finish(montage.figure, "truth", title, reading, said, table, montage.total, margin=montage.margin)
+    numbers = f"Mean share of the area: {'; '.join(f'{name} {area:.0%}' for name, area in areas.items())}."
+    return montage.finish("truth", "Faces whose labels one carrier shows", reading, numbers, table)
 
 
 def validity_chart(scores, *, quantity: str = "found") -> Figure:
@@ -57,17 +55,15 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
     table = validity_rows(scores)
     table = table[table[f"{quantity}_mean"].notna() & (table.area < 1)]
     carriers, methods = list(dict.fromkeys(table.carrier)), list(dict.fromkeys(table.method))
-    figure = make_subplots(1, len(carriers), shared_yaxes=True, horizontal_spacing=0.02, figure=Figure(),
-                           subplot_titles=[f"<b>{readable(c)}</b>" for c in carriers])  # fmt: skip
+    figure = forest([readable(carrier) for carrier in carriers], methods, spacing=0.02, showgrid=True)
     targets, controls = list(dict.fromkeys(table.target)), int(scores["control"].sum())
+    up = shifts(targets, 0.14)
     for at, carrier in enumerate(carriers, start=1):
         part = table[table.carrier == carrier]
-        for number, target in enumerate(targets):
+        for target, (colour, symbol) in looks(targets).items():
             one = part[part.target == target]
             mean, low, high = (one[f"{quantity}_{end}"] for end in ("mean", "low", "high"))
-            y = [len(methods) - 1 - methods.index(m) + (0.14 if number == 0 else -0.14) for m in one.method]
-            colour, symbol = looks(targets)[target]
-            marker = {"color": colour, "symbol": symbol, "size": 9}
+            y, marker = heights(methods, one.method, up[target]), {"color": colour, "symbol": symbol, "size": 9}
             hover = [f"{readable(r.method)}, {carrier}, {target}: {m:.2f} [{a:.2f}, {b:.2f}]"
                      for r, m, a, b in zip(one.itertuples(), mean, low, high, strict=True)]  # fmt: skip
             spread = {**bars(mean, low, high), "color": colour}
@@ -76,8 +72,6 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
         # After the points: Plotly leaves out panels that are still empty.
         figure.add_hrect(y0=-0.5, y1=controls - 0.5, fillcolor=SHADE, line_width=0, layer="below", row=1, col=at)
         figure.add_vline(x=_chance(part, quantity), line={"color": INK, "width": 1.5, "dash": "dot"}, row=1, col=at)
-    words = {"tickvals": list(range(len(methods)))[::-1], "ticktext": [readable(m) for m in methods]}
-    figure.update_yaxes(range=[-0.6, len(methods) - 0.4], showgrid=True, zeroline=False, ticks="", **words)
     figure.update_xaxes(range=[-0.04, 1.04], tickvals=[0, 0.5, 1])
     title = f"Known truth: {axis}"
     reading = (
@@ -85,8 +79,8 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
         "that know nothing of the network."
     )
     best = table[~table.control].groupby("method", sort=False)[f"{quantity}_mean"].min()
-    said = f"Lowest of all carriers and targets: {'; '.join(f'{plain_name(m)} {_two(v)}' for m, v in best.items())}."
-    return finish(figure, f"validity_{quantity}", title, reading, said, table, 190 + 34 * len(methods))
+    numbers = f"Lowest of all carriers and targets: {'; '.join(f'{plain_name(m)} {v:z.2f}' for m, v in best.items())}."
+    return finish(figure, f"validity_{quantity}", title, reading, numbers, table, 190 + 34 * len(methods))
 
 
 def _chance(part: pd.DataFrame, quantity: str) -> float:
@@ -100,9 +94,8 @@ def validity_rows(scores) -> pd.DataFrame:
     """Return the scores as rows: carrier, method, target, control, area, CCC, and each mean with its interval."""
     names = [f"{name}_{end}" for name in (*TRUTH_AXES, "density") for end in ("mean", "low", "high")]
     keys = ["carrier", "method", "target"]
-    kept = scores[[*names, "empty_mean", "area", "ccc"]].drop_vars("condition", errors="ignore")
-    flat = kept.to_dataframe(dim_order=keys).reset_index()
-    return flat[[*keys, "control", "area", "ccc", *names, "empty_mean"]]
+    rows = scores[[*names, "empty_mean", "area", "ccc"]].to_dataframe(dim_order=keys).reset_index()
+    return rows[[*keys, "control", "area", "ccc", *names, "empty_mean"]]
 
 
 def validity_table(scores) -> Table:
@@ -117,16 +110,13 @@ def validity_table(scores) -> Table:
 
 def densest_table(scores) -> Table:
     """Return which region each method names: the region that is densest in most faces, and in how many."""
-    rows = []
-    for method in map(str, scores["method"].values):
-        row = {"method": plain_name(method)}
-        for carrier in map(str, scores["carrier"].values):
-            row[carrier] = _named(scores, carrier, method)
-        rows.append(row)
-    return Table("densest", "The region that is densest in most faces, by carrier", pd.DataFrame(rows))
+    methods, carriers = (scores[dim].values.tolist() for dim in ("method", "carrier"))
+    columns = {carrier: [_densest(scores, carrier, method) for method in methods] for carrier in carriers}
+    table = pd.DataFrame({"method": [plain_name(method) for method in methods], **columns})
+    return Table("densest", "The region that is densest in most faces, by carrier", table)
 
 
-def _named(scores, carrier: str, method: str) -> str:
+def _densest(scores, carrier: str, method: str) -> str:
     share = scores["densest"].sel({"carrier": carrier, "method": method}).mean("target")
     return f"{share['region'].values[int(share.values.argmax())]} {float(share.max()):.0%}"
 
@@ -134,26 +124,27 @@ def _named(scores, carrier: str, method: str) -> str:
 def validity_findings(scores) -> Findings:
     """Return what the numbers say: which methods find the truth, which fail and where, and what brightness does."""
     rows = validity_rows(scores)
-    said = [_learnt(rows)]
+    findings = [_learnt(rows)]
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
     if len(asked):
-        said += _passed(asked[~asked.control]) + _controls(asked[asked.control])
+        findings += _passed(asked[~asked.control]) + _controls(asked[asked.control])
     for carrier in dict.fromkeys(rows[rows.area == 1].carrier):
-        methods = [str(m) for m in scores["method"].values[~scores["control"].values]]
-        numbers = "; ".join(f"{plain_name(m)}: {_named(scores, carrier, m)}" for m in methods)
-        said.append(Finding(
+        methods = scores["method"].values[~scores["control"].values]
+        numbers = "; ".join(f"{plain_name(m)}: {_densest(scores, carrier, m)}" for m in methods)
+        findings.append(Finding(
             f"{carrier.capitalize()} is everywhere, and no region holds it; every method still has a densest region.",
             f"The region named most often, and in how many faces: {numbers}.",
         ))  # fmt: skip
-    return Findings(said)
+    return Findings(findings)
 
 
 def _learnt(rows) -> Finding:
     least = rows.groupby("carrier", sort=False).ccc.min()
-    failed = [str(carrier) for carrier in least.index[least < LEARNT]]
-    numbers = f"Lower CCC of the two targets, on faces drawn anew: {_pairs(least)}."
+    failed = list(least.index[least < LEARNT])
+    numbers = "; ".join(f"{carrier} {ccc:z.2f}" for carrier, ccc in least.items())
+    numbers = f"Lower CCC of the two targets, on faces drawn anew: {numbers}."
     if failed:
-        return Finding(f"The networks of {_listed(failed)} have not learnt their labels (CCC below {LEARNT}) and "
+        return Finding(f"The networks of {listed(failed)} have not learnt their labels (CCC below {LEARNT}) and "
                        "prove nothing; the statements below leave them out.", numbers)  # fmt: skip
     return Finding(f"Every network has learnt its labels (CCC at least {LEARNT}), so it reads its carrier.", numbers)
 
@@ -163,28 +154,24 @@ def _passed(rows) -> list[Finding]:
     worst = rows.loc[rows.groupby("method", sort=False).found_mean.idxmin()]
     good, bad = worst[worst.found_mean >= WANTED], worst[worst.found_mean < WANTED]
     always = f"In at least {WANTED:.0%} of faces, for every carrier and target, the truth is found by"
-    said = []
+    findings = []
     for part, start in ((good, always), (bad, f"In less than {WANTED:.0%}, for some carrier or target, by")):
         if len(part):
             numbers = "; ".join(
                 f"{plain_name(r.method)} {r.found_mean:.0%} [{r.found_low:.0%}, {r.found_high:.0%}] "
                 f"({r.carrier}, {r.target})" for r in part.itertuples()
             )  # fmt: skip
-            names = _listed([plain_name(name) for name in part.method])
-            said.append(Finding(f"{start} {names}.", f"Lowest share of faces of each: {numbers}."))
-    return said
+            names = listed([plain_name(name) for name in part.method])
+            findings.append(Finding(f"{start} {names}.", f"Lowest share of faces of each: {numbers}."))
+    return findings
 
 
 def _controls(rows) -> list[Finding]:
     means = rows.groupby("method", sort=False)[["found_mean", "hit_mean", "auc_mean"]].mean()
-    found = _listed([f"{plain_name(name)} in {share:.0%}" for name, share in means.found_mean.items()])
-    parts = [f"{plain_name(r.Index)}: hit {r.hit_mean:.0%}, AUC {_two(r.auc_mean)}" for r in means.itertuples()]
-    return [Finding(f"Of the controls, which know nothing of the network, the truth is found by {found} of faces.",
+    shares = listed([f"{plain_name(name)} in {share:.0%}" for name, share in means.found_mean.items()])
+    parts = [f"{plain_name(r.Index)}: hit {r.hit_mean:.0%}, AUC {r.auc_mean:z.2f}" for r in means.itertuples()]
+    return [Finding(f"Of the controls, which know nothing of the network, the truth is found by {shares} of faces.",
                     f"Means over carriers: {'; '.join(parts)}; area {rows.area.mean():.0%}.")]  # fmt: skip
-
-
-def _pairs(series) -> str:
-    return "; ".join(f"{name} {_two(value)}" for name, value in series.items())
 
 
 def _shown_in(faces) -> str:

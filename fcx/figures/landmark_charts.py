@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+import cv2
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,7 +14,8 @@ from fcx.core.contract import usable
 from fcx.core.errors import FcxError
 from fcx.figures.montage import TILE, Montage, picture, resize
 from fcx.figures.tables import Table
-from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish, readable
+from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish
+from fcx.figures.wording import readable
 
 # name: (title, what is on the axis)
 LANDMARK_AXES = {
@@ -25,13 +27,14 @@ LANDMARK_AXES = {
 UNIT = "% of the distance between the eyes' outer corners"
 BACKEND_WORDS = {"yunet": "YuNet's five points", "face-alignment": "FAN (face-alignment)"}
 PALE = "#9aa4b2"  # of single faces behind their median
-ACROSS = 6  # pictures in a row of the gallery
+A_ROW = 6  # pictures in a row of the gallery
 LETTERS = 16  # of a reason, under a picture
 
 
 def robustness_chart(robustness) -> Figure:
     """Draw how far landmarks move, and how many faces are still found, under each disturbance and level."""
-    table = _summary(robustness["nme"], robustness["found"], "case")
+    table = _summary(robustness["nme"], "case")
+    table["found %"] = 100 * robustness["found"].mean("picture").values
     table.insert(0, "disturbance", robustness["disturbance"].values.astype(str))
     table.insert(1, "level", robustness["level"].values)
     names = list(dict.fromkeys(table["disturbance"]))
@@ -42,33 +45,17 @@ def robustness_chart(robustness) -> Figure:
     )  # fmt: skip
     lines = {"median": (PALETTE[0], "circle", "solid"), "95th percentile": (PALETTE[1], "square-open", "dot")}
     for at, name in enumerate(names, start=1):
+        title, axis = LANDMARK_AXES[name]
         part = table[table["disturbance"] == name].sort_values("level")
         # A category each, because levels are chosen at uneven steps.
         x = [f"{level:g}" for level in part["level"]]
         for quantity, (colour, symbol, dash) in lines.items():
             style = {"line": {"color": colour, "dash": dash}, "marker": {"symbol": symbol, "size": 9, "color": colour}}
-            _line(
-                figure,
-                1,
-                at,
-                x,
-                part[quantity],
-                f"{LANDMARK_AXES[name][0]} {{}}: {quantity} {{:.1f}} %",
-                name=quantity,
-                **style,
-            )
+            hover = f"{title} {{}}: {quantity} {{:.1f}} %"
+            _line(figure, 1, at, x, part[quantity], hover, name=quantity, **style)
         style = {"line": {"color": INK}, "marker": {"symbol": "diamond", "size": 8, "color": INK}}
-        _line(
-            figure,
-            2,
-            at,
-            x,
-            part["found %"],
-            f"{LANDMARK_AXES[name][0]} {{}}: {{:.0f}} % found",
-            name="faces found",
-            **style,
-        )
-        figure.update_xaxes(title_text=LANDMARK_AXES[name][1], row=2, col=at)
+        _line(figure, 2, at, x, part["found %"], f"{title} {{}}: {{:.0f}} % found", name="faces found", **style)
+        figure.update_xaxes(title_text=axis, row=2, col=at)
     figure.update_xaxes(type="category", tickangle=0)
     top = float(np.nanmax([*table["95th percentile"], 1]))
     ticks = [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if v < 2 * top]
@@ -83,15 +70,16 @@ def robustness_chart(robustness) -> Figure:
         "without a disturbance."
     )
     worst = table.loc[table.groupby("disturbance", sort=False)["found %"].idxmin()]
-    said = "; ".join(f"{LANDMARK_AXES[r.disturbance][0]} {r.level:g}: median {_number(r.median)} %, found {r[-1]:.0f} %"
-                     for r in worst.itertuples(index=False))  # fmt: skip
+    numbers = "; ".join(f"{LANDMARK_AXES[r.disturbance][0]} {r.level:g}: median {_number(r.median)} %, "
+                        f"found {r[-1]:.0f} %" for r in worst.itertuples(index=False))  # fmt: skip
     title = "How far landmarks move when the picture gets worse"
-    return finish(figure, "robustness", title, reading, f"Fewest found: {said}.", table, 560)
+    return finish(figure, "robustness", title, reading, f"Fewest found: {numbers}.", table, 560)
 
 
 def mask_shift_chart(shift) -> Figure:
     """Draw how far landmarks move when the same face wears a mask, by part of the face: every face, and the median."""
-    table = _summary(shift["nme"], shift["found"], "part")
+    table = _summary(shift["nme"], "part")
+    table["found %"] = 100 * float(shift["found"].mean("picture"))
     table.insert(0, "part", shift["part"].values.astype(str))
     parts, count = list(table["part"]), shift.sizes["picture"]
     figure = Figure()
@@ -105,10 +93,8 @@ def mask_shift_chart(shift) -> Figure:
                               showlegend=row == 0))  # fmt: skip
     heights = np.arange(len(parts))[::-1]
     marker = {"symbol": "diamond", "size": 12, "color": PALETTE[0]}
-    hover = [
-        f"{r.part}: median {_number(r.median)} %, 95th percentile {_number(r[3])} %"
-        for r in table.itertuples(index=False)
-    ]
+    hover = [f"{r.part}: median {_number(r.median)} %, 95th percentile {_number(r[3])} %"
+             for r in table.itertuples(index=False)]  # fmt: skip
     spread = bars(table["median"], table["median"], table["95th percentile"])
     figure.add_trace(dots(table["median"], heights, hover, marker=marker, error_x=spread,
                           name="median, to the 95th percentile"))  # fmt: skip
@@ -119,30 +105,23 @@ def mask_shift_chart(shift) -> Figure:
         f"Each point is one of {count} faces with and without a drawn mask ({shift.attrs['style']}); "
         f"under the mask, jaw and mouth are guesses of the network."
     )
-    said = "; ".join(f"{r.part} {_number(r.median)} %" for r in table.itertuples(index=False))
-    numbers = f"Still found under the mask: {found} of {count}. Medians: {said}."
+    medians = "; ".join(f"{r.part} {_number(r.median)} %" for r in table.itertuples(index=False))
+    numbers = f"Still found under the mask: {found} of {count}. Medians: {medians}."
     return finish(figure, "mask_shift", "How far landmarks move under a mask", reading, numbers, table, 420)
 
 
 def landmark_table(agreement) -> Table:
     """Return how far each backend lies from the mesh, by part of the face, and which backends are not there."""
-    rows = []
-    for name in map(str, agreement["backend"].values):
-        for part in map(str, agreement["part"].values):
-            values = agreement["nme"].sel(backend=name, part=part).values
-            known = values[np.isfinite(values)]
-            if len(known):
-                middle, high = np.percentile(known, [50, 95])
-                rows.append((BACKEND_WORDS.get(name, name), part, len(known), middle, high, ""))
-    rows += [
-        (BACKEND_WORDS.get(name, name), "–", 0, np.nan, np.nan, why)
-        for name, why in agreement.attrs.get("absent", {}).items()
-    ]
-    columns = ["backend", "part", "faces", "median %", "95th percentile %", "not there"]
-    frame = pd.DataFrame(rows, columns=columns)
-    if not agreement.attrs.get("absent"):
-        frame = frame.drop(columns="not there")
-    return Table("landmark_agreement", f"Other landmarks against the mesh, {UNIT}", frame)
+    nme, absent = agreement["nme"].stack(pair=["backend", "part"]), agreement.attrs.get("absent", {})
+    table = _summary(nme, "pair").set_axis(["faces", "median %", "95th percentile %"], axis=1)
+    table.insert(0, "backend", nme["backend"].values)
+    table.insert(1, "part", nme["part"].values)
+    table = table[table["faces"] > 0]
+    if absent:
+        rows = pd.DataFrame({"backend": [*absent], "part": "–", "faces": 0, "not there": [*absent.values()]})
+        table = pd.concat([table.assign(**{"not there": ""}), rows])
+    table["backend"] = table["backend"].replace(BACKEND_WORDS)
+    return Table("landmark_agreement", f"Other landmarks against the mesh, {UNIT}", table)
 
 
 def failure_gallery(faces, records=()) -> Figure:
@@ -155,38 +134,31 @@ def failure_gallery(faces, records=()) -> Figure:
     kept, ids = usable(faces), faces["sample"].values.astype(str)
     scores = faces["detector_score"].values
     reasons = [next((r for r in column if r != "ok"), "") for column in faces["status"].values.astype(str).T]
-    tiles, words = [], []
-    for i, name in enumerate(ids):
-        tiles.append(_find(faces, i) if kept[i] else _refused(readers.get(name)))
-        short = textwrap.shorten(reasons[i], LETTERS, placeholder="…")
-        words.append(f"score {scores[i]:.2f}" if kept[i] else readable(short))
-    blank = -len(tiles) % ACROSS if len(tiles) > ACROSS else 0
+    tiles = [_find(faces, i) if kept[i] else _refused(readers.get(name)) for i, name in enumerate(ids)]
+    words = [f"score {score:.2f}" if good else readable(textwrap.shorten(reason, LETTERS, placeholder="…"))
+             for score, good, reason in zip(scores, kept, reasons, strict=True)]  # fmt: skip
+    across = min(A_ROW, len(tiles))
+    blank = -len(tiles) % across
     tiles += [np.full((TILE, TILE, 3), 255, np.uint8)] * blank
-    across = min(ACROSS, len(tiles))
-    words += [""] * blank
     grid = np.array(tiles).reshape(-1, across, TILE, TILE, 3)
-    montage = Montage(grid, [words[r : r + across] for r in range(0, len(words), across)], left=20, top=90)
+    rows = np.array(words + [""] * blank).reshape(-1, across).tolist()
+    montage = Montage(grid, rows, left=20, top=90)
     table = pd.DataFrame({"face": ids, "detector's score": scores, "reason": reasons})
     refused = int((~kept).sum())
     reading = (
         "First what was refused, then the finds of which the detector was least sure, with their 68 points. "
         "A find whose points do not lie on a face is a false one."
     )
-    said = f"{refused} refused; {int(kept.sum())} finds"
-    said += f" with scores from {scores[kept].min():.2f} to {scores[kept].max():.2f}." if kept.any() else "."
-    title = "What was refused, and the least sure finds"
-    return finish(montage.figure, "failures", title, reading, said, table, montage.total, margin=montage.margin)
+    numbers = f"{refused} refused; {int(kept.sum())} finds"
+    numbers += f" with scores from {scores[kept].min():.2f} to {scores[kept].max():.2f}." if kept.any() else "."
+    return montage.finish("failures", "What was refused, and the least sure finds", reading, numbers, table)
 
 
-def _summary(nme, found, dim: str) -> pd.DataFrame:
-    """Return median and 95th percentile of the faces found and their share, a row for each entry of `dim`."""
-    rows = []
-    for values in nme.transpose(dim, "picture").values:
-        known = values[np.isfinite(values)]
-        rows.append((len(known), *(np.percentile(known, [50, 95]) if len(known) else (np.nan, np.nan))))
-    table = pd.DataFrame(rows, columns=["faces", "median", "95th percentile"])
-    table["found %"] = 100 * np.broadcast_to(found.mean("picture").values, len(table))
-    return table
+def _summary(nme, dim: str) -> pd.DataFrame:
+    """Return the number of faces found, and median and 95th percentile over them, a row for each entry of `dim`."""
+    values = pd.DataFrame(nme.transpose("picture", dim).values)
+    middle, high = values.quantile([0.5, 0.95]).values
+    return pd.DataFrame({"faces": values.count(), "median": middle, "95th percentile": high})
 
 
 def _line(figure: Figure, row: int, column: int, x, y, hover: str, **style) -> None:
@@ -216,11 +188,9 @@ def _refused(read) -> np.ndarray:
     if pixels is None:
         return np.full((TILE, TILE, 3), 216, np.uint8)
     rows, columns = pixels.shape[:2]
-    side = max(rows, columns)
-    square = np.full((side, side, 3), 255, np.uint8)
-    top, left = (side - rows) // 2, (side - columns) // 2
-    square[top : top + rows, left : left + columns] = pixels
-    return resize(square)
+    high, wide = max(columns - rows, 0), max(rows - columns, 0)
+    frame = (high // 2, high - high // 2, wide // 2, wide - wide // 2)
+    return resize(cv2.copyMakeBorder(pixels, *frame, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
 
 
 def _number(value: float) -> str:

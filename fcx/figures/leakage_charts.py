@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from fcx.figures.agreement_charts import _forest
-from fcx.figures.findings import _listed, _two
+from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.tables import Finding, Findings
 from fcx.figures.theme import PALETTE, Figure, dots, finish
+from fcx.figures.wording import listed
 
 KINDS = {"rated": ("labels as rated", "circle", PALETTE[0]), "beyond": ("beyond pose and light", "diamond", PALETTE[1])}
 REFERENCE_WORDS = {"pose": "head pose", "light": "light on the upper face", "face": "unmasked face"}
@@ -27,16 +27,15 @@ def leakage_chart(audit) -> Figure:
     """Draw how well the labels are predicted from masks alone and from the references, over the range of chance."""
     table = leakage_rows(audit)
     labels, targets = list(dict.fromkeys(table.input)), list(dict.fromkeys(table.target))
-    figure = _forest(targets, labels)
+    figure, up = forest(targets, labels), shifts(KINDS, 0.16)
     for at, target in enumerate(targets, start=1):
         for kind, (name, symbol, colour) in KINDS.items():
             part = table[(table.target == target) & (table["labels"] == kind)]
-            shift = 0.16 if kind == "rated" else -0.16
-            y = [len(labels) - 1 - labels.index(label) + shift for label in part.input]
+            y = heights(labels, part.input, up[kind])
             _band(figure, at, part, y, showlegend=at == 1 and kind == "rated")
             fill = np.where(part.p_shown <= FAMILY_LEVEL, symbol, f"{symbol}-open")
             marker = {"symbol": fill, "size": 11, "color": colour, "line": {"width": 2, "color": colour}}
-            hover = [f"{row.input}, {target}, {name}: {_said(row)}" for row in part.itertuples()]
+            hover = [f"{row.input}, {target}, {name}: {_number(row)}" for row in part.itertuples()]
             figure.add_trace(dots(part.ccc, y, hover, marker=marker, showlegend=False), row=1, col=at)
             if at == 1:
                 key = {"symbol": symbol, "size": 11, "color": colour}
@@ -48,28 +47,28 @@ def leakage_chart(audit) -> Figure:
         "and from references below. Grey: where 90 % of the CCC of shuffled labels lie. Filled: better than chance, "
         "for masks after Holm's correction. Diamonds: what the pose of the head and the light leave of the labels."
     )
-    said = " ".join(statement for statement, _ in leakage_findings(audit).items)
+    sentences = " ".join(statement for statement, _ in leakage_findings(audit).items)
     title, height = "What masks give away", 190 + 44 * len(labels)
-    return finish(figure, "leakage", title, reading, said, table.drop(columns="p_shown"), height)
+    return finish(figure, "leakage", title, reading, sentences, table.drop(columns="p_shown"), height)
 
 
 def leakage_findings(audit) -> Findings:
     """Return what the audit says of each target: what masks show, and whether the head's pose explains it."""
-    table, said = leakage_rows(audit), []
-    for target, part in table.groupby("target", sort=False):
+    findings = []
+    for target, part in leakage_rows(audit).groupby("target", sort=False):
         groups: dict[str, list[str]] = {}
         numbers = []
         for (fit, source), pair in part[part.fit != ""].groupby(["fit", "source"], sort=False):
             rated, beyond = (next(pair[pair["labels"] == kind].itertuples()) for kind in KINDS)
             verdict = VERDICTS[rated.p_shown <= FAMILY_LEVEL, beyond.p_shown <= FAMILY_LEVEL]
             groups.setdefault(verdict, []).append(f"{fit} {source}")
-            numbers.append(f"{fit}, {source}: {_said(rated)}; beyond pose and light {_said(beyond)}")
-        shown = "; ".join(f"{verdict} from {_listed(names)}" for verdict, names in groups.items())
+            numbers.append(f"{fit}, {source}: {_number(rated)}; beyond pose and light {_number(beyond)}")
+        shown = "; ".join(f"{verdict} from {listed(names)}" for verdict, names in groups.items())
         known = part[(part.fit == "") & (part["labels"] == "rated")]
-        beside = ", ".join(f"{row.input} {_two(row.ccc)}" for row in known.itertuples())
-        said.append(Finding(f"{target.capitalize()}, predicted from the mask alone: {shown}.",
-                            f"{'. '.join(numbers)}. For comparison, CCC from: {beside}."))  # fmt: skip
-    return Findings(said)
+        beside = ", ".join(f"{row.input} {row.ccc:z.2f}" for row in known.itertuples())
+        findings.append(Finding(f"{target.capitalize()}, predicted from the mask alone: {shown}.",
+                                f"{'. '.join(numbers)}. For comparison, CCC from: {beside}."))  # fmt: skip
+    return Findings(findings)
 
 
 def leakage_rows(audit) -> pd.DataFrame:
@@ -77,32 +76,24 @@ def leakage_rows(audit) -> pd.DataFrame:
 
     `p_shown` is corrected over all masks (Holm), and plain for the references, which test no mask.
     """
-    fits, sources = ([str(name) for name in audit[dim].values] for dim in ("fit", "source"))
-    inputs = [(fit, source) for fit in fits for source in sources if source not in REFERENCE_WORDS]
-    inputs += [("", source) for source in sources if source in REFERENCE_WORDS]
-    numbers, rows = ("ccc", "null_low", "null_high", "p", "p_holm"), []
-    for target in map(str, audit["target"].values):
-        for fit, source in inputs:
-            cell = audit[list(numbers)].sel(fit=fit or fits[0], source=source, target=target)
-            for kind in KINDS:
-                one = {name: float(cell[name].sel(labels=kind)) for name in numbers}
-                shown = one["p_holm"] if fit else one["p"]
-                label = f"{fit}, {source}" if fit else REFERENCE_WORDS[source]
-                rows.append({"target": target, "input": label, "fit": fit, "source": source, "labels": kind, **one,
-                             "p_shown": shown})  # fmt: skip
-    return pd.DataFrame(rows)
+    numbers, dims = ["ccc", "null_low", "null_high", "p", "p_holm"], ["target", "fit", "source", "labels"]
+    known = [*REFERENCE_WORDS]
+    masks, references = audit.drop_sel(source=known), audit.sel(source=known).isel(fit=[0]).assign_coords(fit=[""])
+    rows = pd.concat([part[numbers].to_dataframe(dim_order=dims).reset_index() for part in (masks, references)])
+    labels = [f"{row.fit}, {row.source}" if row.fit else REFERENCE_WORDS[row.source] for row in rows.itertuples()]
+    rows = rows.assign(input=labels, p_shown=rows.p_holm.where(rows.fit != "", rows.p))
+    rows = rows[["target", "input", "fit", "source", "labels", *numbers, "p_shown"]]
+    return rows.sort_values("target", key=lambda targets: pd.factorize(targets)[0], kind="stable", ignore_index=True)
 
 
 def _band(figure: Figure, at: int, part: pd.DataFrame, y, **style) -> None:
     """Draw the range of chance of each row."""
-    x = [end for row in part.itertuples() for end in (row.null_low, row.null_high, None)]
-    heights = [end for height in y for end in (height, height, None)]
-    line = {"color": CHANCE, "width": 13}
-    name = "chance (90 % of shuffled labels)"
-    trace = go.Scatter(x=x, y=heights, mode="lines", line=line, name=name, hoverinfo="skip", **style)
-    figure.add_trace(trace, row=1, col=at)
+    ends = {"x": [end for row in part.itertuples() for end in (row.null_low, row.null_high, None)],
+            "y": [end for height in y for end in (height, height, None)]}  # fmt: skip
+    line, name = {"color": CHANCE, "width": 13}, "chance (90 % of shuffled labels)"
+    figure.add_trace(go.Scatter(**ends, mode="lines", line=line, name=name, hoverinfo="skip", **style), row=1, col=at)
 
 
-def _said(row) -> str:
+def _number(row) -> str:
     corrected = " (Holm)" if row.fit else ""
-    return f"CCC {_two(row.ccc)} (chance up to {_two(row.null_high)}, p = {row.p_shown:.2g}{corrected})"
+    return f"CCC {row.ccc:z.2f} (chance up to {row.null_high:z.2f}, p = {row.p_shown:.2g}{corrected})"

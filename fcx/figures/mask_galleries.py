@@ -7,7 +7,8 @@ import pandas as pd
 
 from fcx.figures.montage import Montage, resize
 from fcx.figures.panels import shown_faces
-from fcx.figures.theme import Figure, finish, readable
+from fcx.figures.theme import Figure
+from fcx.figures.wording import readable
 from fcx.geometry.crops import scaled
 from fcx.masks import STYLES, WEARINGS, choose_look, mask_options, wear_mask
 
@@ -37,9 +38,8 @@ def wearing_gallery(faces, samples=None, *, style: str = "surgical", count: int 
     reading = (
         "One face a column, one fit or way of wearing a row. The donor of an outline is the face in the next column."
     )
-    return _gallery(
-        faces, samples, count, seed, ways, "wearing", f"Fits and ways of wearing: {readable(style)}", reading
-    )
+    title = f"Fits and ways of wearing: {readable(style)}"
+    return _gallery(faces, samples, count, seed, ways, "wearing", title, reading)
 
 
 def _gallery(faces, samples, count, seed, ways, name, title, reading) -> Figure:
@@ -61,8 +61,7 @@ def _gallery(faces, samples, count, seed, ways, name, title, reading) -> Figure:
     montage = Montage(np.array(tiles), left=165, top=70)
     montage.label_rows([f"<b>{readable(label)}</b>" for label, _ in ways])
     table = pd.DataFrame(rows).drop(columns="pattern").astype({"shift": str})
-    said = f"Rows: {', '.join(label for label, _ in ways)}."
-    return finish(montage.figure, name, title, reading, said, table, montage.total, margin=montage.margin)
+    return montage.finish(name, title, reading, f"Rows: {', '.join(label for label, _ in ways)}.", table)
 
 
 def _pictures(shown) -> np.ndarray:

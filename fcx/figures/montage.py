@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import get_colorscale, sample_colorscale
 
-from fcx.figures.theme import INK, SIGNED, UNSIGNED, Figure
+from fcx.figures.theme import INK, SIGNED, UNSIGNED, Figure, finish
 
 TILE, GAP, LINE = 116, 6, 24  # pixels: a picture, the space between two, a line of text under one
 TEXT = 14  # pixels: the letters around the pictures
@@ -42,10 +42,10 @@ class Montage:
         self.margin = {"l": left, "r": right, "t": top, "b": 24}
         self.figure.update_layout(width=left + self.width + right, autosize=False, dragmode=False)
 
-    @property
-    def total(self) -> int:
-        """Height of the whole figure, pixels."""
-        return self.height + self.margin["t"] + self.margin["b"]
+    def finish(self, name: str, title: str, reading: str, numbers: str, table) -> Figure:
+        """Return the figure with what it carries (see `fcx.figures.theme.finish`)."""
+        height = self.height + self.margin["t"] + self.margin["b"]
+        return finish(self.figure, name, title, reading, numbers, table, height, margin=self.margin)
 
     def label_rows(self, words) -> None:
         """Write one label left of each row."""
@@ -105,6 +105,14 @@ def grey_tile(tile: np.ndarray) -> np.ndarray:
     return np.repeat((tile @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
 
 
+def colour_scale(maps: np.ndarray, declared: dict) -> tuple[float, bool]:
+    """Return the limit of the colours of maps that are shown together, and whether they have two signs.
+
+    The limit is the 99.5th percentile of the magnitude; `declared` is what the method says of itself.
+    """
+    return float(np.quantile(np.abs(maps), 0.995)) or 1.0, declared.get("signed", bool((maps < 0).any()))
+
+
 def heat(tile: np.ndarray, values: np.ndarray, limit: float, signed: bool) -> np.ndarray:
     """Return the grey face with its map (y, x) over it; opacity grows with magnitude, so the face stays visible."""
     for block in (16, 8, 4, 2):  # a map that is constant in blocks is interpolated from its own resolution
@@ -119,5 +127,5 @@ def heat(tile: np.ndarray, values: np.ndarray, limit: float, signed: bool) -> np
 
 
 def _table(signed: bool) -> np.ndarray:
-    scale = get_colorscale(SIGNED if signed else UNSIGNED)
-    return 255 * np.array(sample_colorscale(scale, np.linspace(0, 1, 256).tolist(), colortype="tuple"))
+    colours = get_colorscale(SIGNED if signed else UNSIGNED)
+    return 255 * np.array(sample_colorscale(colours, np.linspace(0, 1, 256).tolist(), colortype="tuple"))

@@ -11,8 +11,9 @@ from fcx.core.checks import choose
 from fcx.core.contract import REGIONS, usable
 from fcx.core.errors import InputError
 from fcx.core.targets import ratings
-from fcx.figures.montage import Montage, grey_tile, heat, picture, resize
-from fcx.figures.theme import Figure, finish, plain_name, readable
+from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture, resize
+from fcx.figures.theme import Figure
+from fcx.figures.wording import plain_name, readable
 
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 # What a map says; "" stands for methods that attribute the output.
@@ -43,14 +44,14 @@ def choose_faces(faces, count: int = 6) -> list[str]:
 def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
     """Draw each face plain above masked, with its expression and labels."""
     shown = shown_faces(faces, samples, count)
-    conditions = [str(c) for c in shown["condition"].values]
+    conditions = shown["condition"].values.tolist()
     tiles = np.array([[picture(shown, c, i) for i in range(shown.sizes["sample"])] for c in conditions])
     montage = Montage(tiles, left=80, top=140)
     montage.label_rows([f"<b>{readable(c)}</b>" for c in conditions])
     montage.label_columns([f"<b>{_expression(face)}</b><br>{_rating(face)}" for face in _each(shown)])
     reading = f"One face a column, {' above '.join(conditions)}, with its labels."
-    said = f"Expressions: {_listed(shown)}."
-    return _finish(montage, "faces", "The same faces, plain and masked", reading, said, _described(shown))
+    numbers = f"Expressions: {_expressions(shown)}."
+    return montage.finish("faces", "The same faces, plain and masked", reading, numbers, _described(shown))
 
 
 def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
@@ -68,8 +69,8 @@ def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
     share = shown["regions"].mean(("y", "x")).values / 255
     table = _described(shown).assign(**{f"{n} (share of area)": a for n, a in zip(REGIONS, share.T, strict=True)})
     reading = "Each pixel has the colour of the region that covers most of it."
-    said = f"{len(plain)} faces with the regions {', '.join(REGIONS)}."
-    return _finish(montage, "regions", "The regions over which attributions are summed", reading, said, table)
+    numbers = f"{len(plain)} faces with the regions {', '.join(REGIONS)}."
+    return montage.finish("regions", "The regions over which attributions are summed", reading, numbers, table)
 
 
 def saliency_panel(faces, results, *, method: str, target: str, samples=None, count: int = 6) -> Figure:
@@ -86,15 +87,14 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     ids = shown["sample"].values
     # A dict, because `sel` keeps the keyword `method` for itself.
     maps = results["attribution"].sel({"method": method, "target": target, "sample": ids})
-    models, conditions = ([str(v) for v in maps[d].values] for d in ("model", "condition"))
+    models, conditions = (maps[dim].values.tolist() for dim in ("model", "condition"))
     pairs = [(m, c) for m in models for c in conditions]
     maps = maps.transpose("sample", "model", "condition", "y", "x").values.astype(np.float32)
     maps = maps.reshape(len(ids), len(pairs), *maps.shape[-2:])  # (sample, column, y, x)
     predicted = results["prediction"].sel(target=target, sample=ids).transpose("sample", "model", "condition")
     predicted = predicted.values.reshape(len(ids), len(pairs))
     known = results.attrs.get("methods", {}).get(method, {})  # what the method declared when it ran
-    signed = known.get("signed", bool((maps < 0).any()))
-    limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0
+    limit, signed = colour_scale(maps, known)
     tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
              for i in range(len(ids))]  # fmt: skip
     montage = Montage(np.array(tiles), [[_number(v) for v in row] for row in predicted], left=130, right=92)
@@ -110,10 +110,10 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
         f"A face a row; a model and condition a column. One colour scale for all maps, "
         f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction."
     )
-    said = f"Faces: {_listed(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
+    numbers = f"Faces: {_expressions(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
     title = f"{readable(method)}: {SHOWS.get(method, SHOWS['']).format(target)}, by model, plain and masked"
     table = _described(shown).assign(**outputs, **sums)
-    return _finish(montage, f"saliency_{method}_{target}", title, reading, said, table)
+    return montage.finish(f"saliency_{method}_{target}", title, reading, numbers, table)
 
 
 def shown_faces(faces, samples, count: int):
@@ -146,21 +146,17 @@ def _expression(face) -> str:
 
 
 def _number(value) -> str:
-    return "–" if np.isnan(value := float(value)) else f"{round(value, 2) + 0.0:+.2f}"  # never -0.00
+    return "–" if np.isnan(value) else f"{float(value):+z.2f}"
 
 
 def _rating(face) -> str:
     return f"arousal {_number(face['arousal'])}<br>valence {_number(face['valence'])}"
 
 
-def _listed(faces) -> str:
+def _expressions(faces) -> str:
     return ", ".join(_expression(face) for face in _each(faces))
 
 
 def _described(faces) -> pd.DataFrame:
     columns = {"face": "sample", "expression": "expression", "arousal": "arousal", "valence": "valence"}
     return pd.DataFrame({name: faces[variable].values for name, variable in columns.items()})
-
-
-def _finish(montage: Montage, name: str, title: str, reading: str, said: str, table: pd.DataFrame) -> Figure:
-    return finish(montage.figure, name, title, reading, said, table, montage.total, margin=montage.margin)

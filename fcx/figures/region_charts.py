@@ -9,7 +9,8 @@ from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
 from fcx.core.contract import usable
-from fcx.figures.theme import FAINT, INK, PALETTE, Figure, bars, dots, finish, looks, readable
+from fcx.figures.theme import FAINT, INK, PALETTE, Figure, bars, dots, finish, looks
+from fcx.figures.wording import readable
 
 # name: (axis, title)
 REGION_AXES = {
@@ -18,15 +19,14 @@ REGION_AXES = {
     "auc": ("AUC", "chance that a pixel inside a region outranks one outside"),
     "net": ("net attribution", "net attribution by region, in units of the map"),
 }
+DIMS = ["target", "model", "condition", "region"]
 
 
 def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Figure:
     """Draw a statistic of `fcx.region_statistics` by region, model and condition with 95 % intervals."""
-    choose(method, [str(m) for m in statistics["method"].values], "method")
+    choose(method, statistics["method"].values.tolist(), "method")
     axis, title = REGION_AXES[choose(quantity, REGION_AXES, "quantity")]
-    models, conditions, targets, regions = (
-        [str(v) for v in statistics[d].values] for d in ("model", "condition", "target", "region")
-    )
+    targets, models, conditions, regions = (statistics[dim].values.tolist() for dim in DIMS)
     table = _table(statistics, method, quantity)
     figure = make_subplots(len(targets), 1, shared_xaxes=True, vertical_spacing=0.08, figure=Figure(),
                            subplot_titles=[f"<b>{t}</b>" for t in targets])  # fmt: skip
@@ -55,18 +55,16 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
         f"Points are means over faces, lines 95 % intervals: filled symbols {', open symbols '.join(conditions)}. "
         "The mask overlays the other regions."
     )
-    height = 160 + 330 * len(targets)
-    said = f"Highest region: {_tops(table)}."
-    return finish(figure, f"{quantity}_{method}", title, reading, said, table, height, margin_t=140)
+    numbers, height = f"Highest region: {_tops(table)}.", 160 + 330 * len(targets)
+    return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140)
 
 
 def _table(statistics, method: str, quantity: str) -> pd.DataFrame:
     """Return target, model, condition, region, mean, low and high, one row each."""
-    ends = {end: statistics[f"{quantity}_{end}"].sel({"method": method}) for end in ("mean", "low", "high")}
-    dims = ["target", "model", "condition", "region"]
-    flat = {end: values.transpose(*dims).to_series() for end, values in ends.items()}
+    ends = {f"{quantity}_{end}": end for end in ("mean", "low", "high")}
+    rows = statistics[[*ends]].sel({"method": method}).to_dataframe(dim_order=DIMS).reset_index()
     # A region without any mass has no place on a log scale.
-    return pd.DataFrame(flat).replace([-np.inf, np.inf], np.nan).reset_index()
+    return rows[[*DIMS, *ends]].rename(columns=ends).replace([-np.inf, np.inf], np.nan)
 
 
 def _tops(table: pd.DataFrame) -> str:
@@ -90,7 +88,7 @@ def mask_area_chart(faces) -> Figure:
     figure.update_yaxes(title_text="share of the crop under the mask", rangemode="tozero")
     columns = ["expression", "n", "mean", "SD", "lowest", "lower quartile", "median", "upper quartile", "highest"]
     table = pd.DataFrame(rows, columns=columns)
-    said = "; ".join(f"{r.expression} {r.median:.2f}" for r in table.itertuples())
+    medians = "; ".join(f"{r.expression} {r.median:.2f}" for r in table.itertuples())
     title = "How much of the crop the mask covers, by expression"
     reading = "Each point is a face; boxes are quartiles, the line in them the median."
-    return finish(figure, "mask_area", title, reading, f"Medians: {said}.", table, 430)
+    return finish(figure, "mask_area", title, reading, f"Medians: {medians}.", table, 430)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from fcx.core.provenance import run_provenance
 from fcx.datasets.usable_faces import coverage_rows
-from fcx.figures.theme import plain_name, plain_table
+from fcx.figures.theme import plain_table
+from fcx.figures.wording import plain_name
 
 MIME = "application/vnd.fcx+json"  # what the exporter reads: {"kind", "name", ...}
 
@@ -51,7 +52,7 @@ class Findings:
 
     def html(self) -> str:
         """The statements as an HTML list, each with its numbers under it."""
-        rows = (f"<li>{html.escape(said)}<p>{html.escape(numbers)}</p></li>" for said, numbers in self.items)
+        rows = (f"<li>{html.escape(statement)}<p>{html.escape(behind)}</p></li>" for statement, behind in self.items)
         return f'<ul class="findings">{"".join(rows)}</ul>'
 
 
@@ -67,8 +68,9 @@ class Provenance:
 
     def html(self) -> str:
         """The facts as an HTML table, one row a fact."""
-        rows = dict(_flat(self.facts))
-        return html_table({"what": list(rows), "value": [str(v) for v in rows.values()]}, "Provenance of this run")
+        rows = pd.json_normalize(self.facts, sep=" · ").to_dict("records")[0]
+        values = [", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in rows.values()]
+        return html_table({"what": list(rows), "value": values}, "Provenance of this run")
 
 
 def html_table(table: Mapping[str, list], caption: str) -> str:
@@ -108,11 +110,9 @@ def coverage_table(faces) -> Table:
 def agreement_table(evaluation) -> Table:
     """Return the parts of the CCC by target, model and condition: correlation, scale, shift and error."""
     dims, parts = ["target", "model", "condition"], ["ccc", "ccc_low", "ccc_high", "pearson", "scale", "shift", "rmse"]
-    within = ["within_ccc", "within_ccc_low", "within_ccc_high"]
-    flat = evaluation[[*parts, *within]].transpose(*dims, ...).to_dataframe(dim_order=dims).reset_index()
-    n = {str(t): int(evaluation["n"].sel(target=t)) for t in evaluation["target"].values}
-    flat.insert(3, "n", [n[t] for t in flat["target"]])
-    return Table("agreement", "Agreement with the labels and its parts", flat[[*dims, "n", *parts, *within]])
+    parts = ["n", *parts, "within_ccc", "within_ccc_low", "within_ccc_high"]
+    rows = evaluation[parts].to_dataframe(dim_order=dims).reset_index()
+    return Table("agreement", "Agreement with the labels and its parts", rows[[*dims, *parts]])
 
 
 def method_table(results) -> Table:
@@ -122,7 +122,7 @@ def method_table(results) -> Table:
     that conserves promises a small one, and biases absorb some of the output even then.
     """
     rows = []
-    for method in map(str, results["method"].values):
+    for method in results["method"].values.tolist():
         declared = results.attrs.get("methods", {}).get(method, {})
         gaps, parts, empty = [], [], []
         for model in results["model"].values:  # one model at a time: all maps at once may not fit into memory
@@ -167,12 +167,3 @@ def _parsed(value):
         except ValueError:
             return value
     return value
-
-
-def _flat(facts, prefix: str = ""):
-    for key, value in facts.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name} · ")
-        else:
-            yield name, ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -7,10 +7,8 @@ Colours: Okabe and Ito, "Color Universal Design", 2008; every colour is backed b
 
 from __future__ import annotations
 
-import html
 import json
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.io import to_json
@@ -20,6 +18,7 @@ INK, FAINT = "#1f2430", "#d8dce3"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8a6d00")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
 SIGNED, UNSIGNED = "RdBu_r", "YlOrRd"
+SHADE = "#eef0f4"  # behind the controls
 
 # Plotly 7 shows a button that uploads a chart to a cloud unless it is told not to.
 CONFIG = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
@@ -72,16 +71,9 @@ def finish(figure: Figure, name: str, title: str, reading: str, numbers: str, ta
 
 
 def plain_table(table: pd.DataFrame) -> dict[str, list]:
-    """Return a table as JSON knows it: column -> values."""
-    return {str(column): [_cell(v) for v in table[column]] for column in table.columns}
-
-
-def _cell(value):
-    """Return a table's value as JSON knows it: a number, a text, or None for NaN."""
-    if isinstance(value, str):
-        return value
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if value is None or value != value else value
+    """Return a table as JSON knows it: column -> values, None where there is none."""
+    values = table.rename(columns=str).astype(object)
+    return values.where(values.notna(), None).to_dict("list")
 
 
 def dots(x, y, hover, **style) -> go.Scatter:
@@ -98,23 +90,3 @@ def bars(middle, low, high) -> dict:
 def looks(names) -> dict[str, tuple[str, str]]:
     """Return name -> (colour, symbol), the same for the same order of names."""
     return {n: (PALETTE[i % len(PALETTE)], SYMBOLS[i % len(SYMBOLS)]) for i, n in enumerate(map(str, names))}
-
-
-def plain_name(name: str) -> str:
-    """Return a name for people ('masked_last_conv' -> 'masked last conv'); names that fcx did not give stay."""
-    known = {
-        "plain_scratch": "plain scratch", "masked_scratch": "masked scratch", "masked_last_conv": "masked last conv",
-        "masked_all_layers": "masked all layers", "lrp": "LRP z+", "lrp_gamma": "LRP gamma", "lrp_zbox": "LRP zBox",
-        "lrp_epsilon": "LRP epsilon", "lrp_alpha_beta": "LRP alpha-beta", "gradcam": "Grad-CAM",
-        "gradcam++": "Grad-CAM++", "layercam": "LayerCAM", "mean_activation": "Mean activation", "gradient": "Gradient",
-        "input_x_gradient": "Input x gradient", "integrated_gradients": "Integrated gradients",
-        "expected_gradients": "Expected gradients", "smoothgrad": "SmoothGrad", "deeplift": "DeepLift",
-        "guided_backprop": "Guided backpropagation", "occlusion": "Occlusion", "region_ablation": "Region ablation",
-        "extremal_perturbation": "Extremal perturbation",
-    }  # fmt: skip
-    return known.get(str(name), str(name))
-
-
-def readable(name: str) -> str:
-    """Return a name for people that is safe in Plotly's and HTML's mark-up."""
-    return html.escape(plain_name(name))

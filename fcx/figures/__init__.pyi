@@ -1,0 +1,19 @@
+from .agreement_charts import TABLE3, ccc_chart, difference_chart, prediction_scatter
+from .faithfulness_charts import faithfulness_chart, faithfulness_rows
+from .findings import comparison_findings
+from .known_truth_charts import densest_table, truth_gallery, validity_chart, validity_findings, validity_table
+from .landmark_charts import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
+from .leakage_charts import leakage_chart, leakage_findings
+from .mask_galleries import style_gallery, wearing_gallery
+from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
+from .region_charts import mask_area_chart, region_chart
+from .tables import (
+    Finding,
+    Findings,
+    Provenance,
+    Table,
+    agreement_table,
+    coverage_table,
+    method_table,
+    provenance_table,
+)
