@@ -212,10 +212,10 @@ def evaluate(
     """Print the CCC of each model on plain and masked faces, with 95 % intervals, also within expression."""
     import fcx
     from fcx.core.errors import InputError
+    from fcx.datasets.face_stores import stored_faces
     from fcx.networks.checkpoints import resolve_models
-    from fcx.reporting.inputs import prepared
 
-    resolved, chosen = resolve_models(models or None), prepared(faces)
+    resolved, chosen = resolve_models(models or None), stored_faces(faces)
     if split:
         rows = chosen["split"].values == split
         if not rows.any():
@@ -259,11 +259,11 @@ def attribute(
 ):
     """Compute attribution maps of models on faces into a store; an interrupted run goes on where it stopped."""
     import fcx
+    from fcx.datasets.face_stores import stored_faces
     from fcx.networks.checkpoints import resolve_models
-    from fcx.reporting.inputs import prepared
 
     resolved = resolve_models(models or None)
-    results = fcx.attribute(resolved, prepared(faces), methods, targets, out=out, batch_size=batch_size,
+    results = fcx.attribute(resolved, stored_faces(faces), methods, targets, out=out, batch_size=batch_size,
                             store=store, maps=maps, workers=workers, rank=rank, ranks=ranks, device=device,
                             overwrite=overwrite, shunt_rule=shunt_rule)  # fmt: skip
     sizes = ", ".join(f"{results.sizes[name]} {name}s" for name in ("model", "condition", "method", "target", "sample"))

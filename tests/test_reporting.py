@@ -16,7 +16,7 @@ from fcx.core.errors import FcxError, InputError, UnknownNameError
 from fcx.figures.theme import Figure, finish
 from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
-from fcx.reporting.inputs import computed, prepared, rated_targets
+from fcx.reporting.notebook_inputs import rated_targets, stored_faces, stored_results
 
 HOSTILE = "<script>alert(1)</script>"
 NOTEBOOKS = [find_notebook(name) for name in reporting.NOTEBOOKS]
@@ -246,22 +246,22 @@ def small(tmp_path_factory):
 
 
 def test_faces_are_prepared_once_and_results_computed_once(small, tmp_path, monkeypatch):
-    faces = prepared(str(small / "faces.csv"), tmp_path)
+    faces = stored_faces(str(small / "faces.csv"), tmp_path)
     assert rated_targets(faces) == ["arousal", "valence"]
     models = f"{small / 'one.safetensors'},{small / 'two.safetensors'}"
-    results = computed(models, faces, "gradient", tmp_path)
+    results = stored_results(models, faces, "gradient", tmp_path)
     stores = sorted(tmp_path.iterdir())
     assert len(stores) == 2
     monkeypatch.setattr("fcx.core.store.Store.write", None)  # whatever is written from here on fails
-    again = prepared(str(small / "faces.csv"), tmp_path)
+    again = stored_faces(str(small / "faces.csv"), tmp_path)
     assert again.identical(faces)
-    assert prepared(str(stores[0]), tmp_path).identical(faces)
-    assert computed(models, again, "gradient", tmp_path).identical(results)
+    assert stored_faces(str(stores[0]), tmp_path).identical(faces)
+    assert stored_results(models, again, "gradient", tmp_path).identical(results)
     assert sorted(tmp_path.iterdir()) == stores
     with pytest.raises(TypeError):  # another setting is another store, made anew
-        prepared(str(small / "faces.csv"), tmp_path, seed=1)
+        stored_faces(str(small / "faces.csv"), tmp_path, seed=1)
     with pytest.raises(TypeError):
-        computed(models, again, "gradcam", tmp_path)
+        stored_results(models, again, "gradcam", tmp_path)
 
 
 def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_path, capfd):

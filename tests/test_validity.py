@@ -15,7 +15,7 @@ from fcx.core.contract import REGIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.datasets.synthetic import synthetic_sets
 from fcx.faithfulness.known_truth import _score, known_truth_scores
-from fcx.reporting.inputs import taught
+from fcx.reporting.notebook_inputs import stored_models
 
 
 class Reader(nn.Module):
@@ -167,19 +167,19 @@ def test_figures_say_what_the_numbers_say(scores, sets):
 
 def test_networks_are_taught_once(tmp_path, monkeypatch):
     sets = synthetic_sets(("mouth",), count=12)
-    models = taught(sets, tmp_path, epochs=1, width=4, hidden=4)
+    models = stored_models(sets, tmp_path, epochs=1, width=4, hidden=4)
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
     monkeypatch.setattr("fcx.networks.training_loop.Run.go", None)  # whatever is trained from here on fails
-    again = taught(sets, tmp_path, epochs=1, width=4, hidden=4)
+    again = stored_models(sets, tmp_path, epochs=1, width=4, hidden=4)
     assert all(torch.equal(a, b) for a, b in zip(models["mouth"].state_dict().values(),
                                                  again["mouth"].state_dict().values(), strict=True))  # fmt: skip
     with pytest.raises(TypeError):
-        taught(sets, tmp_path, epochs=2, width=4, hidden=4)
+        stored_models(sets, tmp_path, epochs=2, width=4, hidden=4)
 
 
 def test_the_default_methods_find_the_truth(tmp_path):
     """A small network that has learnt where the eyes are; the report asks every method about every carrier."""
-    model = taught(synthetic_sets(("eyes",), count=1200), tmp_path, epochs=8, width=16, hidden=32)
+    model = stored_models(synthetic_sets(("eyes",), count=1200), tmp_path, epochs=8, width=16, hidden=32)
     scores = known_truth_scores(model, synthetic_sets(("eyes",), count=40, seed=50), [*DEFAULT, "gradcam"], draws=50)
     assert (scores["ccc"] > 0.9).all()
     found = scores["found_mean"].isel(carrier=0)

@@ -1,8 +1,12 @@
-"""Where the files that ship lie: data, checkpoints and notebooks, in a checkout and in an installed wheel."""
+"""Where files lie: those that ship (in a checkout or an installed wheel), and the stores of a folder of runs."""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+
+from fcx.core.store import digest
 
 PACKAGE = Path(__file__).parents[1]
 PROJECT = PACKAGE.parent  # of a checkout
@@ -13,3 +17,8 @@ def shipped_folder(name: str) -> Path:
     """Return the folder `checkpoints` or `notebooks`: inside the package where installed, beside it in a checkout."""
     inside = DATA / name
     return inside if inside.is_dir() else PROJECT / name
+
+
+def run_path(runs: str | os.PathLike, kind: str, name: str, *parts) -> Path:
+    """Return the path in the folder `runs` of the store that holds what `parts` describe."""
+    return Path(runs) / f"{kind}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:40]}-{digest(repr(parts).encode())[:8]}.zarr"

@@ -3,13 +3,9 @@
 A new format is one module with one function below `@adapter(name, takes)`; import it here.
 """
 
-from fcx.datasets import demo, ferplus, table  # isort: skip  (the order in which a path is offered)
-from fcx.datasets import folder  # isort: skip
-from fcx.core.contract import EXPRESSIONS
-from fcx.datasets.pictures import SUFFIXES, read_picture
-from fcx.datasets.records import ADAPTERS, Record, Source, adapter, mark, open_source
+import lazy_loader
 
-__all__ = [
-    "ADAPTERS", "EXPRESSIONS", "SUFFIXES", "Record", "Source", "adapter", "demo", "ferplus", "folder", "mark",
-    "open_source", "read_picture", "table",
-]  # fmt: skip
+from fcx.datasets import demo, ferplus, table  # noqa: F401  isort: skip  (the order in which a path is offered)
+from fcx.datasets import folder  # noqa: F401  isort: skip
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -87,12 +87,11 @@ def contents(pages: list[Page], folder: Path) -> Path:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    found = [finding for page in pages for finding in page.findings]
-    given = next((page.provenance for page in reversed(pages) if page.provenance), None)
+    findings = [Finding(**finding) for page in pages for finding in page.findings]
+    provenance = next((page.provenance for page in reversed(pages) if page.provenance), None)
     text = environment.get_template("contents.html.j2").render(
         pages=pages, policy=POLICY, css=(TEMPLATES / "report.css").read_text(),
-        findings=Findings([Finding(**each) for each in found]).html() if found else "",
-        provenance=Provenance(given).html() if given else "",
+        findings=findings and Findings(findings).html(), provenance=provenance and Provenance(provenance).html(),
     )  # fmt: skip
     return _write(folder / "index.html", text + "\n")
 
@@ -102,9 +101,9 @@ def _title(notebook, name: str) -> tuple[str, str]:
     import nbformat
 
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (found := re.search(r"(?m)^# +(.+)$", cell.source)):
-            paragraphs = cell.source[found.end() :].strip().split("\n\n")
-            return found[1].strip(), re.sub(r"[*_`]|\[(.+?)\]\(.+?\)", r"\1", " ".join(paragraphs[0].split()))
+        if cell.cell_type == "markdown" and (heading := re.search(r"(?m)^# +(.+)$", cell.source)):
+            paragraphs = cell.source[heading.end() :].strip().split("\n\n")
+            return heading[1].strip(), re.sub(r"[*_`]|\[(.+?)\]\(.+?\)", r"\1", " ".join(paragraphs[0].split()))
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"# {html.escape(name)}"))
     return name, ""
 

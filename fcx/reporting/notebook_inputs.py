@@ -1,34 +1,19 @@
-"""What the notebooks start from: faces prepared and results computed once, and found again in a folder."""
+"""What the notebooks start from: results computed once and found again in a folder, tests that may be left out."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from fcx.core.contract import TARGETS, usable
 from fcx.core.errors import InputError
+from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.core.store import digest
+from fcx.datasets.face_stores import is_store
+from fcx.datasets.face_stores import stored_faces as stored_faces
 
 
-def prepared(faces: str, runs: str = "runs", **settings):
-    """Return a faces Dataset: a store that `prepare` wrote, or any source of `prepare`, kept in the folder `runs`.
-
-    `settings` go to `fcx.prepare`; a source with its settings has a store of its own, found at the second call.
-
-    Raises: what `fcx.prepare` and `fcx.open_faces` raise.
-    """
-    from fcx.datasets import open_source
-    from fcx.datasets.preparation import open_faces, prepare
-
-    if (Path(faces) / ".zgroup").is_file():
-        return open_faces(faces)
-    inputs = open_source(faces).fingerprint()
-    return prepare(faces, _store(runs, "faces", Path(faces).stem, inputs, settings, STEP_VERSIONS["faces"]), **settings)
-
-
-def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
+def stored_results(models: str, faces, methods: str, runs: str = "runs", **settings):
     """Return a results Dataset of these models, faces and methods, kept in the folder `runs`.
 
     What is there is opened, what an interrupted run left is finished, and what is missing is computed; weights,
@@ -42,20 +27,12 @@ def computed(models: str, faces, methods: str, runs: str = "runs", **settings):
     resolved = resolve_models(models)
     weights = {name: weights_hash(model.state_dict()) for name, model in resolved.items()}
     shown = [digest(faces[name].values) for name in ("image", "status")]
-    out = _store(
-        runs,
-        "results",
-        f"{len(resolved)}-models",
-        weights,
-        shown,
-        methods.replace(" ", ""),
-        settings,
-        STEP_VERSIONS["results"],
-    )
+    parts = weights, shown, methods.replace(" ", ""), settings, STEP_VERSIONS["results"]
+    out = run_path(runs, "results", f"{len(resolved)}-models", *parts)
     return attribute(resolved, faces, methods, out=out, **settings)
 
 
-def taught(sets, runs: str = "runs", **settings) -> dict:
+def stored_models(sets, runs: str = "runs", **settings) -> dict:
     """Return carrier -> model, trained on the faces drawn for it (`synthetic_sets`) and kept in the folder `runs`.
 
     The recipe is `modern` with a higher rate, smaller batches, and without augmentation, which would relight the
@@ -70,7 +47,7 @@ def taught(sets, runs: str = "runs", **settings) -> dict:
     models = {}
     for carrier, faces in sets.items():
         shown = [digest(faces[name].values) for name in ("image", *TARGETS)]
-        out = _store(runs, "synthetic", carrier, shown, asdict(recipe), settings).with_suffix(".safetensors")
+        out = run_path(runs, "synthetic", carrier, shown, asdict(recipe), settings).with_suffix(".safetensors")
         models[carrier] = train(faces, out, condition=WORN_BY[carrier], recipe=recipe, batch_norm=True, threads=1,
                                 progress=False, **settings)  # fmt: skip
     return models
@@ -81,22 +58,18 @@ def rated_targets(faces) -> list[str]:
     return [name for name in TARGETS if (faces[name].notnull().values & usable(faces)).sum() > 1]
 
 
-def audited(faces, permutations: int, **settings):
+def mask_audit(faces, permutations: int, **settings):
     """Return the leakage audit of the masks on these faces, or None where it is left out or cannot be made.
 
     `permutations` 0 leaves it out; `settings` go to `fcx.masks.leakage_audit`. Why it cannot be made is printed.
     """
     from fcx.masks import leakage_audit
 
-    if permutations == 0:
-        return print("The audit is left out (permutations = 0).")
-    try:
-        return leakage_audit(faces, permutations=permutations, **settings)
-    except InputError as error:
-        return print(f"No audit: {error}.")
+    return _unless_left_out("audit", "permutations", permutations,
+                            lambda: leakage_audit(faces, permutations=permutations, **settings))  # fmt: skip
 
 
-def tested(faces, count: int, **settings):
+def landmark_tests(faces, count: int, **settings):
     """Return name -> Dataset of what puts landmarks to the test, or None where it is left out or cannot be made.
 
     `count` faces are used, 0 leaves it out; `settings` go to `fcx.masks.landmark_shift.mask_shift`. Why it
@@ -105,24 +78,26 @@ def tested(faces, count: int, **settings):
     from fcx.geometry.landmark_quality import backend_agreement, display_pictures, robustness
     from fcx.masks.landmark_shift import mask_shift
 
-    if count == 0:
-        return print("The test of landmarks is left out (landmarks = 0).")
-    try:
+    def tests():
         pictures = display_pictures(faces, count)
         return {"robustness": robustness(pictures), "mask_shift": mask_shift(pictures, **settings),
                 "agreement": backend_agreement(pictures)}  # fmt: skip
+
+    return _unless_left_out("test of landmarks", "landmarks", count, tests)
+
+
+def _unless_left_out(what: str, parameter: str, count: int, compute):
+    if count == 0:
+        return print(f"The {what} is left out ({parameter} = 0).")
+    try:
+        return compute()
     except InputError as error:
-        return print(f"No test of landmarks: {error}.")
+        return print(f"No {what}: {error}.")
 
 
-def doubtful(faces, source: str, count: int = 12) -> tuple:
+def doubtful_faces(faces, source: str, count: int = 12) -> tuple:
     """Return the faces to look at for failures, and the records of the source, where pictures of refused ones are."""
     from fcx.datasets import open_source
     from fcx.geometry.landmark_quality import lowest
 
-    return lowest(faces, count), () if (Path(source) / ".zgroup").is_file() else open_source(source).records
-
-
-def _store(runs: str, kind: str, name: str, *parts) -> Path:
-    """Return the path of the store that holds what `parts` describe."""
-    return Path(runs) / f"{kind}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:40]}-{digest(repr(parts).encode())[:8]}.zarr"
+    return lowest(faces, count), () if is_store(source) else open_source(source).records

@@ -1,0 +1,28 @@
+"""Faces by the name of a source: opened where a store is given or kept, else prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcx.core.paths import run_path
+from fcx.core.provenance import STEP_VERSIONS
+from fcx.datasets import open_source
+from fcx.datasets.preparation import open_faces, prepare
+
+
+def stored_faces(source: str, runs: str = "runs", **settings):
+    """Return a faces Dataset: a store that `prepare` wrote, or any source of `prepare`, kept in the folder `runs`.
+
+    `settings` go to `fcx.prepare`; a source with its settings has a store of its own, found at the second call.
+
+    Raises: what `fcx.prepare` and `fcx.open_faces` raise.
+    """
+    if is_store(source):
+        return open_faces(source)
+    parts = open_source(source).fingerprint(), settings, STEP_VERSIONS["faces"]
+    return prepare(source, run_path(runs, "faces", Path(source).stem, *parts), **settings)
+
+
+def is_store(path: str) -> bool:
+    """Return whether a path is that of a store."""
+    return (Path(path) / ".zgroup").is_file()
