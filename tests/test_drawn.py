@@ -52,7 +52,11 @@ def evaluation():
     ccc, within = numbered(dims, 0.1, 0.05), numbered(dims, -0.02, 0.01)
     made = {"ccc": ccc, "ccc_low": ccc - 0.03, "ccc_high": ccc + 0.02}
     made |= {"within_ccc": within, "within_ccc_low": within - 0.3, "within_ccc_high": within + 0.2}
-    return xr.Dataset({**made, "oracle_ccc": ("target", [0.61, 0.74]), "n": ("target", [5, 6])})
+    return xr.Dataset({**made, "n": ("target", [5, 6])}).assign(
+        oracle_ccc=("target", [0.61, 0.74]),
+        oracle_ccc_low=("target", [0.6, 0.7]),
+        oracle_ccc_high=("target", [0.7, 0.8]),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ def comparisons():
         (own, "masked", plain, "masked", {"arousal": (0.9, 0.41, 0.49, 0.3, 0.6, 0.02), "valence": higher}),
         (last, "plain", scratch, "plain", {"arousal": lower, "valence": higher}),  # not with the first: not said
     ]
-    return pairs(rows, {"target": TARGETS})
+    return pairs(rows, {"target": TARGETS}).assign(n=("target", [5, 6]))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,9 @@ def statistics():
     enrichment, share = numbered(dims, -1, 0.01), numbered(dims, 0.1, 0.003)
     made = {"enrichment_mean": enrichment, "enrichment_low": enrichment - 0.2, "enrichment_high": enrichment + 0.1}
     made |= {f"density_{end}": share * 0 + value for end, value in (("mean", 0.5), ("low", 0.4), ("high", 0.6))}
-    table = xr.Dataset({**made, "share_mean": share})
+    table = xr.Dataset({**made, "share_mean": share, "share_low": share - 0.02, "share_high": share + 0.03})
+    table["n"] = share.isnull().astype(int) + 8
+    table["n"].loc[{"region": "forehead", "model": MODELS[0]}] = 7  # one face has none
     table["area"] = (("sample", "region"), np.tile([0.1] * 8 + [0.28], (2, 1)))
     table["area"][1, -1] = 0.32
 
@@ -100,7 +106,8 @@ def statistics():
     put(2.5, 2.4, 2.6, condition="masked", region="eyes")
     for model, share, density in zip(MODELS, (0.25, 0.4, 0.31, 0.2), (0.83, 1.33, 1.03, 0.67), strict=True):
         cell = {"model": model, "condition": "masked", "region": "mask"}
-        table["share_mean"].loc[{"method": "lrp", "target": "arousal", **cell}] = share
+        for end, value in (("mean", share), ("low", share - 0.02), ("high", share + 0.03)):
+            table[f"share_{end}"].loc[{"method": "lrp", "target": "arousal", **cell}] = value
         put(density, density - 0.02, density + 0.03, **cell)
     return table
 
@@ -116,7 +123,8 @@ def shifts():
         (last, "masked", last, "plain", {here: (0, 0, 0.1, -0.2, 0.3, 1)}),
         (own, "masked", own, "plain", {here: (0, 0, 0.5, 0.1, 1, 0.06)}),
     ]
-    return pairs(rows, {"method": METHODS, "target": TARGETS, "region": PLACES})
+    table = pairs(rows, {"method": METHODS, "target": TARGETS, "region": PLACES})
+    return table.assign(n=table["p"] * 0 + 8)
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +140,16 @@ def said(evaluation, comparisons, statistics, shifts):
 def test_findings_count_faces(said):
     statement, numbers = next(iter(said.items()))
     assert statement == "5 of 6 faces given can be used plain and masked."
-    assert numbers == "5 to 6 of them carry labels; agreement is measured on these pairs."
+    assert numbers == (
+        "5 to 6 of them carry labels; agreement is measured on these pairs. They are of 3 people; intervals from fewer "
+        "than 20 hold less often than they say."
+    )
 
 
 def test_findings_on_masking_say_the_sign_and_what_correction_takes_back(said):
     statement = (
-        "Arousal: from plain to masked faces the CCC is lower for plain scratch; higher for masked scratch; not "
+        "Arousal, 5 faces: from plain to masked faces the CCC is lower for plain scratch; higher "
+        "for masked scratch; not "
         "clearly different for masked last conv; lower, but not after correction for all comparisons, for my <own>."
     )
     assert said[statement] == (
@@ -146,12 +158,13 @@ def test_findings_on_masking_say_the_sign_and_what_correction_takes_back(said):
         "masked last conv: 0.50 to 0.49, difference -0.01 [-0.05, +0.04]; "
         "my <own>: 0.30 to 0.26, difference -0.04 [-0.08, -0.01]."
     )
-    assert "Valence: from plain to masked faces the CCC is lower for every model." in said
+    assert "Valence, 6 faces: from plain to masked faces the CCC is lower for every model." in said
 
 
 def test_findings_on_training_compare_every_model_with_the_first(said):
     statement = (
-        "Arousal: on plain faces, compared with plain scratch, the CCC is lower for masked scratch; not clearly "
+        "Arousal, 5 faces: on plain faces, compared with plain scratch, the CCC is lower for masked "
+        "scratch; not clearly "
         "different for masked last conv; higher, but not after correction for all comparisons, for my <own>."
     )
     assert said[statement] == (
@@ -159,38 +172,50 @@ def test_findings_on_training_compare_every_model_with_the_first(said):
         "masked last conv: 0.50 against 0.72, difference -0.22 [-0.50, +0.01]; "
         "my <own>: 0.80 against 0.72, difference +0.08 [+0.02, +0.12]."
     )
-    assert "Arousal: on masked faces, compared with plain scratch, the CCC is higher for every other model." in said
-    assert "Valence: on plain faces, compared with plain scratch, the CCC is lower for every other model." in said
+    assert (
+        "Arousal, 5 faces: on masked faces, compared with plain scratch, the CCC is higher for every other model."
+        in said
+    )
+    assert (
+        "Valence, 6 faces: on plain faces, compared with plain scratch, the CCC is lower for every other model." in said
+    )
     mixed = "higher for masked scratch and my <own>; lower for masked last conv."
-    assert f"Valence: on masked faces, compared with plain scratch, the CCC is {mixed}" in said
+    assert f"Valence, 6 faces: on masked faces, compared with plain scratch, the CCC is {mixed}" in said
 
 
 def test_findings_within_expression(said):
     statement = (
-        "Arousal: within expression the CCC lies between -0.02 and 0.12, over the whole set between 0.10 and 0.80."
+        "Arousal, 5 faces: within expression the CCC lies between -0.02 [-0.32, 0.18] and 0.12 [-0.18, 0.32], over the "
+        "whole set between 0.10 [0.07, 0.12] and 0.80 [0.77, 0.82]."
     )
     assert said[statement] == (
-        "An oracle that knows only the expression would reach 0.61 over the whole set, and 0 within."
+        "An oracle that knows only the expression would lie at 0.61 [0.60, 0.70] over the whole set, and at 0 within."
     )
-    statement = statement.replace("Arousal", "Valence").replace("-0.02 and 0.12", "-0.01 and 0.13")
-    assert "would reach 0.74" in said[statement.replace("0.10 and 0.80", "0.15 and 0.85")]
+    [valence] = [s for s in said if s.startswith("Valence, 6 faces: within expression")]
+    assert "-0.01 [-0.31, 0.19] and 0.13 [-0.17, 0.33]" in valence
+    assert "would lie at 0.74" in said[valence]
 
 
 def test_findings_on_the_densest_region_name_those_that_cannot_be_told_apart(said):
     statement = (
-        "Arousal, LRP z+: attribution is densest, for its area, on plain faces at the nose for plain scratch; at the "
+        "Arousal, LRP z+, 7 to 8 faces: attribution is densest, for its area, on plain faces at the "
+        "nose for plain scratch; at the "
         "nose or brows for masked scratch; nowhere (empty maps) for masked last conv; at the jaw for my <own>; "
         "on masked faces at the eyes for every model."
     )
     assert said[statement] == (
-        "Density there, in multiples of what the area alone gives: plain: plain scratch 3.0, masked scratch 2.0, "
-        "masked last conv none, my <own> 4.2; "
-        "masked: plain scratch 2.5, masked scratch 2.5, masked last conv 2.5, my <own> 2.5."
+        "Density there, in multiples of what the area alone gives: plain: plain scratch 3.0 [2.8, 3.2], "
+        "masked scratch 2.0 [1.7, 2.3], masked last conv none, my <own> 4.2 [4.1, 4.4]; "
+        "masked: plain scratch 2.5 [2.4, 2.6], masked scratch 2.5 [2.4, 2.6], masked last conv 2.5 [2.4, 2.6], "
+        "my <own> 2.5 [2.4, 2.6]."
     )
 
 
 def test_findings_on_the_share_of_the_mask(said):
-    statement = "Arousal, LRP z+: on masked faces the mask, 30% of the crop, holds 20% to 40% of the attribution."
+    statement = (
+        "Arousal, LRP z+, 8 faces: on masked faces the mask, 30% of the crop, holds a share between 20% [18%, 23%] and "
+        "40% [38%, 43%] of the attribution."
+    )
     assert said[statement].startswith(
         "Share, and times its share of the area: plain scratch: 25%, 0.83 times [0.81, 0.86]; "
         "masked scratch: 40%, 1.33 times [1.31, 1.36]; masked last conv: 31%, 1.03 times [1.01, 1.06]; "
@@ -200,7 +225,8 @@ def test_findings_on_the_share_of_the_mask(said):
 
 def test_findings_on_the_shift_to_the_mask_give_ratios(said):
     statement = (
-        "Arousal, LRP z+: compared with the same place on unmasked faces, that share is lower for plain scratch; "
+        "Arousal, LRP z+, 8 faces: compared with the same place on unmasked faces, that share is "
+        "lower for plain scratch; "
         "higher for masked scratch; not clearly different for masked last conv; higher, but not after correction for "
         "all comparisons, for my <own>."
     )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from fcx import figures
 from fcx.attribution import METHODS as ATTRIBUTION
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.figures.agreement_charts import differences
-from fcx.figures.findings import _verdict
+from fcx.figures.findings import _verdict, _within
 from fcx.figures.montage import heat
 from fcx.figures.tables import MIME, html_table
 from fcx.figures.theme import CONFIG, SYMBOLS, looks
@@ -199,7 +200,7 @@ def test_findings_follow_sign_and_interval(faces, numbers):
     said = figures.comparison_findings(faces, **numbers, method="lrp").items
     rows = differences(numbers["comparisons"], "condition").set_index(["target", "model"])
     for target in ("arousal", "valence"):
-        [statement] = [s for s, _ in said if s.startswith(f"{target.capitalize()}: from plain to masked")]
+        [statement] = [s for s, _ in said if s.startswith(f"{target.capitalize()}, 12 faces: from plain to masked")]
         row = rows.loc[(target, "masked_scratch")]
         assert row.high < 0
         lower = statement.split("lower")[1].split(";")[0]
@@ -208,6 +209,32 @@ def test_findings_follow_sign_and_interval(faces, numbers):
             row = rows.loc[(target, model)]
             if row.low < 0 < row.high:
                 assert plain_name(model) in statement.split("not clearly different for")[1].split(";")[0]
+
+
+def test_findings_say_on_how_many_faces_and_how_surely(faces, results):
+    unrated = faces.copy(deep=True)
+    unrated["valence"][:2], unrated["arousal"][:3] = np.nan, np.nan
+    statistics = region_statistics(results, unrated, draws=100)
+    evaluation = evaluate(results, unrated, draws=100)
+    comparisons = compare_all(results, unrated, draws=100)
+    shifts = compare_all(statistics, unrated, quantity="enrichment", draws=100)
+    findings = figures.comparison_findings(unrated, evaluation, comparisons, statistics, shifts, method="lrp").items
+    assert "9 to 10 of them carry labels" in findings[0].numbers
+    assert "of 6 people; intervals from fewer than 20" in findings[0].numbers
+    for statement, _ in findings[1:]:
+        rated, used = {"Arousal": ("9", "12"), "Valence": ("10", "12")}[statement.split(",")[0]]
+        assert (f", {rated} faces: " if "the CCC" in statement else f", LRP z+, {used} faces: ") in statement
+    [within] = [s for s, _ in findings if s.startswith("Valence") and "within expression" in s]
+    lowest = evaluation.sel(target="valence").stack(cell=("model", "condition"))
+    lowest = lowest.isel(cell=int(lowest["within_ccc"].values.argmin()))
+    value, low, high = (f"{float(lowest[f'within_ccc{end}']):.2f}" for end in ("", "_low", "_high"))
+    assert f"lies between {value} [{low}, {high}] and ".replace("-0.00", "0.00") in within
+    assert re.search(r"holds a share between \d+% \[\d+%, \d+%\] and \d+% \[", " ".join(s for s, _ in findings))
+    one = evaluation.isel(model=[0], condition=[0])
+    assert "the CCC lies at " in _within(one, "valence")[0].statement
+    for figure in (figures.ccc_chart(evaluation), figures.difference_chart(comparisons, between="model")):
+        assert "on 9 to 10 faces" in figure.meta["reading"]
+    assert "over 12 faces" in figures.region_chart(statistics, method="lrp").meta["reading"]
 
 
 def test_a_clear_difference_that_correction_takes_back_is_not_called_clear():

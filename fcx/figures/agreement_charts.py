@@ -12,7 +12,7 @@ from fcx.core.contract import usable
 from fcx.core.targets import ratings
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish, looks
-from fcx.figures.wording import plain_name, readable
+from fcx.figures.wording import how_many, plain_name, readable
 
 # CCC (arousal, valence) on AffectNet and on MaskedAffectNet: Barros and Sciutti, "I Only Have Eyes for You: The
 # Impact of Masks On Convolutional-Based Facial Expression Recognition", CVPR Workshops 2021, Table 3. Their faces,
@@ -58,9 +58,8 @@ def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3) -> Figure:
     figure.update_xaxes(range=[low - 0.05, 1], title_text="CCC")
     known = table.paper.notna().any()
     title = f"Agreement with the labels {SCOPE_WORDS[scope]}"
-    reading = "Points are the CCC of a model, lines its 95 % intervals: filled symbols " + ", open symbols ".join(
-        conditions
-    )
+    reading = f"Points are the CCC of a model on {how_many(evaluation['n'])} faces, lines its 95 % intervals: "
+    reading += f"filled symbols {', open symbols '.join(conditions)}"
     reading += ". Crosses are the paper's Table 3, measured on AffectNet." if known else "."
     table = table if known else table.drop(columns="paper")
     return finish(figure, f"{scope}ccc", title, reading, _best(table), table, 190 + 70 * len(models))
@@ -86,7 +85,8 @@ def difference_chart(comparisons, *, between: str) -> Figure:
         figure.add_vline(x=0, line={"color": INK, "width": 1}, row=1, col=at)
     reach = 1.08 * np.nanmax(np.abs(table[["low", "high"]]))
     figure.update_xaxes(title_text="difference of CCC", range=[-reach, reach])
-    reading = "Paired differences of CCC with 95 % intervals; filled where the interval leaves out 0."
+    reading = f"Paired differences of CCC on {how_many(comparisons['n'])} faces with 95 % intervals; "
+    reading += "filled where the interval leaves out 0."
     numbers, height = f"{'; '.join(map(_difference, table.itertuples()))}.", 170 + 40 * len(labels)
     return finish(figure, f"differences_{between}", CHANGES[between], reading, numbers, table, height)
 

@@ -1,17 +1,18 @@
 """Statements composed from the numbers of one run.
 
 A difference is "higher" or "lower" only where its interval leaves out 0. What compares nothing (a share, a range)
-is said as numbers, without a verdict.
+is said as numbers with their intervals, without a verdict. Each statement says on how many faces it stands.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fcx.core.contract import usable
+from fcx.core.contract import column, usable
 from fcx.figures.agreement_charts import differences
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import listed, plain_name
+from fcx.figures.wording import how_many, listed, plain_name
+from fcx.statistics.bootstrap import FEW, clusters
 
 
 def comparison_findings(faces, evaluation, comparisons, statistics, shifts, *, method: str) -> Findings:
@@ -35,10 +36,13 @@ def comparison_findings(faces, evaluation, comparisons, statistics, shifts, *, m
 def _counted(faces, evaluation) -> Finding:
     given = f"{int(usable(faces).sum())} of {faces.sizes['sample']} faces given can be used plain and masked"
     if evaluation is None:
-        return Finding(f"{given}.", "None carries a label, so there is no agreement to measure.")
-    n = evaluation["n"].values
-    used = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    return Finding(f"{given}.", f"{used} of them carry labels; agreement is measured on these pairs.")
+        used = "None carries a label, so there is no agreement to measure."
+    else:
+        used = f"{how_many(evaluation['n'])} of them carry labels; agreement is measured on these pairs."
+    people = len(set(clusters(column(faces, "subject")[usable(faces)])))
+    if people < FEW:
+        used += f" They are of {people} people; intervals from fewer than {FEW} hold less often than they say."
+    return Finding(f"{given}.", used)
 
 
 def _masking(comparisons, target: str) -> list[Finding]:
@@ -48,7 +52,7 @@ def _masking(comparisons, target: str) -> list[Finding]:
         return []
     parts = [(_verdict(r), plain_name(r.model), _numbers(r, r.estimate_b, "to", r.estimate_a))
              for r in rows[rows.target == target].itertuples()]  # fmt: skip
-    return [_finding(f"{target.capitalize()}: from plain to masked faces the CCC is", parts)]
+    return [_finding(f"{_agreed(target, comparisons)}: from plain to masked faces the CCC is", parts)]
 
 
 def _training(comparisons, target: str) -> list[Finding]:
@@ -61,20 +65,22 @@ def _training(comparisons, target: str) -> list[Finding]:
     for condition, part in rows[(rows.target == target) & (rows.b == first)].groupby("condition", sort=False):
         parts = [(_verdict(r), plain_name(r.a), _numbers(r, r.estimate_a, "against", r.estimate_b))
                  for r in part.itertuples()]  # fmt: skip
-        start = f"{target.capitalize()}: on {condition} faces, compared with {plain_name(first)}, the CCC is"
+        start = f"{_agreed(target, comparisons)}: on {condition} faces, compared with {plain_name(first)}, the CCC is"
         said.append(_finding(start, parts, "every other model"))
     return said
 
 
 def _within(evaluation, target: str) -> list[Finding]:
     """Say how much agreement there is within expression."""
-    whole, within, oracle = (evaluation[n].sel(target=target) for n in ("ccc", "within_ccc", "oracle_ccc"))
-    if not np.isfinite(within).any() or not np.isfinite(oracle):
+    of_target = evaluation.sel(target=target)
+    if not np.isfinite(of_target["within_ccc"]).any() or not np.isfinite(of_target["oracle_ccc"]):
         return []
+    within, whole, oracle = (
+        _range(*(of_target[f"{name}ccc{end}"] for end in ("", "_low", "_high"))) for name in ("within_", "", "oracle_")
+    )
     return [Finding(
-        f"{target.capitalize()}: within expression the CCC lies between {_range(within)}, over the whole set between "
-        f"{_range(whole)}.",
-        f"An oracle that knows only the expression would reach {oracle:z.2f} over the whole set, and 0 within.",
+        f"{_agreed(target, evaluation)}: within expression the CCC lies {within}, over the whole set {whole}.",
+        f"An oracle that knows only the expression would lie {oracle} over the whole set, and at 0 within.",
     )]  # fmt: skip
 
 
@@ -90,34 +96,36 @@ def _places(statistics, method: str, target: str) -> Finding:
         parts.append(f"on {condition} faces {_grouped([(region, name) for name, region, _ in tops])}")
         numbers.append(f"{condition}: {', '.join(f'{name} {times}' for name, _, times in tops)}")
     return Finding(
-        f"{target.capitalize()}, {plain_name(method)}: attribution is densest, for its area, {'; '.join(parts)}.",
+        f"{_explained(target, method, statistics['n'])}: attribution is densest, for its area, {'; '.join(parts)}.",
         f"Density there, in multiples of what the area alone gives: {'; '.join(numbers)}.",
     )
 
 
 def _densest(density) -> tuple[str, str]:
     """Return the region with the highest density, with those whose intervals reach its own, and that density."""
-    mean = density["density_mean"].values
+    mean, low, high = (density[f"density_{end}"].values for end in ("mean", "low", "high"))
     if not np.isfinite(mean).any():
         return "nowhere (empty maps)", "none"
     top = int(np.nanargmax(mean))
-    near = density["density_high"].values >= density["density_low"].values[top]
+    near = high >= low[top]
     others = [str(r) for r in density["region"].values[near] if r != density["region"].values[top]]
-    return f"at the {' or '.join([str(density['region'].values[top]), *others])}", f"{mean[top]:.1f}"
+    places = " or ".join([str(density["region"].values[top]), *others])
+    return f"at the {places}", f"{mean[top]:.1f} [{low[top]:.1f}, {high[top]:.1f}]"
 
 
 def _mask_share(statistics, method: str, target: str) -> Finding:
     """Say how much of the attribution lies on the mask; a verdict would need more than its area (see the text)."""
     worn = statistics.sel({"method": method, "target": target, "region": "mask", "condition": "masked"})
-    share, area = worn["share_mean"], float(statistics["area"].sel(region="mask").mean())
+    area, ends = float(statistics["area"].sel(region="mask").mean()), ("mean", "low", "high")
     numbers = [
-        f"{plain_name(str(m))}: {float(share.sel(model=m)):.0%}, "
-        + _times(*(float(worn[f"density_{end}"].sel(model=m)) for end in ("mean", "low", "high")))
+        f"{plain_name(str(m))}: {float(worn['share_mean'].sel(model=m)):.0%}, "
+        + _times(*(float(worn[f"density_{end}"].sel(model=m)) for end in ends))
         for m in worn["model"].values
     ]
+    share = _range(*(worn[f"share_{end}"] for end in ends), ".0%")
     return Finding(
-        f"{target.capitalize()}, {plain_name(method)}: on masked faces the mask, {area:.0%} of the crop, holds "
-        f"{float(share.min()):.0%} to {float(share.max()):.0%} of the attribution.",
+        f"{_explained(target, method, worn['n'])}: on masked faces the mask, {area:.0%} of the crop, holds a share "
+        f"{share} of the attribution.",
         f"Share, and times its share of the area: {'; '.join(numbers)}. Area alone is no fair "
         "null for what stands in the middle; the next comparison, with the same place on unmasked faces, is.",
     )
@@ -126,15 +134,28 @@ def _mask_share(statistics, method: str, target: str) -> Finding:
 def _mask_shift(shifts, method: str, target: str) -> list[Finding]:
     """Say whether the mask draws more attribution than the same place does on the unmasked face."""
     same = (shifts["model_a"] == shifts["model_b"]) & (shifts["condition_a"] == "masked")
+    same &= shifts["condition_b"] == "plain"
+    shifts = shifts.sel({"method": method, "target": target, "region": "mask"}).isel(comparison=same.values)
     parts = []
-    for number in np.flatnonzero(same & (shifts["condition_b"] == "plain")):
-        row = shifts.isel(comparison=number).sel({"method": method, "target": target, "region": "mask"})
+    for number in range(shifts.sizes["comparison"]):
+        row = shifts.isel(comparison=number)
         times = _times(*(2 ** float(row[name]) for name in ("difference", "low", "high")))
         parts.append((_verdict(row), plain_name(row["model_a"].item()), times))
-    start = (
-        f"{target.capitalize()}, {plain_name(method)}: compared with the same place on unmasked faces, that share is"
-    )
-    return [_finding(start, parts)] if parts else []
+    if not parts:
+        return []
+    start = f"{_explained(target, method, shifts['n'])}: compared with the same place on unmasked faces, that share is"
+    return [_finding(start, parts)]
+
+
+def _agreed(target: str, table) -> str:
+    """Return 'Valence, 412 faces', from n of `evaluate` or `compare_all`."""
+    return f"{target.capitalize()}, {how_many(table['n'].sel(target=target))} faces"
+
+
+def _explained(target: str, method: str, n) -> str:
+    """Return 'Valence, LRP gamma, 473 faces', from n of `region_statistics` or `compare_all`."""
+    n = n.sel({name: key for name, key in (("target", target), ("method", method)) if name in n.dims})
+    return f"{target.capitalize()}, {plain_name(method)}, {how_many(n)} faces"
 
 
 def _finding(start: str, parts, everyone: str = "every model") -> Finding:
@@ -170,5 +191,11 @@ def _times(value: float, low: float, high: float) -> str:
     return f"{value:.2f} times [{low:.2f}, {high:.2f}]"
 
 
-def _range(values) -> str:
-    return f"{values.min():z.2f} and {values.max():z.2f}"
+def _range(value, low, high, form: str = "z.2f") -> str:
+    """Return 'between 0.04 [0.01, 0.06] and 0.24 [0.15, 0.32]', the lowest and the highest, or 'at' the only value."""
+    value, low, high = (np.ravel(each) for each in (value, low, high))
+    if not np.isfinite(value).any():
+        return "nowhere"
+    ends = dict.fromkeys((int(np.nanargmin(value)), int(np.nanargmax(value))))
+    words = [f"{value[i]:{form}} [{low[i]:{form}}, {high[i]:{form}}]" for i in ends]
+    return f"between {' and '.join(words)}" if len(words) > 1 else f"at {words[0]}"

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from fcx.core.checks import choose
 from fcx.core.contract import usable
 from fcx.figures.theme import FAINT, INK, PALETTE, Figure, bars, dots, finish, looks
-from fcx.figures.wording import readable
+from fcx.figures.wording import how_many, readable
 
 # name: (axis, title)
 REGION_AXES = {
@@ -52,8 +52,8 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
     figure.update_yaxes(title_text=axis)
     title = f"{readable(method)}: {title}"
     reading = (
-        f"Points are means over faces, lines 95 % intervals: filled symbols {', open symbols '.join(conditions)}. "
-        "The mask overlays the other regions."
+        f"Points are means over {how_many(statistics['n'].sel({'method': method}))} faces, lines 95 % intervals: "
+        f"filled symbols {', open symbols '.join(conditions)}. The mask overlays the other regions."
     )
     numbers, height = f"Highest region: {_tops(table)}.", 160 + 330 * len(targets)
     return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140)

@@ -1,4 +1,4 @@
-"""Words in figures and findings: names for people, and names in a row."""
+"""Words in figures and findings: names for people, numbers of faces, and names in a row."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def plain_name(name: str) -> str:
 def readable(name: str) -> str:
     """Return a name for people that is safe in Plotly's and HTML's mark-up."""
     return html.escape(plain_name(name))
+
+
+def how_many(n) -> str:
+    """Return numbers of faces: '412', or '408 to 412' where the cells of a table (n) differ."""
+    low, high = int(n.min()), int(n.max())
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def listed(names: Sequence[str]) -> str:
