@@ -11,14 +11,14 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import METHODS, attribute, lrp_descent
-from fcx.attribution.face_reader import Gallery
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.inhibition import inhibition_index
 from fcx.attribution.lrp import NEAREST
 from fcx.attribution.lrp_descent import relevance
 from fcx.attribution.lrp_modules import zennit_composite
 from fcx.attribution.lrp_network import PIECE, Network, Trace, fuse_batch_norm, pool, traces
 from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, Rule
-from fcx.attribution.registry import Batch, Subject
 from fcx.core.errors import FcxError, InputError, UnknownNameError
 from fcx.networks.facechannel import FaceChannel
 from fcx.statistics.region_mass import region_cover
@@ -216,7 +216,7 @@ def test_relevance_from_a_reference_value_sums_to_the_difference(name):
     reference = torch.tensor([float(values[:, 0].quantile(0.9)), 0.0], dtype=torch.float64)
     some = torch.arange(PIECE + 2)
     found, plain = (
-        Batch(Subject("m", model), images[some], some, reference=r, gallery=Gallery(faces), condition="plain")
+        Batch(Subject("m", model), images[some], some, reference=r, reader=FaceReader(faces), condition="plain")
         for r in (reference, None)
     )
     maps, usual = (METHODS["lrp"].function(batch) for batch in (found, plain))

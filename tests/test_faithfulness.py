@@ -9,8 +9,9 @@ import torch
 from conftest import make_faces
 from torch import nn
 
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import METHODS, Subject
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.registry import METHODS
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.faithfulness import measurement as home
@@ -48,21 +49,10 @@ def tiny():
 
 
 def scene_of(model, faces, **settings):
-    rows = np.arange(faces.sizes["sample"])
-    images = torch.from_numpy(faces["image"].values[0]).double() / 255
-    names = [str(name) for name in faces["sample"].values]
-    subject, settings = Subject("m", copy.deepcopy(model).double().eval()), MeasureOptions(**{**QUICK, **settings})
-    return Scene(
-        subject,
-        images,
-        names,
-        torch.from_numpy(rows),
-        torch.eye(2).double(),
-        torch.zeros(2).double(),
-        Gallery(faces),
-        "plain",
-        settings,
-    )
+    images = torch.from_numpy(faces["image"].values[0]).double()[:, None] / 255
+    subject = Subject("m", copy.deepcopy(model).double().eval())
+    batch = Batch(subject, images, reader=FaceReader(faces), condition="plain")
+    return Scene(batch, MeasureOptions(**{**QUICK, **settings}))
 
 
 def trial_of(scene, method="gradient", **options):
@@ -71,7 +61,7 @@ def trial_of(scene, method="gradient", **options):
 
 
 def ask(scene, target):
-    return lambda image: float(scene.subject.model(torch.from_numpy(image)[None, None])[0, target].detach())
+    return lambda image: float(scene.batch.subject.model(torch.from_numpy(image)[None, None])[0, target].detach())
 
 
 @pytest.fixture(scope="module", params=["lrp", "gradcam"])
@@ -161,7 +151,7 @@ def test_regions_are_removed_and_kept_alone(trial):
     gains, ranks = (MEASURES[name].function(trial) for name in ("regions", "region_ranks"))
     instead = removal.filling(trial.scene, "mean").numpy()
     for target, sample, f, image, heat in cases(trial):
-        cover = trial.asker.regions[sample].numpy()
+        cover = trial.batch.regions[sample].numpy()
         there = [i for i, region in enumerate(cover) if region.sum() > 0]
         assert len(there) < len(cover) or len(there) == 8
         effects = oracles.region_effects(f, image, instead[sample], cover[there])
@@ -254,7 +244,7 @@ def test_randomisation_compares_ranks_and_entropies_with_the_ruined_model(channe
     trial = trial_of(scene_of(channel, tiny), "lrp")
     scores = MEASURES["randomisation"].function(trial)
     rise = MEASURES["efficient_randomisation"].function(trial)["efficient_randomisation"]
-    stages = [ruined for _, ruined in randomisation.cascade(trial.subject, 2, seed=0)]
+    stages = [ruined for _, ruined in randomisation.cascade(trial.batch.subject, 2, seed=0)]
     for target, sample, _, image, heat in list(cases(trial))[::3]:
         alone = scene_of(channel, tiny.isel(sample=[sample]))
         maps = [trial_of(alone, "lrp").explain(torch.from_numpy(image)[None], ruined)[target, 0] for ruined in stages]
@@ -268,7 +258,7 @@ def test_randomisation_compares_ranks_and_entropies_with_the_ruined_model(channe
 
 def test_edges_are_the_pictures_own(tiny, channel):
     scene = scene_of(channel, tiny)
-    maps = CONTROLS["edges"](scene.batch())
+    maps = CONTROLS["edges"](scene.batch)
     np.testing.assert_allclose(maps[0, 2], oracles.edge_strength(scene.images[2].numpy()), atol=1e-12)
     assert torch.equal(maps[0], maps[1])
 

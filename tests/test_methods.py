@@ -411,7 +411,7 @@ def hooks_of(model):
 
 @pytest.mark.parametrize("method", ["guided_backprop", "deeplift", *CAMS])
 def test_no_hook_stays_behind_even_on_the_private_copy(method, small, monkeypatch):
-    from fcx.attribution.registry import Batch, Subject
+    from fcx.attribution.batch import Batch, Subject
 
     model = kind("paper").eval()
     options = {"layer": "conv10"} if method in CAMS else {}

@@ -9,8 +9,8 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import FILLS, Batch, attribute, perturbation, region_effects
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import Subject
+from fcx.attribution.batch import Subject
+from fcx.attribution.face_reader import FaceReader
 from fcx.core.contract import REGIONS
 from fcx.core.errors import ContractError, InputError
 from fcx.statistics.region_mass import region_cover
@@ -159,14 +159,14 @@ def test_region_ablation_equals_captum(model):
 def batch_of(model, faces, rows=None):
     rows = np.arange(faces.sizes["sample"]) if rows is None else rows
     return Batch(
-        Subject("m", model), pixels(faces)[rows], torch.as_tensor(rows), gallery=Gallery(faces), condition="plain"
+        Subject("m", model), pixels(faces)[rows], torch.as_tensor(rows), reader=FaceReader(faces), condition="plain"
     )
 
 
 def test_regions_of_a_batch_stay_when_others_are_asked_for(model):
     batch = batch_of(model, soft(8, seed=6), np.array([7, 3]))
     before = batch.regions.clone()
-    assert not np.array_equal(batch.gallery.cover(np.array([0, 1]))[:, :-1], before)  # into the memory of the first
+    assert not np.array_equal(batch.reader.cover(np.array([0, 1]))[:, :-1], before)  # into the memory of the first
     torch.testing.assert_close(batch.regions, before, rtol=0, atol=0)
 
 

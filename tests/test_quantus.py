@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import make_faces
 
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import METHODS, Batch, Subject
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.registry import METHODS
 from fcx.faithfulness import randomisation, removal
 from fcx.faithfulness.measurement import faithfulness_scores
 from fcx.faithfulness.measures import MEASURES, MeasureOptions, Scene, Trial
@@ -43,10 +44,10 @@ def trial(model):
     """Gradients of four faces whose greys keep clear of 0 and 1, because Quantus does not clip what it perturbs."""
     faces = make_faces(FACES, seed=1, size=SIZE)
     faces["image"] = (faces["image"] // 2 + 64).astype("u1")
-    images = torch.from_numpy(faces["image"].values[0]).float() / 255
+    images = torch.from_numpy(faces["image"].values[0]).float()[:, None] / 255
     settings = MeasureOptions(fills=("black",), steps=8, perturbations=3, stages=99, bins=100, radius=0.1)
-    scene = Scene(Subject("m", copy.deepcopy(model)), images, [str(n) for n in faces["sample"].values],
-                  torch.arange(FACES), torch.eye(2), torch.zeros(2), Gallery(faces), "plain", settings)  # fmt: skip
+    batch = Batch(Subject("m", copy.deepcopy(model)), images, reader=FaceReader(faces), condition="plain")
+    scene = Scene(batch, settings)
     return Trial(scene, METHODS["gradient"].function, {})
 
 
@@ -98,7 +99,7 @@ def test_sensitivity_is_the_same_for_the_same_perturbations(model, trial, given)
 @pytest.fixture
 def same_ruins(monkeypatch, trial):
     """Quantus with the random models of fcx."""
-    found = list(randomisation.cascade(trial.subject, 99, trial.settings.seed))
+    found = list(randomisation.cascade(trial.batch.subject, 99, trial.settings.seed))
     monkeypatch.setattr(PyTorchModel, "random_layer_generator_length", property(lambda self: len(found)))
     monkeypatch.setattr(
         PyTorchModel, "get_random_layer_generator", lambda self, order, seed: iter((n, s.model) for n, s in found)

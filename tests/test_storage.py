@@ -16,7 +16,7 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import attribute, open_results
-from fcx.attribution.face_reader import Gallery
+from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS, method
 from fcx.attribution.storage import Memory, ResultsStore, compress, decoded
@@ -252,7 +252,7 @@ def test_the_mean_face_and_the_regions_do_not_depend_on_the_batch(registered, mo
         np.testing.assert_allclose(alpha, rows["alpha"].sel(condition="masked") / 255, rtol=1e-6)
         np.testing.assert_allclose(twin[:, 0], rows["image"].sel(condition="plain") / 255, rtol=1e-6)
     with pytest.raises(UnknownNameError, match="unknown condition 'masekd'"):
-        Gallery(faces).mean("masekd")
+        FaceReader(faces).mean("masekd")
 
 
 # --- several processes ------------------------------------------------------------------------

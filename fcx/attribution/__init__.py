@@ -9,10 +9,11 @@ later keep attributes in arithmetic):
 """
 
 from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
+from fcx.attribution.batch import Batch
 from fcx.attribution.fills import FILLS
 from fcx.attribution.inhibition import inhibition_index
 from fcx.attribution.perturbation import region_effects
-from fcx.attribution.registry import METHODS, Batch, Method, method
+from fcx.attribution.registry import METHODS, Method, method
 from fcx.attribution.runner import attribute
 from fcx.attribution.storage import open_results
 

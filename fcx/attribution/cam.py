@@ -13,7 +13,8 @@ import math
 import torch
 from torch import nn
 
-from fcx.attribution.registry import Batch, method
+from fcx.attribution.batch import Batch
+from fcx.attribution.registry import method
 from fcx.core.checks import choose
 from fcx.core.errors import InputError
 from fcx.networks.facechannel import FaceChannel

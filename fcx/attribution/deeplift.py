@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fcx.attribution.batch import Batch
 from fcx.attribution.fills import filled
 from fcx.attribution.gradient import gap
-from fcx.attribution.registry import Batch, method
+from fcx.attribution.registry import method
 from fcx.networks.facechannel import FaceChannel, Shunt
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # of a face, with a graph, and of its baseline, without

@@ -11,7 +11,7 @@ from fcx.statistics.region_mass import region_cover
 FACES_AT_ONCE = 64  # faces read at once
 
 
-class Gallery:
+class FaceReader:
     """A faces Dataset, read piece by piece; what it answers depends on no batch and on no order."""
 
     def __init__(self, faces: xr.Dataset):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from fcx.attribution.registry import Batch
+from fcx.attribution.batch import Batch
 from fcx.core.checks import choose
 
 BLUR = 1 / 8  # standard deviation of the blur, of the side of the picture: coarser than an eye or a mouth
@@ -71,7 +71,7 @@ def draws(batch: Batch, seed: int, *what: str) -> list[np.random.Generator]:
 
     Where a batch comes from no Dataset, the place of a face stands for its id.
     """
-    names = batch.names if batch.gallery is not None else [str(place) for place in batch.position.tolist()]
+    names = batch.names if batch.reader is not None else [str(place) for place in batch.position.tolist()]
     return [np.random.default_rng([seed, zlib.crc32("\n".join([name, *what]).encode())]) for name in names]
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fcx.attribution.batch import Batch
 from fcx.attribution.fills import draws, filled, passes
 from fcx.attribution.lrp_network import traces
-from fcx.attribution.registry import Batch, method
+from fcx.attribution.registry import method
 from fcx.core.checks import real_number, whole_number
 from fcx.core.errors import InputError
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 import xarray as xr
 
+from fcx.attribution.batch import Subject
 from fcx.attribution.cam import CELL
+from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.lrp_descent import Descent
 from fcx.attribution.lrp_network import PIECE, Network, Trace
 from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
-from fcx.core.contract import TARGETS, check
+from fcx.attribution.request import check_models
+from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
-from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
-from fcx.statistics.region_mass import region_cover
 
 
 def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
@@ -33,26 +33,22 @@ def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_sha
 
     >>> inhibition_index("plain_scratch", faces).sel(region="mouth").median("sample")  # doctest: +SKIP
     """
-    rule = Rule(shunt=shunt_rule)
-    resolved = resolve_models(models)
-    check(faces, "faces")
+    rule, resolved = Rule(shunt=shunt_rule), resolve_models(models)
     for name, model in resolved.items():
         if not isinstance(model, FaceChannel) or model.config.shunt == "none":
             raise InputError(f"model {name!r} has no inhibition: give FaceChannels with a shunt")
-        check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
-        check_size(model, faces)
-    good = faces["status"].values == "ok"
-    regions = [*map(str, faces["region"].values), "mask"]
-    index = np.full((len(resolved), len(good), len(TARGETS), faces.sizes["sample"], len(regions)), np.nan)
-    for m, model in enumerate(resolved.values()):
-        private = copy.deepcopy(model).eval()
-        network = Network(private if private.head.weight.dtype == torch.float64 else private.float())
-        for c, usable in enumerate(good):
-            rows = np.flatnonzero(usable)
+    check_models(resolved, faces, ())
+    reader, regions = FaceReader(faces), [*map(str, faces["region"].values), "mask"]
+    index = np.full((len(resolved), *reader.good.shape, len(TARGETS), len(regions)), np.nan)
+    for m, (name, model) in enumerate(resolved.items()):
+        wide = model.head.weight.dtype == torch.float64
+        subject = Subject.of(name, model, torch.device("cpu"), torch.float64 if wide else torch.float32)
+        network = Network(subject.model)
+        for c, condition in enumerate(reader.conditions):
+            rows = np.flatnonzero(reader.good[c])
             for first in range(0, len(rows), PIECE):
                 some = rows[first : first + PIECE]
-                images = np.ascontiguousarray(faces["image"].isel(condition=c, sample=some).values)
-                index[m, c][:, some] = _index(network, images, region_cover(faces, some), rule)
+                index[m, c, some] = _index(network, reader.images(condition, some), reader.cover(some), rule)
     coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
     attrs = {
         "long_name": "inhibition index: absolute relevance of I over that of y",
@@ -60,7 +56,7 @@ def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_sha
         "provenance": run_provenance(step="inhibition_index", shunt_rule=shunt_rule),
     }
     return xr.DataArray(
-        index,
+        index.swapaxes(2, 3),
         {**coords, "model": list(resolved), "target": list(TARGETS), "region": regions},
         ("model", "condition", "target", "sample", "region"),
         "inhibition_index",
@@ -69,7 +65,7 @@ def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_sha
 
 
 def _index(network: Network, images: np.ndarray, cover: np.ndarray, rule: Rule) -> np.ndarray:
-    """Return (target, sample, region) for images (sample, y, x) uint8 and cover (sample, region, y, x)."""
+    """Return (sample, target, region) for images (sample, y, x) uint8 and cover (sample, region, y, x)."""
     like = network.decay
     with torch.no_grad():
         trace = Trace(network, torch.from_numpy(images)[:, None].to(like) / 255)
@@ -78,5 +74,5 @@ def _index(network: Network, images: np.ndarray, cover: np.ndarray, rule: Rule) 
         parts = [v.sum(2).double().cpu().numpy() for v in (k * of_map, of_map)]  # (target, sample, row, column)
     rows, columns = (size // CELL for size in cover.shape[-2:])
     cells = cover.reshape(*cover.shape[:2], rows, CELL, columns, CELL).mean((3, 5))
-    of_inhibition, of_output = (np.einsum("tsyx,sryx->tsr", part, cells) for part in parts)
+    of_inhibition, of_output = (np.einsum("tsyx,sryx->str", part, cells) for part in parts)
     return of_inhibition / np.where(of_output > 0, of_output, np.nan)

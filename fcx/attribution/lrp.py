@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import torch
 
+from fcx.attribution.batch import Batch
 from fcx.attribution.lrp_descent import Reference, relevance
 from fcx.attribution.lrp_modules import Explainable
 from fcx.attribution.lrp_network import PIECE, traces
 from fcx.attribution.lrp_rules import Rule
-from fcx.attribution.registry import Batch, method
+from fcx.attribution.registry import method
 from fcx.core.errors import InputError
 
 NEAREST = 32  # faces near a reference value whose hidden activations are averaged
@@ -117,13 +118,13 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
         batch.record("stabiliser", nothing)
         return maps
     maps = batch.images.new_empty(len(batch.weights), *batch.images[:, 0].shape)
-    bias, stabiliser = (maps.new_empty(maps.shape[:2], dtype=torch.float64) for _ in "bs")
+    bias, stabiliser = maps.new_empty(2, *maps.shape[:2], dtype=torch.float64)
     for some, reference in ((~relative, None), (relative, find_reference)):
         if some.any():
             reference = reference and reference(batch, some)
-            found = relevance(batch.traces, batch.weights[some], rule, reference)
-            maps[some] = found.maps
-            bias[some], stabiliser[some] = found.bias.sum(0), found.stabiliser.sum(0)
+            part = relevance(batch.traces, batch.weights[some], rule, reference)
+            maps[some] = part.maps
+            bias[some], stabiliser[some] = part.bias.sum(0), part.stabiliser.sum(0)
     for trace in batch.traces:
         trace.denominators.clear()  # another method goes down by another rule
     batch.record("bias", bias)
@@ -140,7 +141,7 @@ def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
     Raises: InputError for a batch without a Dataset.
     Source: Letzgus et al. 2022 (2112.11407).
     """
-    faces, network = batch.gallery, batch.network
+    faces, network = batch.reader, batch.network
     if faces is None:
         raise InputError("LRP from a reference value needs faces near it: use fcx.attribute")
     if (key := (faces, batch.condition)) not in network.memory:

@@ -47,24 +47,24 @@ def relevance(traces: Iterable[Trace], weights: torch.Tensor, rule: Rule,
     torch.Size([2, 3, 64, 64])
     """
     with torch.no_grad():
-        found = [_descend(trace, weights, rule, reference) for trace in traces]
-    maps, layers, bias, stabiliser = zip(*found, strict=True)
+        parts = [_descend(trace, weights, rule, reference) for trace in traces]
+    maps, layers, bias, stabiliser = zip(*parts, strict=True)
     return Relevance(torch.cat(maps, 1), layers[0], torch.cat(bias, 2), torch.cat(stabiliser, 2))
 
 
 def _descend(trace: Trace, weights: torch.Tensor, rule: Rule, reference: Reference | None) -> Relevance:
     """Return what one trace hands down; in double precision for samples whose ledger rounding would leave open."""
-    found = Descent(trace, weights, rule, reference).run()
+    first = Descent(trace, weights, rule, reference).run()
     if trace.pooled.dtype != torch.float64:
         value = weights.double() @ trace.outputs.T - (0 if reference is None else reference.values[:, None])
-        left = found.maps.sum((-2, -1), dtype=torch.float64) + found.bias.sum(0) + found.stabiliser.sum(0) - value
+        left = first.maps.sum((-2, -1), dtype=torch.float64) + first.bias.sum(0) + first.stabiliser.sum(0) - value
         # `not` less, so that NaN is open too.
-        open_ones = ~(left.abs() <= CLOSED * found.maps.abs().sum((-2, -1))).all(0)
+        open_ones = ~(left.abs() <= CLOSED * first.maps.abs().sum((-2, -1))).all(0)
         if open_ones.any():
             again = Descent(trace.double(open_ones), weights, rule, reference).run()
-            found.maps[:, open_ones] = again.maps.to(found.maps.dtype)
-            found.bias[..., open_ones], found.stabiliser[..., open_ones] = again.bias, again.stabiliser
-    return found
+            first.maps[:, open_ones] = again.maps.to(first.maps.dtype)
+            first.bias[..., open_ones], first.stabiliser[..., open_ones] = again.bias, again.stabiliser
+    return first
 
 
 class Descent:
@@ -78,7 +78,7 @@ class Descent:
         self.trace, self.network, self.weights, self.rule = trace, trace.network, weights.double(), rule
         self.reference = reference
         shape = (len(self.network.layers), len(weights), len(trace.outputs))
-        self.bias, self.stabiliser = (torch.zeros(shape, dtype=torch.float64, device=weights.device) for _ in "bs")
+        self.bias, self.stabiliser = torch.zeros(2, *shape, dtype=torch.float64, device=weights.device)
 
     def run(self) -> Relevance:
         """Return the relevance of the pixels, and the ledger."""

@@ -126,10 +126,10 @@ class Network:
     @cached_property
     def wide(self) -> Network:
         """The same in double precision."""
-        made = copy.copy(self)
+        wide = copy.copy(self)
         for name in ("trunk", "top", "levels", "decay"):
-            setattr(made, name, _double(getattr(self, name)))
-        return made
+            setattr(wide, name, _double(getattr(self, name)))
+        return wide
 
 
 def _double(value, rows=slice(None)):
@@ -258,8 +258,8 @@ def traces(network: Network, images: torch.Tensor) -> Iterator[Trace]:
     """Yield a trace for every few of the images (sample, 1, y, x)."""
     for some in images.split(PIECE):
         with torch.no_grad():  # not around the yield, which would turn gradients off for whoever reads
-            found = Trace(network, some)
-        yield found
+            trace = Trace(network, some)
+        yield trace
 
 
 def times(gate: torch.Tensor, c: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,9 @@ import torch
 import xarray as xr
 from torch.nn import functional as F
 
+from fcx.attribution.batch import Batch
 from fcx.attribution.fills import AT_ONCE, draws, filled, passes
-from fcx.attribution.registry import Batch, method
+from fcx.attribution.registry import method
 from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import REGIONS
 from fcx.core.errors import ContractError, InputError
@@ -26,20 +27,19 @@ COARSE_CELL = 4  # pixels: the side of a cell of the mask that `extremal_perturb
 RATE, MOMENTUM, PULL = 0.05, 0.5, 4.0  # of its ascent; the pull on the area grows to `PULL`
 
 
-def effects(batch: Batch, cover: torch.Tensor, fill: torch.Tensor) -> torch.Tensor:
-    """Return f(face) - f(face with a part replaced), (target, part, sample), in output units.
+def effects(batch: Batch, before: torch.Tensor, after: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
+    """Return f(before) - f(before with a part replaced by that of `after`), (target, part, sample), in output units.
 
-    `cover` (part, sample or 1, y, x) in [0, 1] says how much of each pixel each part takes; `fill` is
-    (sample, 1, y, x). All faces and targets share the passes. A part that covers nothing has the effect 0, though
-    the same face may be answered otherwise at another place of a batch, by how a convolution rounds there.
+    `before` and `after` are pictures (sample, 1, y, x); `cover` (part, sample or 1, y, x) in [0, 1] says how much of
+    each pixel each part takes. All faces and targets share the passes. A part that covers nothing has the effect 0,
+    though the same face may be answered otherwise at another place of a batch, by how a convolution rounds there.
     """
     with torch.no_grad():
-        change, found = fill - batch.images, []
-        for some in passes(len(cover), len(fill)):
-            changed = batch.images + cover[some, :, None] * change  # (part, sample, 1, y, x)
-            values = batch.values(batch.explained(changed.flatten(0, 1)))
-            found.append(values.unflatten(0, changed.shape[:2]))
-        change = batch.values(batch.explained(batch.images)) - torch.cat(found)  # (part, sample, target)
+        values = []
+        for some in passes(len(cover), len(after)):
+            mixed = before + cover[some, :, None] * (after - before)  # (part, sample, 1, y, x)
+            values.append(batch.values(batch.explained(mixed.flatten(0, 1))).unflatten(0, mixed.shape[:2]))
+        change = batch.values(batch.explained(before)) - torch.cat(values)  # (part, sample, target)
         return change.masked_fill(~cover.flatten(2).any(-1)[..., None], 0).movedim(-1, 0)
 
 
@@ -66,8 +66,8 @@ def occlusion(batch: Batch, *, window: int = 8, stride: int = 4, fill: str = "me
     batch.resolution = math.gcd(window, stride)
     line = _windows(size, window, stride)
     cover = (line[:, None, :, None] & line[None, :, None, :]).flatten(0, 1).to(batch.images)  # (window, y, x)
-    found = effects(batch, cover[:, None], filled(batch, fill))
-    return torch.einsum("tws,wyx->tsyx", found, cover) / cover.sum(0)
+    change = effects(batch, batch.images, filled(batch, fill), cover[:, None])
+    return torch.einsum("tws,wyx->tsyx", change, cover) / cover.sum(0)
 
 
 def _patch(cover: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -118,12 +118,12 @@ def region_ablation(batch: Batch, *, fill: str = "mean", control: str = "none", 
     Source: region-wise occlusion, Zeiler and Fergus 2014 (1311.2901); the controls are fcx's own.
     """
     cover = ablated_areas(batch, control, seed)
-    found = effects(batch, cover, filled(batch, fill))  # (target, area, sample)
+    change = effects(batch, batch.images, filled(batch, fill), cover)  # (target, area, sample)
     for area, name in enumerate(EFFECTS):
-        batch.record(name, found[:, area])
+        batch.record(name, change[:, area])
     parts = cover[: len(REGIONS)]
     area = parts.sum((-2, -1))
-    density = found[:, : len(REGIONS)] / torch.where(area > 0, area, 1)  # nothing removed, nothing changed
+    density = change[:, : len(REGIONS)] / torch.where(area > 0, area, 1)  # nothing removed, nothing changed
     return torch.einsum("trs,rsyx->tsyx", density, parts)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
 import pickle
 from collections.abc import Iterator, Mapping
@@ -16,29 +14,16 @@ import torch
 import xarray as xr
 from torch import nn
 
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import Batch, Method, Subject
+from fcx.attribution.batch import Batch, Subject, own_mode
+from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.registry import Method
 from fcx.attribution.storage import MAPS_A_BLOCK, ResultsStore, compress
-from fcx.core.errors import FcxError, InputError
+from fcx.core.errors import FcxError
 from fcx.core.parallel import in_order, portable
 from fcx.core.targets import Target
-from fcx.networks.facechannel import FaceChannel
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 
 PROCESS: dict = {}  # the plan and the store of a worker process
-
-
-@contextlib.contextmanager
-def own_mode(device: torch.device):
-    """Compute gradients in full precision, whatever mode the caller is in."""
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
-        # A GPU's default for convolutions, TF32, keeps three digits: too few for relevance to be conserved.
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-    ):
-        yield
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,7 @@ class Plan:
     variables: Mapping[str, tuple]  # name -> (dims, dtype, attributes)
 
     def __post_init__(self):
-        self.gallery = Gallery(self.faces)
+        self.reader = FaceReader(self.faces)
         self.resolutions: dict[str, set[int]] = {method.name: set() for method in self.methods}
         self._subject: Subject | None = None
 
@@ -81,25 +66,25 @@ class Plan:
 
     def blocks(self) -> list[Block]:
         """Return all blocks; those of the same faces in several conditions are neighbours and share their regions."""
-        made, good, count = [], self.gallery.good, self.faces.sizes["sample"]
+        blocks, good, count = [], self.reader.good, self.faces.sizes["sample"]
         for name in self.models:
             for first in range(0, count, MAPS_A_BLOCK):
                 rows = slice(first, min(first + MAPS_A_BLOCK, count))
                 for condition in range(len(good)):
                     usable = first + np.flatnonzero(good[condition, rows])
-                    made.append(Block(len(made), name, condition, rows, tuple(usable.tolist())))
-        return made
+                    blocks.append(Block(len(blocks), name, condition, rows, tuple(usable.tolist())))
+        return blocks
 
     def rehearse(self) -> dict[str, int]:
         """Explain one face by every model, so that what cannot work fails before a store is laid out.
 
         Return the resolution of each method with these options and models.
         """
-        condition, sample = np.argwhere(self.gallery.good)[0]
+        condition, sample = np.argwhere(self.reader.good)[0]
         for name in self.models:
             self.explain(self.subject(name), condition, np.array([sample]))
         if "area" in self.variables:
-            self.gallery.cover(np.array([sample]))
+            self.reader.cover(np.array([sample]))
         return {name: math.gcd(*sides) for name, sides in self.resolutions.items()}
 
     def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
@@ -136,58 +121,58 @@ class Plan:
     def block(self, block: Block) -> dict[str, tuple]:
         """Return the index and values of each variable for the faces of a block, NaN where a face is unusable."""
         subject, rows = self.subject(block.model), block.rows
-        made = self._empty(block)
+        arrays = self._empty(block)
         for first in range(0, len(block), self.batch_size):
             some = np.array(block.usable[first : first + self.batch_size])
             for name, values in self.explain(subject, block.condition, some).items():
                 before = 1 if name == "prediction" else 2  # dimensions before `sample`
-                made[name][(slice(None),) * before + (some - rows.start,)] = values
-        made |= self._statistics(block, made["attribution"])
-        maps = made.pop("attribution")
+                arrays[name][(slice(None),) * before + (some - rows.start,)] = values
+        arrays |= self._statistics(block, arrays["attribution"])
+        maps = arrays.pop("attribution")
         if "attribution" in self.variables:
-            made |= compress(maps, self.variables["attribution"][1])
+            arrays |= compress(maps, self.variables["attribution"][1])
         lead = (list(self.models).index(block.model), block.condition)
-        index = {name: (*lead, *[slice(None)] * (1 if name == "prediction" else 2), rows) for name in made}
-        return {name: ((rows,) if name == "area" else index[name], made[name]) for name in made}
+        index = {name: (*lead, *[slice(None)] * (1 if name == "prediction" else 2), rows) for name in arrays}
+        return {name: ((rows,) if name == "area" else index[name], arrays[name]) for name in arrays}
 
     def _empty(self, block: Block) -> dict[str, np.ndarray]:
         shape = (len(self.targets), block.rows.stop - block.rows.start)
         each = (len(self.methods), *shape)
-        made = {name: np.full(each, np.nan) for name in self.extras}
-        made["prediction"] = np.full(shape, np.nan)
+        arrays = {name: np.full(each, np.nan) for name in self.extras}
+        arrays["prediction"] = np.full(shape, np.nan)
         kind = str(self.dtype).removeprefix("torch.")
-        made["attribution"] = np.full((*each, *self.faces["image"].shape[2:]), np.nan, kind)
-        return made
+        arrays["attribution"] = np.full((*each, *self.faces["image"].shape[2:]), np.nan, kind)
+        return arrays
 
     def _statistics(self, block: Block, maps: np.ndarray) -> dict[str, np.ndarray]:
         """Return `QUANTITIES` (method, target, sample, region) and area of the faces usable in every condition."""
         if "area" not in self.variables:
             return {}
         rows = np.arange(block.rows.start, block.rows.stop)
-        good = self.gallery.good[:, block.rows].all(0)
+        good = self.reader.good[:, block.rows].all(0)
         regions = len(self.faces["region"]) + 1
-        made = {name: np.full((*maps.shape[:3], regions), np.nan, np.float32) for name in QUANTITIES}
+        arrays = {name: np.full((*maps.shape[:3], regions), np.nan, np.float32) for name in QUANTITIES}
         if not good.any():
-            return made
-        cover = self.gallery.cover(rows[good])
+            return arrays
+        cover = self.reader.cover(rows[good])
         if block.model == next(iter(self.models)) and not block.condition:  # once for each face
-            made["area"] = np.full((len(rows), regions), np.nan, np.float32)
-            made["area"][good] = cover.mean((-2, -1))
+            arrays["area"] = np.full((len(rows), regions), np.nan, np.float32)
+            arrays["area"][good] = cover.mean((-2, -1))
         for name, values in score_maps(maps if good.all() else maps[:, :, good], cover).items():
-            made[name][:, :, good] = values
-        return made
+            arrays[name][:, :, good] = values
+        return arrays
 
     def explain(self, subject: Subject, condition: int, some: np.ndarray) -> dict[str, np.ndarray]:
         """Return prediction (target, sample), maps (method, target, sample, y, x), extras (method, target, sample)."""
-        name = self.gallery.conditions[condition]
-        images = self.gallery.images(name, some)
+        name = self.reader.conditions[condition]
+        images = self.reader.images(name, some)
         with own_mode(self.device):
             pixels = torch.from_numpy(images).to(self.device)[:, None].to(self.dtype) / 255
             weights = torch.tensor([target.weights for target in self.targets]).to(pixels)
             reference = torch.tensor([target.reference for target in self.targets], dtype=torch.float64).to(self.device)
             batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device), weights, reference,
-                          gallery=self.gallery, condition=name)  # fmt: skip
-            made = {"prediction": batch.values(batch.prediction).T.double()}
+                          reader=self.reader, condition=name)  # fmt: skip
+            arrays = {"prediction": batch.values(batch.prediction).T.double()}
             maps, recorded = [], {name: [] for name in self.extras}
             for method in self.methods:
                 batch.recorded, batch.resolution = {}, method.resolution
@@ -196,9 +181,9 @@ class Plan:
                 if set(batch.recorded) != set(method.extras):
                     raise FcxError(f"method {method.name!r} declares {method.extras}, recorded {[*batch.recorded]}")
                 for extra, values in recorded.items():
-                    values.append(batch.recorded.get(extra, torch.full_like(made["prediction"], torch.nan)))
-            made |= {"attribution": torch.stack(maps)} | {extra: torch.stack(v) for extra, v in recorded.items()}
-            return {name: values.detach().cpu().numpy() for name, values in made.items()}
+                    values.append(batch.recorded.get(extra, torch.full_like(arrays["prediction"], torch.nan)))
+            arrays |= {"attribution": torch.stack(maps)} | {extra: torch.stack(v) for extra, v in recorded.items()}
+            return {name: values.detach().cpu().numpy() for name, values in arrays.items()}
 
     def subject(self, name: str) -> Subject:
         """Return a private copy of a model, ready to be explained, whatever state the caller's is in.
@@ -206,17 +191,7 @@ class Plan:
         Raises: InputError for a module that cannot be copied.
         """
         if self._subject is None or self._subject.name != name:
-            with own_mode(self.device):
-                try:
-                    private = copy.deepcopy(self.models[name]).to(device=self.device, dtype=self.dtype).eval()
-                except (RuntimeError, TypeError) as error:
-                    raise InputError(f"model {name!r} cannot be copied: {error}") from error
-                for parameter in private.parameters():
-                    parameter.grad = None
-                    parameter.requires_grad_(False)
-                if isinstance(private, FaceChannel):
-                    private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-            self._subject = Subject(name, private)
+            self._subject = Subject.of(name, self.models[name], self.device, self.dtype)
         return self._subject
 
 

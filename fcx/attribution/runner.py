@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 import xarray as xr
 
 from fcx.attribution.plan import Plan
-from fcx.attribution.plan import own_mode as _own_mode  # noqa: F401  for measures that run methods themselves
 from fcx.attribution.registry import METHODS
+from fcx.attribution.request import check_models, chosen_names, method_options, share_of_work
 from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, ResultsStore, layout
 from fcx.core.checks import choose, whole_number
-from fcx.core.contract import TARGETS, check
-from fcx.core.errors import InputError
+from fcx.core.contract import TARGETS
 from fcx.core.provenance import run_provenance
 from fcx.core.store import digest
 from fcx.core.targets import Target, parse_all
-from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.inference import usable_device
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def attribute(
-    models,
-    faces: xr.Dataset,
-    methods=DEFAULT,
-    targets=TARGETS,
-    *,
-    out=None,
-    batch_size: int = MAPS_A_BLOCK,
-    device="cpu",
-    dtype: str = "float32",
-    seed: int = 0,
-    overwrite: bool = False,
-    store: str = "",
-    maps: bool = True,
-    statistics: bool | None = None,
-    workers: int = 1,
-    rank: int | None = None,
-    ranks: int | None = None,
-    **options,
-) -> xr.Dataset:
+def attribute(models, faces: xr.Dataset, methods=DEFAULT, targets=TARGETS, *, out=None,
+              batch_size: int = MAPS_A_BLOCK, device="cpu", dtype: str = "float32", seed: int = 0,
+              overwrite: bool = False, store: str = "", maps: bool = True, statistics: bool | None = None,
+              workers: int = 1, rank: int | None = None, ranks: int | None = None,
+              **options) -> xr.Dataset:  # fmt: skip
     """Return a results Dataset with `prediction` and `attribution (model, condition, method, target, sample, y, x)`.
 
     `models` is what `fcx.networks.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` are names,
@@ -77,14 +59,13 @@ def attribute(
 
     >>> results = attribute("plain_scratch", faces, "lrp,gradcam")  # doctest: +SKIP
     """
-    methods, targets = _names(methods, METHODS, "method"), parse_all(targets)
-    options = _check_options(options, seed)
+    methods, targets = chosen_names(methods, METHODS, "method"), parse_all(targets)
+    options = method_options(options, seed)
     kept = choose(store or choose(dtype, DTYPES, "dtype"), [*DTYPES, *STEPS], "store")
-    whole_number(batch_size, "batch_size"), whole_number(workers, "workers")
-    rank, ranks = _share(rank, ranks, out, overwrite)
-    device = usable_device(device)
-    resolved = resolve_models(models)
-    _check_inputs(resolved, faces, methods)
+    batch_size, workers = whole_number(batch_size, "batch_size"), whole_number(workers, "workers")
+    rank, ranks = share_of_work(rank, ranks, out, overwrite)
+    device, resolved = usable_device(device), resolve_models(models)
+    check_models(resolved, faces, methods)
     chosen = [METHODS[name] for name in methods]
     needed = [name for name in ("image", "alpha", "regions", "status") if name in faces]
     statistics = (not maps or kept in STEPS) if statistics is None else statistics
@@ -93,74 +74,18 @@ def attribute(
     used = {dim for dims, _, _ in variables.values() for dim in dims}
     coords = {name: (dims, values) for name, (dims, values) in coords.items() if used.issuperset(dims)}
     plan = Plan(resolved, faces[needed], chosen, targets, options, batch_size, device, DTYPES[dtype], variables)
-    resolutions = plan.rehearse()
+    resolutions, blocks = plan.rehearse(), len(plan.blocks())
     parameters = {"batch_size": batch_size, "device": str(device), "dtype": dtype, "seed": seed, "workers": workers}
     attrs = _attrs(resolved, faces, chosen, targets, options, resolutions, parameters)
-    blocks = len(plan.blocks())
     if out is None:
-        kept_in = Memory(variables, coords, attrs, blocks)
+        results = Memory(variables, coords, attrs, blocks)
     else:
         settings = {name: attrs[name] for name in ("methods", "targets", "checkpoints")}
         chunks = {**dict.fromkeys(("model", "condition", "method", "target"), 1), "sample": MAPS_A_BLOCK}
-        kept_in = ResultsStore(out, variables, coords, first=rank == 0, blocks=blocks, attrs=attrs, chunks=chunks,
+        results = ResultsStore(out, variables, coords, first=rank == 0, blocks=blocks, attrs=attrs, chunks=chunks,
                                settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
-    plan.run(kept_in, workers, rank, ranks)
-    return kept_in.finish()
-
-
-def _share(rank, ranks, out, overwrite: bool) -> tuple[int, int]:
-    """Return which process of how many this is; in memory there is only one.
-
-    Raises: InputError where the numbers do not fit, or where one of several would overwrite what others write.
-    """
-    if out is None:
-        return 0, 1
-    try:
-        rank = int(os.environ.get("RANK", 0) if rank is None else rank)
-        ranks = int(os.environ.get("WORLD_SIZE", 1) if ranks is None else ranks)
-    except ValueError as error:
-        raise InputError(f"rank or ranks is not a whole number: {error}") from error
-    if not 0 <= rank < ranks:
-        raise InputError(f"rank is {rank} of {ranks}; allowed: 0 to {ranks - 1} of 1 or more")
-    if overwrite and ranks > 1:
-        raise InputError("several ranks cannot overwrite one store: remove it first, or choose another path")
-    return rank, ranks
-
-
-def _names(given, allowed: Iterable[str], what: str) -> list[str]:
-    names = [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)
-    for name in names:
-        choose(name, allowed, what)
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"{what}s are {names}: give at least one, each once; allowed: {', '.join(allowed)}")
-    return names
-
-
-def _check_options(options: Mapping, seed: int) -> dict[str, dict]:
-    """Return the options of every method, defaults filled in."""
-    known = {name for method in METHODS.values() for name in method.options}
-    for name in options:
-        choose(name, sorted(known), "option of attribute")
-    given = {**options, "seed": seed}
-    return {name: {o: given.get(o, default) for o, default in m.options.items()} for name, m in METHODS.items()}
-
-
-def _check_inputs(resolved: Mapping[str, torch.nn.Module], faces, methods: list[str]) -> None:
-    check(faces, "faces")
-    status = faces["status"].values
-    if not (status == "ok").any():
-        reasons = ", ".join(sorted(set(status.astype(str).ravel()))) or "`sample` is empty"
-        raise InputError(f"there is no face to explain: {reasons}")
-    for name, model in resolved.items():
-        check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
-        check_size(model, faces)
-        for method in methods:
-            if not isinstance(model, needs := METHODS[method].needs):
-                able = [other for other, m in METHODS.items() if isinstance(model, m.needs)]
-                raise InputError(
-                    f"method {method!r} explains a {needs.__name__}, and model {name!r} is a "
-                    f"{type(model).__name__}: for it use {', '.join(able)}"
-                )
+    plan.run(results, workers, rank, ranks)
+    return results.finish()
 
 
 def _coords(resolved, faces, methods, targets: list[Target]) -> dict:
@@ -183,12 +108,7 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
     attrs = {
         **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
         "methods": {
-            method.name: {
-                **method.properties(),
-                "resolution": resolutions[method.name],
-                "options": options[method.name],
-            }
-            for method in methods
+            m.name: {**m.properties(), "resolution": resolutions[m.name], "options": options[m.name]} for m in methods
         },
         "targets": {
             target.name: {"weights": dict(zip(TARGETS, target.weights, strict=True)), "reference": target.reference}

@@ -17,13 +17,15 @@ import torch
 import xarray as xr
 from scipy import ndimage
 
-from fcx.attribution.registry import METHODS, Batch, Subject
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.registry import METHODS
+from fcx.attribution.request import chosen_names
 from fcx.attribution.runner import attribute
-from fcx.core.checks import choose, whole_number
+from fcx.core.checks import whole_number
 from fcx.core.contract import REGIONS, TARGETS, check, column, usable
 from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import run_provenance
-from fcx.faithfulness.measures import CONTROLS
+from fcx.faithfulness.measures import CONTROLS, labelled_methods
 from fcx.networks.checkpoints import resolve_models
 from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
@@ -69,16 +71,15 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
     if set(models) != set(faces) or not models:
         raise InputError(f"models are {sorted(models)} and faces {sorted(faces)}: give both, by the same names")
     whole_number(margin, "margin", 0)
-    targets = [part.strip() for part in targets.split(",")] if isinstance(targets, str) else list(targets)
-    for target in targets:
-        choose(target, TARGETS, "target")
+    targets = chosen_names(targets, TARGETS, "target")
     rows = []
     for carrier, of_carrier in faces.items():
         given = models[carrier]
         given = {carrier: given} if isinstance(given, torch.nn.Module) else given
         model = {carrier: next(iter(resolve_models(given).values()))}
         shown = _shown(of_carrier, carrier)
-        explainers = _explainers(methods, model[carrier])
+        able = [name for name, known in METHODS.items() if isinstance(model[carrier], known.needs)]
+        explainers = labelled_methods(able if methods is None else methods)
         row = _scored(carrier, model, shown, explainers, targets, margin, seed,
                       {"batch_size": batch_size, "device": device}, progress)  # fmt: skip
         for name in TRUTH_QUANTITIES:
@@ -101,22 +102,6 @@ def _shown(faces, carrier: str):
     return faces.sel(condition=seen[:1])
 
 
-def _explainers(methods, model) -> dict[str, tuple[str, dict]]:
-    """Return label -> (name, options)."""
-    if methods is None:
-        methods = [name for name, known in METHODS.items() if isinstance(model, known.needs)]
-    if isinstance(methods, str):
-        methods = [part.strip() for part in methods.split(",")]
-    if not isinstance(methods, Mapping):
-        methods = {name: name for name in methods}
-    made = {str(label): (one, {}) if isinstance(one, str) else tuple(one) for label, one in methods.items()}
-    for label, (name, _) in made.items():
-        choose(name, METHODS, "method")
-        if label in CONTROLS:
-            raise InputError(f"a method is called {label!r}, as a control is: choose another label")
-    return made
-
-
 def _scored(carrier, model, faces, explainers, targets, margin, seed, how, progress) -> xr.Dataset:
     """Return the scores of one carrier by (carrier, method, target, sample)."""
     truth = faces["truth"].values[0] > 0
@@ -135,26 +120,28 @@ def _scored(carrier, model, faces, explainers, targets, margin, seed, how, progr
         results = attribute(model, faces, [name], targets, seed=seed, **how, **options)
         prediction = results["prediction"].values[0, 0]
         scores.append(_score(results["attribution"].values[0, 0, 0], truth, cover))
-    if not scores:
-        raise InputError(f"no method was given; allowed: {', '.join(METHODS)}")
     maps = _control_maps(next(iter(model.values())), faces, targets, seed)
     scores += [_score(maps[name], truth, cover) for name in CONTROLS]
     dims = ("carrier", "method", "target", "sample")
-    made = {
+    variables = {
         n: (dims, np.stack([s[n] for s in scores])[None], {"long_name": TRUTH_QUANTITIES[n]}) for n in TRUTH_QUANTITIES
     }
     densest = np.stack([s["densest"] for s in scores])[None]
     labels = np.stack([faces[target].values for target in targets])
-    made["densest"] = (("carrier", "method", "target", "region"), densest, {"long_name": "how often it is the densest"})
-    made["area"] = (("carrier",), [truth.mean()], {"long_name": "share of the grid that is truth"})
-    made["ccc"] = (("carrier", "target"), ccc(prediction.astype("f8"), labels.astype("f8"))[None])
+    variables["densest"] = (
+        ("carrier", "method", "target", "region"),
+        densest,
+        {"long_name": "how often it is the densest"},
+    )
+    variables["area"] = (("carrier",), [truth.mean()], {"long_name": "share of the grid that is truth"})
+    variables["ccc"] = (("carrier", "target"), ccc(prediction.astype("f8"), labels.astype("f8"))[None])
     coords = {
         "carrier": [carrier], "method": [*explainers, *CONTROLS], "target": targets, "region": list(REGIONS),
         "control": ("method", [False] * len(explainers) + [True] * len(CONTROLS)),
         "condition": ("carrier", [str(faces["condition"].values[0])]),
         "sample": faces["sample"].values.astype(str),
     }  # fmt: skip
-    return xr.Dataset(made, coords)
+    return xr.Dataset(variables, coords)
 
 
 def _control_maps(model, faces, targets, seed: int) -> dict[str, np.ndarray]:

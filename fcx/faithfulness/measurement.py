@@ -8,7 +8,6 @@ beat both has shown nothing. Values are in units of the output unless the coordi
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,19 +18,20 @@ import torch
 import xarray as xr
 from tqdm.std import tqdm
 
-from fcx.attribution import runner
-from fcx.attribution.face_reader import Gallery
+from fcx.attribution.batch import Batch, Subject, own_mode
+from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import FILLS
-from fcx.attribution.registry import METHODS, Subject
+from fcx.attribution.registry import METHODS
+from fcx.attribution.request import check_models, chosen_names
+from fcx.attribution.runner import DEFAULT, DTYPES
 from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import TARGETS, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
 from fcx.core.targets import parse_all
-from fcx.faithfulness import randomisation, removal  # noqa: F401  removal and sanity register the measures
-from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial
+from fcx.faithfulness import randomisation, removal  # noqa: F401  they register the measures
+from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial, labelled_methods
 from fcx.networks.checkpoints import resolve_models, weights_hash
-from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import usable_device
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
 
@@ -40,22 +40,10 @@ PATIENCE = 2  # seconds, after which a bar is shown
 LEAST = {"steps": 1, "orders": 1, "perturbations": 1, "stages": 1, "bins": 2, "seed": 0}
 
 
-def faithfulness_scores(
-    models,
-    faces: xr.Dataset,
-    methods=runner.DEFAULT,
-    measures: Iterable[str] | str | None = None,
-    targets=TARGETS,
-    *,
-    count: int | None = 64,
-    shuffled: Mapping | None = None,
-    batch_size: int = 64,
-    device="cpu",
-    dtype: str = "float32",
-    draws: int = 2000,
-    seed: int = 0,
-    **settings,
-) -> xr.Dataset:
+def faithfulness_scores(models, faces: xr.Dataset, methods=DEFAULT, measures: Iterable[str] | str | None = None,
+                        targets=TARGETS, *, count: int | None = 64, shuffled: Mapping | None = None,
+                        batch_size: int = 64, device="cpu", dtype: str = "float32", draws: int = 2000,
+                        seed: int = 0, **settings) -> xr.Dataset:  # fmt: skip
     """Return what each measure says of each method: `value (model, condition, method, target, measure, sample)`.
 
     `mean`, `low` and `high` (..., measure) are over faces, with 95 % bootstrap intervals over subjects;
@@ -81,22 +69,20 @@ def faithfulness_scores(
     settled, measures = _settings(settings, seed), _measures(measures, shuffled)
     explainers = _explainers(methods, seed)
     targets = parse_all(targets)
-    choose(dtype, runner.DTYPES, "dtype")
-    device = usable_device(device)
+    kind, device = DTYPES[choose(dtype, DTYPES, "dtype")], usable_device(device)
     resolved, rivals = resolve_models(models), resolve_models(dict(shuffled)) if shuffled else {}
     for name in rivals:
         choose(name, resolved, "model that `shuffled` has a twin of")
-    used = [name for name, _ in explainers.values() if name in METHODS]
     for every in (resolved, rivals):
-        runner._check_inputs(every, faces, used)
+        check_models(every, faces, [name for name, _ in explainers.values() if name in METHODS])
     whole_number(batch_size, "batch_size")
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
     total = len(resolved) * len(explainers) * int((faces["status"].values[:, rows] == "ok").sum())
     bar = tqdm(total=total, desc="faithfulness", unit="face", file=sys.stderr, delay=PATIENCE, leave=False)
-    with runner._own_mode(device), bar:
-        for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, dtype):
+    with own_mode(device), bar:
+        for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, kind):
             for e, explainer in enumerate(explainers.values()):
                 for name, scores in _scores(scene, *explainer, measures):
                     kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
@@ -146,16 +132,16 @@ def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int
 def _summary(values: dict[str, np.ndarray], coords: dict, faces, draws: int, seed: int, attrs: dict) -> xr.Dataset:
     """Return the scores (name of a measure -> (model, condition, method, target, sample)) with means and intervals."""
     families, parts = zip(*(name.split(" ") for name in values), strict=True)
-    made = xr.DataArray(np.stack(list(values.values()), axis=-2), coords, SCORE_DIMS)
-    made = made.assign_coords(
+    value = xr.DataArray(np.stack(list(values.values()), axis=-2), coords, SCORE_DIMS)
+    value = value.assign_coords(
         measure=list(parts),
         family=("measure", list(families)),
         unit=("measure", [MEASURES[name].unit for name in families]),
         best=("measure", [MEASURES[name].best for name in families]),
         **{name: ("sample", coord.values) for name, coord in faces.coords.items() if coord.dims == ("sample",)},
     )
-    table = _intervals(made, column(faces, "subject"), draws, seed)
-    return table.assign(value=made).assign_attrs(attrs)
+    table = _intervals(value, column(faces, "subject"), draws, seed)
+    return table.assign(value=value).assign_attrs(attrs)
 
 
 def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int) -> xr.Dataset:
@@ -166,38 +152,22 @@ def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int
 
 def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device, dtype):
     """Yield (scene, (model, condition, samples)) for each batch of usable faces."""
-    good = faces["status"].values[:, rows] == "ok"  # (condition, sample)
-    gallery, kind = Gallery(faces), runner.DTYPES[dtype]
+    reader = FaceReader(faces)
     weights, reference = (
-        torch.tensor(values, dtype=kind, device=device)
+        torch.tensor(values, dtype=dtype, device=device)
         for values in ([t.weights for t in targets], [t.reference for t in targets])
     )
     for m, name in enumerate(resolved):
-        subject = _subject(name, resolved[name], device, kind)
-        rival = _subject(name, rivals[name], device, kind) if name in rivals else None
-        for c, condition in enumerate(gallery.conditions):
-            usable_rows = np.flatnonzero(good[c])
+        subject = Subject.of(name, resolved[name], device, dtype)
+        rival = Subject.of(name, rivals[name], device, dtype) if name in rivals else None
+        for c, condition in enumerate(reader.conditions):
+            usable_rows = np.flatnonzero(reader.good[c, rows])
             for first in range(0, len(usable_rows), batch_size):
                 some = usable_rows[first : first + batch_size]
-                images = torch.from_numpy(gallery.images(condition, rows[some])).to(device).to(kind) / 255
-                ids = [str(one) for one in faces["sample"].values[rows[some]]]
+                images = torch.from_numpy(reader.images(condition, rows[some])).to(device)[:, None].to(dtype) / 255
                 place = torch.from_numpy(rows[some]).to(device)
-                scene = Scene(subject, images, ids, place, weights, reference, gallery, condition, settings, rival)
-                yield scene, (m, c, some)
-
-
-def _subject(name: str, model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> Subject:
-    """Return a private copy of a model, ready to be explained.
-
-    Raises: InputError for a module that cannot be copied.
-    """
-    try:
-        private = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"model {name!r} cannot be copied: {error}") from error
-    if isinstance(private, FaceChannel):
-        private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    return Subject(name, private)
+                batch = Batch(subject, images, place, weights, reference, reader=reader, condition=condition)
+                yield Scene(batch, settings, rival), (m, c, some)
 
 
 def _rows(faces, count: int | None, seed: int) -> np.ndarray:
@@ -213,27 +183,17 @@ def _rows(faces, count: int | None, seed: int) -> np.ndarray:
 
 def _explainers(methods, seed: int) -> dict[str, tuple[str, dict]]:
     """Return label -> (name, options with defaults filled in) of the methods, then of the controls."""
-    given = (
-        methods if isinstance(methods, Mapping) else {name: name for name in runner._names(methods, METHODS, "method")}
-    )
-    made = {}
-    for label, one in given.items():
-        name, options = (one, {}) if isinstance(one, str) else one
-        known = METHODS[choose(name, METHODS, "method")].options
-        for option in options:
-            choose(option, known, f"option of {name}")
-        if label in CONTROLS:
-            raise InputError(f"a method is called {label!r}, as a control is: choose another label")
-        made[str(label)] = name, {o: {**options, "seed": seed}.get(o, known[o]) for o in known}
-    if not made:
-        raise InputError(f"no method was given; allowed: {', '.join(METHODS)}")
-    return made | {name: (name, {"seed": seed}) for name in CONTROLS}
+    explainers = {}
+    for label, (name, options) in labelled_methods(methods).items():
+        given = {**options, "seed": seed}
+        explainers[label] = name, {o: given.get(o, default) for o, default in METHODS[name].options.items()}
+    return explainers | {name: (name, {"seed": seed}) for name in CONTROLS}
 
 
 def _measures(measures, shuffled) -> list[str]:
     if measures is None:
         return [name for name in MEASURES if shuffled or name != "shuffled_labels"]
-    return runner._names(measures, MEASURES, "measure")
+    return chosen_names(measures, MEASURES, "measure")
 
 
 def _settings(given: Mapping, seed: int) -> MeasureOptions:
@@ -241,12 +201,12 @@ def _settings(given: Mapping, seed: int) -> MeasureOptions:
     known = [f.name for f in fields(MeasureOptions) if f.name != "seed"]
     for name in given:
         choose(name, known, "setting of faithfulness")
-    made = {**asdict(MeasureOptions()), **given, "seed": seed}
+    settings = {**asdict(MeasureOptions()), **given, "seed": seed}
     for name in LEAST:
-        whole_number(made[name], name, LEAST[name])
-    made["fills"] = tuple(runner._names(made["fills"], FILLS, "fill"))
-    made["percentages"] = tuple(made["percentages"])
-    if not made["percentages"] or not all(0 < p < 100 for p in made["percentages"]):
-        raise InputError(f"percentages are {made['percentages']}; allowed: numbers above 0 and below 100")
-    real_number(made["radius"], "radius", high=1, above=0, unit="of grey in [0, 1]")
-    return MeasureOptions(**made)
+        whole_number(settings[name], name, LEAST[name])
+    settings["fills"] = tuple(chosen_names(settings["fills"], FILLS, "fill"))
+    settings["percentages"] = tuple(settings["percentages"])
+    if not settings["percentages"] or not all(0 < p < 100 for p in settings["percentages"]):
+        raise InputError(f"percentages are {settings['percentages']}; allowed: numbers above 0 and below 100")
+    real_number(settings["radius"], "radius", high=1, above=0, unit="of grey in [0, 1]")
+    return MeasureOptions(**settings)

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import Batch, Subject
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.registry import METHODS
+from fcx.attribution.request import chosen_names
+from fcx.core.checks import choose
+from fcx.core.errors import InputError
 from fcx.core.seeds import worded_generator
 from fcx.core.store import digest
 from fcx.networks.checkpoints import weights_hash
-
-BEST = ("high", "low", "zero")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,24 @@ def measure(name: str, *, unit: str, best: str):
     return register
 
 
+def labelled_methods(methods) -> dict[str, tuple[str, dict]]:
+    """Return label -> (name, options) of methods given by name, or as a dict from a label to (name, options).
+
+    Raises: UnknownNameError for a method or an option that does not exist; InputError where there is no method, or
+    one is called as a control is.
+    """
+    if not isinstance(methods, Mapping) or not methods:
+        methods = {name: name for name in chosen_names(methods, METHODS, "method")}
+    labelled = {str(label): (one, {}) if isinstance(one, str) else tuple(one) for label, one in methods.items()}
+    for label, (name, options) in labelled.items():
+        known = METHODS[choose(name, METHODS, "method")].options
+        for option in options:
+            choose(option, known, f"option of {name}")
+        if label in CONTROLS:
+            raise InputError(f"a method is called {label!r}, as a control is: choose another label")
+    return labelled
+
+
 def control(name: str):
     """Register a function (batch, *, seed) -> maps (target, sample, y, x) as the control `name`."""
 
@@ -80,40 +99,25 @@ def control(name: str):
 
 @dataclass
 class Scene:
-    """Some faces of one condition as one model sees them; what methods share is computed once.
+    """Some faces of one condition as one model sees them (`batch`); what methods share is computed once.
 
-    `images` (sample, y, x) float in [0, 1]; `names` the ids of the faces; `weights` (target, output) and
-    `reference` (target,) of the targets;
     `shuffled`: the same model trained on shuffled labels, where there is one.
     """
 
-    subject: Subject
-    images: torch.Tensor
-    names: list[str]
-    position: torch.Tensor
-    weights: torch.Tensor
-    reference: torch.Tensor
-    gallery: Gallery
-    condition: str
+    batch: Batch
     settings: MeasureOptions
     shuffled: Subject | None = None
     _shared: dict = field(default_factory=dict)
 
-    def batch(self, images: torch.Tensor | None = None, subject: Subject | None = None) -> Batch:
-        """Return what an attribution method takes, for other images or another model where they are given."""
-        pixels = (self.images if images is None else images)[:, None]
-        return Batch(subject or self.subject, pixels, self.position, self.weights, self.reference,
-                     gallery=self.gallery, condition=self.condition)  # fmt: skip
+    @property
+    def images(self) -> torch.Tensor:
+        """The faces, (sample, y, x) in [0, 1]."""
+        return self.batch.images[:, 0]
 
     def answer(self, images: torch.Tensor) -> torch.Tensor:
         """Return the explained outputs (target, sample) of images (sample, y, x), before the activation of a head."""
         with torch.no_grad():
-            return self.asker.values(self.asker.explained(images[:, None])).T
-
-    @cached_property
-    def asker(self) -> Batch:
-        """The faces as they are."""
-        return self.batch()
+            return self.batch.values(self.batch.explained(images[:, None])).T
 
     @cached_property
     def output(self) -> torch.Tensor:
@@ -127,11 +131,11 @@ class Scene:
 
     def rng(self, sample: int, *words) -> np.random.Generator:
         """Return the random generator of one face for one purpose."""
-        return worded_generator(self.settings.seed, self.names[sample], *words)
+        return worded_generator(self.settings.seed, self.batch.names[sample], *words)
 
     def draw(self, purpose: str, function: Callable[[np.random.Generator], np.ndarray]) -> torch.Tensor:
         """Return function(rng) of each face, (sample, ...), in the precision of the images where it is floating."""
-        drawn = torch.from_numpy(np.stack([function(self.rng(i, purpose)) for i in range(len(self.names))]))
+        drawn = torch.from_numpy(np.stack([function(self.rng(i, purpose)) for i in range(len(self.images))]))
         return drawn.to(self.images) if drawn.is_floating_point() else drawn.to(self.images.device)
 
     def once(self, key, function: Callable[[], Any]):
@@ -161,12 +165,12 @@ class Trial:
 
     def explain(self, images: torch.Tensor | None = None, subject: Subject | None = None) -> torch.Tensor:
         """Return maps (target, sample, y, x), of other images or by another model where they are given."""
-        return self.function(self.scene.batch(images, subject), **self.options).detach()
+        return self.function(self.scene.batch.again(images, subject), **self.options).detach()
 
     @cached_property
     def explained(self) -> tuple[torch.Tensor, dict]:
         """The maps, and what the method recorded beside them."""
-        batch = self.scene.batch()
+        batch = self.scene.batch.again()
         return self.function(batch, **self.options).detach(), batch.recorded
 
     @property

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fcx.attribution.registry import Subject
+from fcx.attribution.batch import Subject
 from fcx.core.seeds import worded_generator
 from fcx.faithfulness.measures import Trial, measure
 from fcx.faithfulness.removal import spearman
@@ -27,7 +27,7 @@ def completeness(trial: Trial) -> dict[str, torch.Tensor]:
     2017 (1703.01365), proposition 1.
     """
     maps, recorded = trial.explained
-    whole = trial.output - trial.reference[:, None]
+    whole = trial.output - trial.batch.reference[:, None]
     return {"completeness": recorded.get(GAP, maps.sum((2, 3)) - whole)}
 
 
@@ -64,14 +64,14 @@ def relative_sensitivity(trial: Trial) -> dict[str, torch.Tensor]:
 
 def weighted_layers(model: nn.Module) -> list[list[tuple[str, nn.Module]]]:
     """Return the layers that have parameters, last first; a batch norm belongs to the layer before it."""
-    found, waiting = [], []
+    layers, waiting = [], []
     for name, module in reversed(list(model.named_modules())):
         if any(True for _ in module.parameters(recurse=False)):
             waiting.append((name, module))
             if not isinstance(module, _BatchNorm):
-                found.append(waiting)
+                layers.append(waiting)
                 waiting = []
-    return [*found, waiting] if waiting else found
+    return [*layers, waiting] if waiting else layers
 
 
 def randomise(name: str, module: nn.Module, seed: int) -> None:
@@ -100,9 +100,9 @@ def cascade(subject: Subject, stages: int, seed: int) -> Iterator[tuple[str, Sub
     """
     device = next(subject.model.parameters()).device
     ruined = copy.deepcopy(subject.model).cpu()
-    found = weighted_layers(ruined)
-    shown = set(np.ceil(np.linspace(1, len(found), min(stages, len(found)))).astype(int))
-    for number, layer in enumerate(found, start=1):
+    layers = weighted_layers(ruined)
+    shown = set(np.ceil(np.linspace(1, len(layers), min(stages, len(layers)))).astype(int))
+    for number, layer in enumerate(layers, start=1):
         for name, module in layer:
             randomise(name, module, seed)
         if number in shown:
@@ -114,7 +114,7 @@ def _ruined_maps(trial: Trial) -> torch.Tensor:
     settings = trial.settings
 
     def models():
-        return [ruined for _, ruined in cascade(trial.subject, settings.stages, settings.seed)]
+        return [ruined for _, ruined in cascade(trial.batch.subject, settings.stages, settings.seed)]
 
     def compute():
         return torch.stack([trial.explain(subject=ruined) for ruined in trial.scene.once("cascade", models)])
@@ -155,8 +155,8 @@ def efficient_randomisation(trial: Trial) -> dict[str, torch.Tensor]:
 def histogram_entropy(maps: torch.Tensor, bins: int) -> torch.Tensor:
     """Return the entropy in nats of each map's values, in `bins` equal bins between its extremes, (target, sample)."""
     flat = maps.flatten(2).double().cpu().numpy()
-    made = [[entropy(np.histogram(values, bins=bins)[0]) for values in row] for row in flat]
-    return torch.tensor(made, dtype=maps.dtype, device=maps.device).reshape(maps.shape[:2])
+    values = [[entropy(np.histogram(one, bins=bins)[0]) for one in row] for row in flat]
+    return torch.tensor(values, dtype=maps.dtype, device=maps.device).reshape(maps.shape[:2])
 
 
 @measure("shuffled_labels", unit="rank correlation", best="low")

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import splu
 from scipy.stats import rankdata
 
 from fcx.attribution.fills import filled
+from fcx.attribution.perturbation import effects
 from fcx.faithfulness.measures import Scene, Trial, measure
 
 NOISE = 0.01  # of ROAD's imputation, in units of grey in [0, 1], as in its published code
@@ -24,7 +25,7 @@ NOISE = 0.01  # of ROAD's imputation, in units of grey in [0, 1], as in its publ
 
 def filling(scene: Scene, name: str) -> torch.Tensor:
     """Return the fill `name` of the scene's faces, (sample, y, x)."""
-    return scene.once(("fill", name), lambda: filled(scene.asker, name)[:, 0])
+    return scene.once(("fill", name), lambda: filled(scene.batch, name)[:, 0])
 
 
 def removal_order(scene: Scene, values: torch.Tensor) -> torch.Tensor:
@@ -189,22 +190,19 @@ def effects_of_filling(scene: Scene, name: str) -> dict[str, torch.Tensor]:
     """
 
     def compute():
-        instead, x = filling(scene, name), scene.images
-        empty = scene.answer(instead)
-        need, enough = [], []
-        for cover in scene.asker.regions.unbind(1):  # (sample, y, x)
-            need.append(scene.output - scene.answer(x + cover * (instead - x)))
-            enough.append(scene.answer(instead + cover * (x - instead)) - empty)
-        missing = scene.asker.regions.sum((2, 3)) == 0  # (sample, region)
-        made = {"necessity": torch.stack(need, -1), "sufficiency": torch.stack(enough, -1)}
-        return {kind: effect.masked_fill(missing, torch.nan) for kind, effect in made.items()}
+        face, instead = scene.batch.images, filling(scene, name)[:, None]
+        cover = scene.batch.regions.movedim(1, 0)  # (region, sample, y, x)
+        need, less = effects(scene.batch, face, instead, cover), effects(scene.batch, instead, face, cover)
+        both = {"necessity": need.movedim(1, -1), "sufficiency": -less.movedim(1, -1)}
+        missing = ~cover.any((-2, -1)).T  # (sample, region)
+        return {kind: effect.masked_fill(missing, torch.nan) for kind, effect in both.items()}
 
     return scene.once(("regions", name), compute)
 
 
 def _region_pairs(trial: Trial):
     """Yield (measure, score of the map, effect), both (target, sample, region): net mass, then absolute mass."""
-    cover = trial.asker.regions
+    cover = trial.batch.regions
     for name in trial.settings.fills:
         for kind, effect in effects_of_filling(trial.scene, name).items():
             for suffix, maps, change in (("", trial.maps, effect), ("_absolute", trial.maps.abs(), effect.abs())):
@@ -250,8 +248,8 @@ def spearman(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     ]
     left, right = (np.where(missing, 0, r - _mean(r, missing)) for r in ranks)
     with np.errstate(invalid="ignore", divide="ignore"):
-        made = (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1))
-    return torch.from_numpy(np.asarray(made)).to(a)
+        correlation = (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1))
+    return torch.from_numpy(np.asarray(correlation)).to(a)
 
 
 def _mean(ranks: np.ndarray, missing: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset
     rounds = [(m, c) for m in range(len(resolved)) for c in range(len(good))]
     with tqdm(total=len(resolved) * int(good.sum()), desc="predict", unit="face", file=sys.stderr,
               disable=len(resolved) * good.sum() < LONG) as bar:  # fmt: skip
-        copies = [copy.deepcopy(model).to(device).eval() for model in resolved.values()]
+        copies = [private_copy(model, name, device) for name, model in resolved.items()]
         for m, c in rounds:
             rows = np.flatnonzero(good[c])
             for first in range(0, len(rows), batch_size):
@@ -68,6 +68,19 @@ def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset
             "provenance": run_provenance(step="predict", faces=faces.attrs.get("provenance", {})),
         },
     )
+
+
+def private_copy(model: nn.Module, name: str, device="cpu", dtype: torch.dtype | None = None) -> nn.Module:
+    """Return a copy of a model in evaluation mode, without gradients, so that the caller's stays as it is.
+
+    Raises: InputError for a module that cannot be copied.
+    """
+    try:
+        private = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"model {name!r} cannot be copied: {error}") from error
+    private.zero_grad()
+    return private
 
 
 def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu") -> np.ndarray:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import METHODS, Subject
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.registry import METHODS
 from fcx.datasets.preparation import prepare
 from fcx.faithfulness import removal
 from fcx.faithfulness.measurement import MEASURES
@@ -33,10 +34,9 @@ def scene():
     faces = prepare("demo", limit=FACES, progress=False)
     torch.manual_seed(0)
     model = FaceChannel.preset("paper", width=64, batch_norm=True).eval().to(memory_format=torch.channels_last)
-    images = torch.from_numpy(faces["image"].values[0]).float() / 255
-    settings = MeasureOptions(fills=("black",), steps=STEPS)
-    return Scene(Subject("m", model), images, [str(n) for n in faces["sample"].values], torch.arange(FACES),
-                 torch.eye(2), torch.zeros(2), Gallery(faces), "plain", settings)  # fmt: skip
+    images = torch.from_numpy(faces["image"].values[0]).float()[:, None] / 255
+    batch = Batch(Subject("m", model), images, reader=FaceReader(faces), condition="plain")
+    return Scene(batch, MeasureOptions(fills=("black",), steps=STEPS))
 
 
 def fresh(scene):
@@ -59,7 +59,7 @@ def test_a_deletion_curve_beside_pixel_flipping(scene, capsys):
     flipping = quantus.PixelFlipping(features_in_step=4096 // STEPS, perturb_baseline=0.0, normalise=False, abs=False,
                                      disable_warnings=True, display_progressbar=False)  # fmt: skip
     maps = fresh(scene).maps
-    model = scene.subject.model
+    model = scene.batch.subject.model
 
     def theirs():
         with warnings.catch_warnings():

@@ -13,11 +13,11 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import METHODS
+from fcx.attribution.batch import Batch, Subject
 from fcx.attribution.lrp_descent import relevance
 from fcx.attribution.lrp_modules import zennit_composite
 from fcx.attribution.lrp_network import Network, fuse_batch_norm, traces
 from fcx.attribution.lrp_rules import CONVOLUTION_RULES, Rule
-from fcx.attribution.registry import Batch, Subject
 from fcx.networks.facechannel import FaceChannel
 
 FACES = 64

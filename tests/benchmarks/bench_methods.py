@@ -12,8 +12,8 @@ import torch
 from captum.attr import FeatureAblation, IntegratedGradients, Occlusion, Saliency
 
 from fcx.attribution import METHODS, Batch
-from fcx.attribution.face_reader import Gallery
-from fcx.attribution.registry import Subject
+from fcx.attribution.batch import Subject
+from fcx.attribution.face_reader import FaceReader
 from fcx.core.contract import REGIONS
 from fcx.datasets.preparation import prepare
 from fcx.networks.facechannel import FaceChannel
@@ -38,7 +38,7 @@ def model():
 def batch(model, faces):
     """A batch as the runner makes it: the model was seen before, nothing of these faces was computed."""
     images, subject = torch.from_numpy(faces["image"].values[0][:, None]).float() / 255, Subject("m", model)
-    return lambda: Batch(subject, images, gallery=Gallery(faces), condition="plain")
+    return lambda: Batch(subject, images, reader=FaceReader(faces), condition="plain")
 
 
 def beside(works, rounds=3):

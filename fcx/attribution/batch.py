@@ -1,0 +1,209 @@
+"""What a method is given: some faces of one condition as one model sees them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.lrp_network import Network, Trace, network, traces
+from fcx.core.contract import TARGETS
+from fcx.core.errors import FcxError, InputError
+from fcx.networks.facechannel import FaceChannel, check_input
+from fcx.networks.inference import private_copy
+
+
+@contextlib.contextmanager
+def own_mode(device: torch.device):
+    """Compute gradients in full precision, whatever mode the caller is in."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        # A GPU's default for convolutions, TF32, keeps three digits: too few for relevance to be conserved.
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+class Subject:
+    """A model as the methods see it: a private copy in evaluation mode, and what was derived from it."""
+
+    def __init__(self, name: str, model: nn.Module):
+        self.name, self.model = name, model
+        self._derived: dict[Callable, Any] = {}
+
+    @classmethod
+    def of(cls, name: str, model: nn.Module, device: torch.device, dtype: torch.dtype) -> Subject:
+        """Return a private copy of a model as a subject, whatever state the caller's is in.
+
+        Raises: InputError for a module that cannot be copied.
+        """
+        with own_mode(device):
+            private = private_copy(model, name, device, dtype)
+            if isinstance(private, FaceChannel):
+                private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        return cls(name, private)
+
+    def once(self, derive: Callable[[nn.Module], Any]) -> Any:
+        """Return derive(model), computed at the first call and kept while this model is explained."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self.model)
+        return self._derived[derive]
+
+
+class Batch:
+    """Some faces of one condition seen by one model.
+
+    `images` (sample, 1, y, x) in [0, 1]; `position` (sample,) the place of each face along `sample` in the
+    whole Dataset; `weights` (target, output), of which each row is a target; `reference` (target,) the value
+    of each target from which it is explained, 0 unless the target names one. Of the Dataset, where there is
+    one: `names`, `condition`, `regions`, `alpha`, `pictures`, `mean` and `background`.
+    """
+
+    def __init__(self, subject: Subject, images: torch.Tensor, position: torch.Tensor | None = None,
+                 weights: torch.Tensor | None = None, reference: torch.Tensor | None = None, *,
+                 reader: FaceReader | None = None, condition: str = ""):  # fmt: skip
+        self.subject, self.model, self.images = subject, subject.model, images
+        self.position = torch.arange(len(images), device=images.device) if position is None else position
+        self.weights = torch.eye(len(TARGETS)).to(images) if weights is None else weights
+        self.reference = self.weights.new_zeros(len(self.weights)) if reference is None else reference
+        self.reader, self.condition = reader, condition
+        self.recorded: dict[str, torch.Tensor] = {}
+        self.resolution = 1  # of the maps, which a method may set where it follows from its options or the model
+        if isinstance(self.model, FaceChannel):
+            check_input(images, self.model.config.size)
+
+    def again(self, images: torch.Tensor | None = None, subject: Subject | None = None) -> Batch:
+        """Return the same faces for another method, as other `images` (sample, y, x) or for another model if given."""
+        pixels = self.images if images is None else images[:, None]
+        return Batch(subject or self.subject, pixels, self.position, self.weights, self.reference,
+                     reader=self.reader, condition=self.condition)  # fmt: skip
+
+    def values(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the targets (sample, target) of outputs (sample, output); their reference is not subtracted.
+
+        Summed one by one, so that equal outputs have equal values in a batch of any size.
+        """
+        return (outputs[:, None] * self.weights).sum(-1)
+
+    def record(self, name: str, values: torch.Tensor) -> None:
+        """Hand over `values` (target, sample), which the results keep as the variable `name`.
+
+        Raises: FcxError for another shape.
+        """
+        expected = (len(self.weights), len(self.images))
+        if tuple(values.shape) != expected:
+            raise FcxError(f"{name!r} was recorded as {tuple(values.shape)}, should be (target, sample): {expected}")
+        self.recorded[name] = values.detach().double()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The id of each face: what a random number should depend on, rather than on the batch."""
+        return [str(name) for name in self._faces("names").faces["sample"].values[self._rows]]
+
+    @cached_property
+    def _cover(self) -> torch.Tensor:
+        return torch.tensor(self._faces("regions").cover(self._rows)).to(self.images)  # a copy of what is used again
+
+    @property
+    def regions(self) -> torch.Tensor:
+        """Coverage (sample, region, y, x) in [0, 1] of `fcx.core.contract.REGIONS`, which partition the grid."""
+        return self._cover[:, :-1]
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        """Coverage (sample, y, x) in [0, 1] by the mask that the masked twin of each face wears."""
+        return self._cover[:, -1]
+
+    def pictures(self, condition: str) -> torch.Tensor:
+        """Return the same faces in another condition, (sample, 1, y, x) in [0, 1]; zeros where one is unusable.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        images = torch.from_numpy(self._faces("pictures").images(condition, self._rows))
+        return images.to(self.images.device)[:, None].to(self.images.dtype) / 255
+
+    def mean(self, condition: str = "") -> torch.Tensor:
+        """Return the mean (1, y, x) of all usable faces of the Dataset in a condition; default: that of the batch.
+
+        Raises: UnknownNameError for a condition that the faces do not have.
+        """
+        mean = self._faces("mean").mean(condition or self.condition)
+        return torch.from_numpy(mean)[None].to(self.images)
+
+    def background(self, count: int, seed: int) -> torch.Tensor:
+        """Return at most `count` usable faces of the Dataset in this condition, (face, 1, y, x), drawn by `seed`."""
+        pictures = self._faces("background").background(self.condition, count, seed)
+        return torch.from_numpy(pictures)[:, None].to(self.images) / 255
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return self.position.cpu().numpy()
+
+    def _faces(self, what: str) -> FaceReader:
+        if self.reader is None:
+            raise InputError(f"{what!r} was asked of a batch without a faces Dataset: use fcx.attribute")
+        return self.reader
+
+    def explained(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the outputs that are explained, (sample, output): before the activation of a tanh head."""
+        if isinstance(self.model, FaceChannel):
+            return self.model.tail(self.model.features(images))
+        return self.model(images)
+
+    @cached_property
+    def features(self) -> torch.Tensor:
+        """The last convolutional map of a FaceChannel, (sample, channel, row, column), without a graph."""
+        if self.network:
+            return torch.cat([trace.map for trace in self.traces])
+        with torch.no_grad():
+            return self.model.features(self.images)
+
+    @property
+    def network(self) -> Network | None:
+        """The model as the engine reads it, None where it cannot: then torch, captum and zennit do the work."""
+        return self.subject.once(network)
+
+    @cached_property
+    def traces(self) -> list[Trace]:
+        """The one pass of these faces through `network` that all methods share, a few faces to a trace."""
+        return list(traces(self.network, self.images))
+
+    @cached_property
+    def prediction(self) -> torch.Tensor:
+        """What the model answers, (sample, output), from the pass that the methods share where there is one.
+
+        float64 from that pass, whose dense layers are, so that it is exactly what LRP sums to.
+
+        Raises: InputError where a module cannot read faces, gives another shape, or is not finite.
+        """
+        with torch.no_grad():
+            if self.network:
+                answer = self.model.activation(torch.cat([trace.outputs for trace in self.traces]))
+            else:
+                answer = self._ask_module()
+        expected, name = (len(self.images), len(TARGETS)), self.subject.name
+        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != expected:
+            given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+            raise InputError(
+                f"model {name!r} gives {given} for {len(self.images)} faces, should give {expected}: {TARGETS}"
+            )
+        if not torch.isfinite(answer).all():
+            raise InputError(f"model {name!r} answers with NaN or infinity: its weights cannot be used")
+        return answer
+
+    def _ask_module(self) -> torch.Tensor:
+        try:
+            return self.model(self.images)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            shape = tuple(self.images.shape)
+            raise InputError(
+                f"model {self.subject.name!r} cannot read faces (sample, 1, y, x) of shape {shape}: {error}"
+            ) from error

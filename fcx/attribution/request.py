@@ -1,0 +1,80 @@
+"""What `attribute` is asked for, checked: names, options, shares of work, and models that fit the faces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from fcx.attribution.registry import METHODS
+from fcx.core.checks import choose
+from fcx.core.contract import check
+from fcx.core.errors import InputError
+from fcx.networks.checkpoints import check_crop, check_size
+
+
+def chosen_names(given, allowed: Iterable[str], what: str) -> list[str]:
+    """Return names given as a list or as one text with commas.
+
+    Raises: UnknownNameError for one that is not allowed; InputError where there is none, or one twice.
+    """
+    names = [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)
+    for name in names:
+        choose(name, allowed, what)
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{what}s are {names}: give at least one, each once; allowed: {', '.join(allowed)}")
+    return names
+
+
+def method_options(given: Mapping, seed: int) -> dict[str, dict]:
+    """Return the options of every method, defaults filled in.
+
+    Raises: UnknownNameError for an option that no method has.
+    """
+    known = sorted({name for method in METHODS.values() for name in method.options})
+    for name in given:
+        choose(name, known, "option of attribute")
+    given = {**given, "seed": seed}
+    return {name: {o: given.get(o, default) for o, default in m.options.items()} for name, m in METHODS.items()}
+
+
+def share_of_work(rank, ranks, out, overwrite: bool) -> tuple[int, int]:
+    """Return which process of how many this is; in memory there is only one.
+
+    Raises: InputError where the numbers do not fit, or where one of several would overwrite what others write.
+    """
+    if out is None:
+        return 0, 1
+    try:
+        rank = int(os.environ.get("RANK", 0) if rank is None else rank)
+        ranks = int(os.environ.get("WORLD_SIZE", 1) if ranks is None else ranks)
+    except ValueError as error:
+        raise InputError(f"rank or ranks is not a whole number: {error}") from error
+    if not 0 <= rank < ranks:
+        raise InputError(f"rank is {rank} of {ranks}; allowed: 0 to {ranks - 1} of 1 or more")
+    if overwrite and ranks > 1:
+        raise InputError("several ranks cannot overwrite one store: remove it first, or choose another path")
+    return rank, ranks
+
+
+def check_models(models: Mapping[str, nn.Module], faces, methods: Iterable[str]) -> None:
+    """Refuse faces that cannot be explained, and models that do not fit them or a method.
+
+    Raises: ContractError for a Dataset that holds no faces; InputError for the others.
+    """
+    check(faces, "faces")
+    status = faces["status"].values
+    if not (status == "ok").any():
+        reasons = ", ".join(sorted(set(status.astype(str).ravel()))) or "`sample` is empty"
+        raise InputError(f"there is no face to explain: {reasons}")
+    for name, model in models.items():
+        check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
+        check_size(model, faces)
+        for method in methods:
+            if not isinstance(model, needs := METHODS[method].needs):
+                able = [other for other, m in METHODS.items() if isinstance(model, m.needs)]
+                raise InputError(
+                    f"method {method!r} explains a {needs.__name__}, and model {name!r} is a "
+                    f"{type(model).__name__}: for it use {', '.join(able)}"
+                )
