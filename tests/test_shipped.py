@@ -58,6 +58,13 @@ def test_the_model_card_repeats_the_scores_of_the_files(name):
     assert f"| `{name}` | {' | '.join(cells)} |" in CARD.read_text(encoding="utf-8")
 
 
+def test_the_model_card_measures_the_demo_faces_with_the_masks_of_the_trainings():
+    [style] = {read_metadata(path)["mask"]["style"] for path in shipped().values()}
+    demo_scores = CARD.read_text(encoding="utf-8").split("The demo set")[1]
+    assert f"fcx prepare demo demo.zarr --style {style} " in demo_scores
+    assert f"masks of the style\n`{style}`" in demo_scores
+
+
 def test_outputs_on_real_faces_differ_by_model_and_condition(demo):
     predicted = predict(None, demo)["prediction"]
     assert np.isfinite(predicted).all()
