@@ -24,9 +24,10 @@ bench: .venv/installed-bench
 browser: .venv/installed
 	@$(BIN)/python tests/browser/check_reports.py reports
 
-# What make made, and caches. runs/ (trainings) stays.
+# What make made, and caches. runs/ (trainings) and reports/README.md stay.
 clean:
-	@rm -rf .venv reports build dist .pytest_cache .ruff_cache .import_linter_cache
+	@test ! -d reports || find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	@rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml constraints.txt

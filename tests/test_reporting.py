@@ -1,7 +1,10 @@
 """Reports: strict parameters, errors in one sentence, and HTML that carries everything and asks for nothing."""
 
 import json
+import os
 import re
+import signal
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
 from fcx.reporting.notebook_inputs import rated_targets, stored_faces, stored_results
 
+CONNECTION = "import ipykernel.connect\nprint(ipykernel.connect.get_connection_file())"
 HOSTILE = "<script>alert(1)</script>"
 NOTEBOOKS = [find_notebook(name) for name in reporting.NOTEBOOKS]
 
@@ -195,9 +199,6 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path):
         fcx.report(tmp_path / "r", notebooks="01_mask")
     with pytest.raises(InputError, match="there is no notebook"):
         fcx.report(tmp_path / "r", notebooks=[tmp_path / "none.ipynb"])
-    (tmp_path / "bad.ipynb").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as a notebook"):
-        fcx.report(tmp_path / "r", notebooks=[tmp_path / "bad.ipynb"])
     with pytest.raises(InputError, match="each once"):
         fcx.report(tmp_path / "r", notebooks="01_masks,01_masks")
     (tmp_path / "file").write_text("")
@@ -206,16 +207,53 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_an_interrupted_run_leaves_nothing_half_done(tmp_path, monkeypatch):
-    def interrupted(path, parameters, output, tick):
+@pytest.mark.parametrize(("end", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_run_that_is_ended_leaves_nothing_half_done(tmp_path, monkeypatch, end, error):
+    def ended(path, parameters, output, tick):
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("half")
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), end)
+        time.sleep(5)
 
-    monkeypatch.setattr(reporting, "run_notebook", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(reporting, "run_notebook", ended)
+    with pytest.raises(error):
         fcx.report(tmp_path / "r", notebooks="01_masks", progress=False)
     assert list((tmp_path / "r").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+BROKEN = {
+    "no JSON": "{", "a list": "[]", "empty": "", "too deep": "[" * 100_000, "no cells": "{}",
+    "a number as cell": [5], "nothing as cell": [None], "no object of cells": {}, "no source": [{"cell_type": "raw"}],
+    "no kind": [{"source": "", "metadata": {}}], "an unknown kind": [{"cell_type": "x", "source": "", "metadata": {}}],
+    "tags that are none": [{"cell_type": "raw", "source": "", "metadata": {"tags": None}}],
+    "half a character": [{"cell_type": "markdown", "source": "\ud800", "metadata": {}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_notebook_is_refused(tmp_path, content):
+    parts = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": content}
+    path = tmp_path / "broken.ipynb"
+    path.write_text(content if isinstance(content, str) else json.dumps(parts))
+    with pytest.raises(InputError, match=r"broken\.ipynb cannot be read as a notebook: .") as caught:
+        fcx.report(tmp_path / "r", notebooks=[path])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("source", ["a = = 1", "a = 1\0", f"a = {'9' * 5000}", f"a = {'(' * 5000}{')' * 5000}"])
+def test_a_cell_of_parameters_that_is_no_python_is_refused(tmp_path, source):
+    path = write(tmp_path / "n.ipynb", code(source, tags=["parameters"]))
+    with pytest.raises(InputError, match="its cell of parameters is no Python"):
+        parameters_of(path)
+
+
+def test_parameters_are_what_is_set_to_literals(tmp_path):
+    source = "%matplotlib inline\na: int = 1\nb = c = -0.5\nd, e = 1, 2\nf = g()\nh.i = 1\nj = 2 * 3\n!true"
+    path = write(tmp_path / "n.ipynb", code(source, tags=["parameters"]))
+    assert parameters_of(path) == {"a": 1, "b": -0.5, "c": -0.5}
 
 
 @pytest.fixture(scope="module")
@@ -266,18 +304,21 @@ def test_faces_are_prepared_once_and_results_computed_once(small, tmp_path, monk
 
 def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_path, capfd):
     source = "import sys\n\nraise ValueError('first\\nlast word')"
-    failing = write(tmp_path / "failing.ipynb", nbformat.v4.new_markdown_cell("# x"), code("kept = 1"), code(source))
+    cells = [code("kept = 1"), code(CONNECTION), code(source)]
+    failing = write(tmp_path / "failing.ipynb", nbformat.v4.new_markdown_cell("# x"), *cells)
     models = [small / "one.safetensors", small / "two.safetensors"]
     out = tmp_path / "reports"
     with pytest.raises(FcxError) as caught:
         fcx.report(out, notebooks=["04_comparison", failing], faces=small / "faces.csv", models=models, draws=20,
                    methods="gradient,gradcam", method="gradcam", count=2, runs=tmp_path / "runs")  # fmt: skip
     text = str(caught.value)
-    assert text.startswith("notebook failing, cell 2 (import sys): ValueError: last word")
+    assert text.startswith("notebook failing, cell 3 (import sys): ValueError: last word")
     assert "\n" not in text
     assert caught.value.__suppress_context__
     kept = nbformat.read(out / "failing.failed.ipynb", as_version=4)
     assert any(cell.source == "kept = 1" for cell in kept.cells)
+    [connection] = [cell.outputs[0].text.strip() for cell in kept.cells if cell.source == CONNECTION]
+    assert Path(connection).parent == out  # not in the folder of temporary files, where a killed run would leave it
     assert not (out / "index.html").exists()
     assert not list(out.glob(".*"))
     page = (out / "04_comparison.html").read_text()

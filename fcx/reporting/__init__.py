@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from fcx.core.errors import FcxError, InputError
-from fcx.reporting.execute import find_notebook, fit_parameters, run_notebook
+from fcx.reporting.execute import find_notebook, fit_parameters, read_notebook, run_notebook
 
 NOTEBOOKS = ("01_masks", "03_attribution", "04_comparison")
 
@@ -35,13 +38,9 @@ def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **param
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the reports")
+    cells = [sum(cell.cell_type == "code" for cell in read_notebook(path).cells) + bool(fitted[path]) for path in paths]
     pages = []
-    with tqdm(
-        total=sum(_cells(path) + bool(fitted[path]) for path in paths),
-        unit="cell",
-        file=sys.stderr,
-        disable=not progress,
-    ) as bar:
+    with _orderly_end(), tqdm(total=sum(cells), unit="cell", file=sys.stderr, disable=not progress) as bar:
         for path in paths:
             bar.set_description(path.stem)
             pages.append(_page(path, fitted[path], folder, bar.update))
@@ -49,6 +48,18 @@ def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **param
     from fcx.reporting.export import contents
 
     return contents(pages, folder)
+
+
+@contextlib.contextmanager
+def _orderly_end():
+    """Let a request to end the process (SIGTERM) raise SystemExit here, so that nothing half done is left."""
+    if threading.current_thread() is not threading.main_thread():
+        return (yield)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _page(path: Path, parameters: dict, folder: Path, tick):
@@ -67,9 +78,3 @@ def _page(path: Path, parameters: dict, folder: Path, tick):
     failed.unlink(missing_ok=True)
     os.replace(running, folder / f"{path.stem}.ipynb")
     return notebook_page(executed, path.stem)
-
-
-def _cells(path: Path) -> int:
-    import nbformat
-
-    return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)

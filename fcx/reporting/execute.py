@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,17 +30,44 @@ def find_notebook(name: str | os.PathLike) -> Path:
     return ours[choose(str(name), sorted(ours), "notebook")]
 
 
-def parameters_of(path: Path) -> dict:
-    """Return the parameters of a notebook and their defaults: the assignments of its cell tagged `parameters`."""
+def read_notebook(path: Path):
+    """Return a notebook (an nbformat node) whose cells are whole.
+
+    Raises: InputError, "... cannot be read as a notebook: ...".
+    """
     import nbformat
 
     try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
-        raise InputError(f"{path} cannot be read as a notebook: {error}") from error
-    tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    assigned = [node for node in ast.parse("\n".join(tagged)).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
+        with warnings.catch_warnings(action="ignore"):  # cells without ids of their own get some
+            notebook = nbformat.read(path, as_version=4)
+            nbformat.validate(notebook)
+            nbformat.writes(notebook).encode()
+    except Exception as error:  # nbformat raises anything where a file is no notebook
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"{path} cannot be read as a notebook: {reason}") from error
+    return notebook
+
+
+def parameters_of(path: Path) -> dict:
+    """Return the parameters of a notebook and their defaults: what its cell tagged `parameters` sets to literals.
+
+    Raises: InputError where that cell is no Python.
+    """
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    cells = read_notebook(path).cells
+    source = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    try:
+        body = ast.parse(TransformerManager().transform_cell(source)).body  # magics are no Python yet
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"{path}: its cell of parameters is no Python: {error}") from error
+    parameters = {}
+    for node in body:
+        names = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        with contextlib.suppress(ValueError, AttributeError):  # no literal: the notebook's own business
+            default = ast.literal_eval(node.value)
+            parameters |= {name.id: default for name in names if isinstance(name, ast.Name)}
+    return parameters
 
 
 def fit_parameters(given: Mapping, paths: list[Path]) -> dict[Path, dict]:
@@ -87,7 +115,8 @@ def run_notebook(path: Path, parameters: Mapping, output: Path, tick: Callable[[
     try:
         return papermill.execute_notebook(
             path, output, parameters=dict(parameters), progress_bar=False, kernel_name="python3", language="python",
-            kernel_manager_class=_kernel_manager(), on_cell_executed=lambda **_: tick(), shutdown_kernel="immediate",
+            kernel_manager_class=_kernel_manager(output), shutdown_kernel="immediate",
+            on_cell_executed=lambda **_: tick(),
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise _explained(path, error, output) from None
@@ -97,12 +126,18 @@ def run_notebook(path: Path, parameters: Mapping, output: Path, tick: Callable[[
         ) from None
 
 
-def _kernel_manager():
-    """Return a kernel manager that runs this very interpreter, whatever kernels are installed by which name."""
+def _kernel_manager(output: Path):
+    """Return a kernel manager that runs this very interpreter, whatever kernels are installed by which name.
+
+    Its connection file lies beside `output`: what a killed process leaves is found and replaced by the next.
+    """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
     class ThisInterpreter(AsyncKernelManager):
+        def __init__(self, **settings):
+            super().__init__(connection_file=os.path.abspath(output.with_suffix(".json")), **settings)
+
         @property
         def kernel_spec(self):
             return KernelSpec(
