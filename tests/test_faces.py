@@ -162,7 +162,8 @@ def killed(begun, *words):
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.005)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    workers = [pid for children in threads for pid in children.read_text().split()]
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert len(workers) >= 2

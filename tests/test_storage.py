@@ -17,7 +17,6 @@ from torch import nn
 
 from fcx.attribution import attribute, open_results
 from fcx.attribution.face_reader import FaceReader
-from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS, method
 from fcx.attribution.storage import Memory, ResultsStore, compress, decoded
 from fcx.core.errors import ContractError, FcxError, InputError, StoreError, UnknownNameError
@@ -352,14 +351,14 @@ def wait_for_blocks(out, count, alive):
 
 
 def test_killed_and_called_again_equals_uninterrupted(models, tmp_path):
-    checkpoint, out, count = tmp_path / "one.safetensors", tmp_path / "r.zarr", 64 * 20
+    checkpoint, out, count = tmp_path / "one.safetensors", tmp_path / "r.zarr", 64 * 8
     save_model(models["one"], checkpoint, {"crop": "face"})
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, checkpoint, out, str(count)], env=environment)
     wait_for_blocks(out, 3, lambda: process.poll() is None)
     process.kill()
     process.wait()
-    assert 3 <= blocks_done(out) < 40
+    assert 3 <= blocks_done(out) < 16
     with pytest.raises(StoreError, match="unfinished"):
         open_results(out)
     faces = make_faces(count, seed=2, size=16)
@@ -367,33 +366,21 @@ def test_killed_and_called_again_equals_uninterrupted(models, tmp_path):
     xr.testing.assert_equal(found, attribute(str(checkpoint), faces, "gradient", store="int8"))
 
 
-def test_a_killed_worker_is_replaced(models, tmp_path):
-    out, faces, found = tmp_path / "r.zarr", make_faces(64 * 30, seed=2, size=16), []
-    some = {"one": models["one"]}
+def test_a_worker_that_is_killed_while_it_starts_holds_nobody_up(models, tmp_path):
+    faces, found = make_faces(64 * 3, seed=2, size=16), []
+    few = {"one": models["one"]}
 
     def run():
-        found.append(attribute(some, faces, "gradient", out=out, store="int8", batch_size=4, workers=2))
+        found.append(attribute(few, faces, "gradient", out=tmp_path / "r.zarr", store="int8", batch_size=4, workers=2))
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_for_blocks(out, 3, thread.is_alive)
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    workers[0].kill()
+    while not (helpers := multiprocessing.active_children()):  # the other worker is this process
+        assert thread.is_alive()
+        time.sleep(0.002)
+    helpers[0].kill()
     thread.join()
-    xr.testing.assert_equal(found[0], attribute(some, faces, "gradient", store="int8", batch_size=4))
-
-
-def test_a_pool_that_breaks_at_once_is_not_tried_for_ever(models, faces, tmp_path, monkeypatch):
-    from concurrent.futures.process import BrokenProcessPool
-
-    def breaks(*arguments):
-        raise BrokenProcessPool("a worker was killed")
-        yield
-
-    monkeypatch.setattr(Plan, "_work_off", breaks)
-    with pytest.raises(BrokenProcessPool):
-        attribute(models, faces, METHODS_USED, out=tmp_path / "r.zarr")
+    xr.testing.assert_equal(found[0], attribute(few, faces, "gradient", store="int8", batch_size=4))
 
 
 # --- results as values ------------------------------------------------------------------------

@@ -20,7 +20,6 @@ import torch
 
 from fcx.attribution.batch import Batch
 from fcx.attribution.lrp_descent import Reference, relevance
-from fcx.attribution.lrp_modules import Explainable
 from fcx.attribution.lrp_network import PIECE, traces
 from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.registry import method
@@ -112,6 +111,8 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
                 f"LRP from a reference value needs a FaceChannel; {batch.subject.name!r} is a "
                 f"{type(batch.model).__name__}: leave the reference out"
             )
+        from fcx.attribution.lrp_modules import Explainable  # zennit takes seconds to import
+
         maps = batch.subject.once(Explainable).relevance(batch.images, batch.weights, rule)
         nothing = maps.new_full(maps.shape[:2], torch.nan)
         batch.record("bias", nothing)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import pickle
-from collections.abc import Iterator, Mapping
-from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
@@ -22,8 +20,6 @@ from fcx.core.errors import FcxError
 from fcx.core.parallel import in_order, portable
 from fcx.core.targets import Target
 from fcx.statistics.map_scores import QUANTITIES, score_maps
-
-PROCESS: dict = {}  # the plan and the store of a worker process
 
 
 @dataclass(frozen=True)
@@ -88,35 +84,21 @@ class Plan:
         return {name: math.gcd(*sides) for name, sides in self.resolutions.items()}
 
     def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
-        """Compute the blocks that `store` still lacks: a share of them first, then what others have not done.
+        """Compute the blocks that `store` still lacks: a share of them first, then what others have not done."""
+        pending, blocks = store.pending(), self.blocks()
+        mine = [blocks[number] for number in pending if number % ranks == rank]
+        # From the end, so that two that help each other meet in at most one block.
+        theirs = [blocks[number] for number in reversed(pending) if number % ranks != rank]
+        if workers > 1:
+            portable(self.models, "the models")
+            portable(self.methods, "the methods")
+        work = partial(_work, self, store if isinstance(store, ResultsStore) else None)
+        for block, values in in_order(work, mine + theirs, workers, True, "attribute"):
+            if values is not None:
+                store.write(block.number, values)
 
-        Worker processes that are killed are replaced, and what they had not written is done again.
-        """
-        while pending := store.pending():
-            blocks = self.blocks()
-            mine = [blocks[number] for number in pending if number % ranks == rank]
-            # From the end, so that two that help each other meet in at most one block.
-            theirs = [blocks[number] for number in reversed(pending) if number % ranks != rank]
-            try:
-                for block, values in self._work_off(mine + theirs, store, workers):
-                    if values is not None:
-                        store.write(block.number, values)
-            except BrokenExecutor:
-                if len(store.pending()) == len(pending) or not isinstance(store, ResultsStore):
-                    raise  # nothing was done before it broke: it would break again
-                continue
-            return
-
-    def _work_off(self, blocks: list[Block], store, workers: int) -> Iterator[tuple[Block, dict | None]]:
-        workers = min(workers, len(blocks))
-        shared = store if isinstance(store, ResultsStore) else None
-        if workers == 1:
-            return in_order(partial(_work, self, shared), blocks, 1, True, "attribute")
-        portable(self.models, "the models")
-        portable(self.methods, "the methods")
-        # As bytes, because torch's own way to hand tensors on would move the caller's into shared memory.
-        packed = pickle.dumps((replace(self), shared))  # without what was derived here
-        return in_order(_work_here, blocks, workers, True, "attribute", partial(_begin, packed))
+    def __reduce__(self):
+        return Plan, tuple(getattr(self, field.name) for field in fields(self))  # without what was derived here
 
     def block(self, block: Block) -> dict[str, tuple]:
         """Return the index and values of each variable for the faces of a block, NaN where a face is unusable."""
@@ -202,16 +184,3 @@ def _work(plan: Plan, store: ResultsStore | None, block: Block) -> dict | None:
     if not store.done(block.number):
         store.write(block.number, plan.block(block))
     return None
-
-
-def _begin(packed: bytes) -> None:
-    """Make a worker ready: its plan and store, and one thread, for more would only get in each other's way."""
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(1)
-    PROCESS["limits"] = threadpool_limits(1)
-    PROCESS["plan"], PROCESS["store"] = pickle.loads(packed)
-
-
-def _work_here(block: Block) -> dict | None:
-    return _work(PROCESS["plan"], PROCESS["store"], block)

@@ -40,3 +40,7 @@ class MissingWeightsError(FcxError, FileNotFoundError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class WorkerError(FcxError):
+    """Processes that helped with the work died again and again."""
