@@ -4,9 +4,14 @@ Public names and rooms load on first use, so that `import fcx` needs neither tor
 `__init__.pyi` lists them, for laziness and for types alike.
 """
 
-from importlib import metadata
-
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = metadata.version("fcx-faces")
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str):
+    if name != "__version__":
+        return _load(name)
+    from importlib import metadata
+
+    return metadata.version("fcx-faces")

@@ -9,7 +9,6 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +16,6 @@ import typer
 
 from fcx.core.errors import FcxError
 from fcx.masks.options import MaskOptions
-
-INTERRUPTED = 130  # what Typer makes of Ctrl-C
 
 app = typer.Typer(
     help="Where does a network that reads facial expressions look, and what changes under a mask?",
@@ -339,18 +336,10 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"fcx: {one_line(str(message))}\n"
     try:
         app()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            typer.echo("fcx: interrupted; the same command goes on where it stopped", err=True)
-        raise
     except FcxError as error:
         _fail(str(error))
     except MemoryError:
         _fail("not enough memory: give smaller pictures, or fewer at once")
-    except BrokenExecutor:
-        _fail(
-            "a worker process was killed, most often for want of memory: run the same command again with fewer workers"
-        )
     except OSError as error:
         hint = ": free some space, then run the same command again" if error.errno == errno.ENOSPC else ""
         where = f"{error.filename}: " if error.filename else ""

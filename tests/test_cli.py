@@ -2,7 +2,12 @@
 
 import inspect
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ import torch
 from PIL import Image
 
 from fcx import cli
+from fcx.__main__ import main as interruptible
 from fcx.attribution.runner import DEFAULT
 from fcx.networks.checkpoints import save_model
 from fcx.networks.facechannel import FaceChannel
@@ -180,16 +186,61 @@ def test_two_faces_are_counted_and_the_largest_taken(run, checkpoints, tmp_path,
     assert "faces found" not in err
 
 
-def test_an_interruption_says_how_to_go_on(run, photo, monkeypatch):
+def in_the_work():
+    signal.raise_signal(signal.SIGINT)
+
+
+def while_a_library_loads():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ImportError("numpy.core.multiarray failed to import") from None
+
+
+def in_a_destructor():
+    class Bar:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    Bar()
+    time.sleep(20)
+    raise AssertionError("went on")
+
+
+@pytest.mark.parametrize("moment", [in_the_work, while_a_library_loads, in_a_destructor])
+def test_an_interruption_is_one_sentence_that_says_how_to_go_on(moment, photo, tmp_path, monkeypatch, capsys):
     import fcx.datasets.preparation
 
-    def stop(*_):
-        raise KeyboardInterrupt
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fcx.datasets.preparation, "make_face", lambda *_: moment())
+    monkeypatch.setattr(sys, "argv", ["fcx", "prepare", str(photo), "faces.zarr"])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as end:
+            interruptible()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "fcx: interrupted; the same command goes on where it stopped\n"
 
-    monkeypatch.setattr(fcx.datasets.preparation, "make_face", stop)
-    code, _, err = run("prepare", photo, "faces.zarr")
-    assert code == 130
-    assert "goes on where it stopped" in err
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_at_any_moment_is_one_sentence(workers, tmp_path):
+    for sign in ("0/.zattrs", "1/_done/0"):  # it lays out, it is at work
+        words = ["prepare", "demo", tmp_path / sign[0], "--workers", str(workers)]
+        command = [sys.executable, "-m", "fcx", *words]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        end = time.monotonic() + 120
+        while not (tmp_path / sign).exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+        lines = [line for line in re.split("[\r\n]+", err) if line.strip() and not line.startswith("faces:")]
+        assert (process.returncode, lines) == (130, ["fcx: interrupted; the same command goes on where it stopped"])
 
 
 def test_a_full_disk_is_said(run, photo, monkeypatch):
