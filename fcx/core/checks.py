@@ -12,6 +12,33 @@ from typing import TypeVar
 from fcx.core.errors import InputError, UnknownNameError
 
 Names = TypeVar("Names", bound=Iterable[str])
+LONG = 80  # characters of what was given that an error repeats
+
+
+def described(value) -> str:
+    """Return how an error names what was given: as Python writes it, or its kind where that is long.
+
+    >>> described("x" * 100), described([1, 2])
+    ("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx ...'", '[1, 2]')
+    """
+    if shape := getattr(value, "shape", ()):
+        return f"a {type(value).__name__} of shape {tuple(shape)}"
+    text = repr(value)
+    if isinstance(value, str) and len(text) > LONG:
+        return f"{text[: LONG - 16]} ...'"
+    return text if len(text) <= LONG and "\n" not in text else f"a {type(value).__name__}"
+
+
+def listed(text: str) -> list[str]:
+    """Return the parts of a text with commas between, which may stand in brackets and quotation marks.
+
+    >>> listed("lrp, gradcam"), listed("['lrp', 'gradcam']")
+    (['lrp', 'gradcam'], ['lrp', 'gradcam'])
+    """
+    text = text.strip()
+    if text[:1] + text[-1:] in ("[]", "()"):
+        return [part.strip(" '\"") for part in text[1:-1].split(",")]
+    return [part.strip() for part in text.split(",")]
 
 
 def choose(name: str, allowed: Iterable[str], what: str) -> str:
@@ -23,11 +50,11 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     'gradcam'
     """
     allowed = list(allowed)
-    if name in allowed:
+    if isinstance(name, str) and name in allowed:
         return name
     near = difflib.get_close_matches(str(name), allowed, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnknownNameError(f"unknown {what} {name!r}: {hint}allowed: {', '.join(allowed) or 'none'}")
+    raise UnknownNameError(f"unknown {what} {described(name)}: {hint}allowed: {', '.join(allowed) or 'none'}")
 
 
 def choose_all(names: Names, allowed: Iterable[str], what: str) -> Names:
@@ -45,16 +72,18 @@ def option(default, help: str):
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-def whole_number(value, name: str, least: int = 1) -> int:
+def whole_number(value, name: str, least: int = 1, most: int | None = None) -> int:
     """Return `value` as an int.
 
-    Raises: InputError where it is no whole number, or less than `least`.
+    Raises: InputError where it is no whole number, less than `least` or more than `most`.
 
     >>> whole_number(2, "batch_size")
     2
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    if not ok or (most is not None and value > most):
+        to = "" if most is None else f" to {most}"
+        raise InputError(f"{name} is {described(value)}; allowed: whole numbers from {least}{to}")
     return int(value)
 
 
@@ -71,7 +100,7 @@ def real_number(value, name: str, low=None, high=None, *, above=None, below=None
     if not ok or (above is not None and value <= above) or (below is not None and value >= below):
         bounds = {"from": low, "above": above, "to": high, "below": below}
         words = "".join(f" {word} {bound:g}" for word, bound in bounds.items() if bound is not None)
-        raise InputError(f"{name} is {value!r}; allowed: numbers{words}{unit and f', {unit}'}")
+        raise InputError(f"{name} is {described(value)}; allowed: numbers{words}{unit and f', {unit}'}")
     return float(value)
 
 
