@@ -311,7 +311,7 @@ def test_a_rank_alone_does_everything(models, faces, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"rank": 2, "ranks": 2}, "rank is 2 of 2; allowed: 0 to 1"),
+        ({"rank": 2, "ranks": 2}, "rank is 2; allowed: whole numbers from 0 to 1"),
         ({"rank": -1, "ranks": 2}, "rank is -1"),
         ({"rank": 0, "ranks": 2, "overwrite": True}, "cannot overwrite"),
         ({"workers": 0}, "workers is 0"),

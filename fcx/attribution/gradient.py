@@ -15,6 +15,7 @@ from fcx.attribution.registry import method
 from fcx.core.checks import real_number, whole_number
 from fcx.core.errors import InputError
 
+MOST_SAMPLES = 100_000  # of a face: more would take days
 SLOPE = "output units per unit of grey in [0, 1]"
 
 
@@ -78,7 +79,7 @@ def integrated_gradients(batch: Batch, *, baseline: str = "black", steps: int = 
     """
     start = filled(batch, baseline)
     change = batch.images - start
-    points, weights = np.polynomial.legendre.leggauss(whole_number(steps, "steps"))
+    points, weights = np.polynomial.legendre.leggauss(whole_number(steps, "steps", 1, 1000))
     points, weights = (torch.from_numpy(v).to(start) for v in ((1 + points) / 2, weights / 2))
     total = 0
     for some in passes(steps, len(start)):
@@ -103,7 +104,7 @@ def expected_gradients(batch: Batch, *, samples: int = 25, background: int = 32,
     Source: Erion et al. 2021 (1906.10670), equation (3); Lundberg and Lee 2017 (1705.07874).
     """
     others = batch.background(whole_number(background, "background"), seed)
-    count, images, total = whole_number(samples, "samples"), batch.images, 0
+    count, images, total = whole_number(samples, "samples", 1, MOST_SAMPLES), batch.images, 0
     generators = draws(batch, seed, "expected_gradients")
     chosen = np.stack([generator.integers(0, len(others), count) for generator in generators], axis=1)
     place = np.stack([(np.arange(count) + generator.random(count)) / count for generator in generators], axis=1)
@@ -131,8 +132,8 @@ def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: in
     Raises: InputError where samples is no positive whole number, or noise is negative.
     Source: Smilkov et al. 2017 (1706.03825), section 3.
     """
-    whole_number(samples, "samples")
-    real_number(noise, "noise", 0, unit="in units of the range of grey in the picture")
+    whole_number(samples, "samples", 1, MOST_SAMPLES)
+    noise = real_number(noise, "noise", 0, unit="in units of the range of grey in the picture")
     images, total = batch.images, 0
     width = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
     generators = draws(batch, seed, "smoothgrad")

@@ -105,9 +105,13 @@ class Rule:
         choose(self.first, FIRST_RULES, "rule of the first convolution")
         choose(self.shunt, SHUNT_RULES, "shunt rule")
         choose(self.biases, BIASES, "treatment of biases")
-        real_number(self.epsilon, "epsilon", above=0, unit="in output units of a layer")
-        real_number(self.gamma, "gamma", 0)
-        real_number(self.alpha, "alpha", 1, unit="beta is alpha - 1")
+        numbers = {
+            "epsilon": real_number(self.epsilon, "epsilon", above=0, unit="in output units of a layer"),
+            "gamma": real_number(self.gamma, "gamma", 0),
+            "alpha": real_number(self.alpha, "alpha", 1, unit="beta is alpha - 1"),
+        }
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -157,7 +157,7 @@ def extremal_perturbation(
     Source: Fong, Patrick and Vedaldi 2019 (1910.08485), equations (3) and (4), for a target of either sign.
     """
     real_number(area, "area", high=1, above=0, unit="as a share of the picture")
-    whole_number(descent_steps, "descent_steps")
+    whole_number(descent_steps, "descent_steps", 1, 100_000)
     instead = filled(batch, fill)
     rows = torch.arange(len(instead)).split(max(1, AT_ONCE // len(batch.weights)))
     return torch.cat([_extremal(batch, batch.images[r], instead[r], area, descent_steps) for r in rows], 1)

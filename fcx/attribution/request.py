@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from fcx.attribution.registry import METHODS
-from fcx.core.checks import choose
+from fcx.core.arguments import words
+from fcx.core.checks import choose_all, whole_number
 from fcx.core.contract import check
 from fcx.core.errors import InputError
 from fcx.networks.checkpoints import check_crop, check_size
@@ -19,9 +20,7 @@ def chosen_names(given, allowed: Iterable[str], what: str) -> list[str]:
 
     Raises: UnknownNameError for one that is not allowed; InputError where there is none, or one twice.
     """
-    names = [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)
-    for name in names:
-        choose(name, allowed, what)
+    names = choose_all(words(given, f"{what}s"), allowed, what)
     if not names or len(set(names)) < len(names):
         raise InputError(f"{what}s are {names}: give at least one, each once; allowed: {', '.join(allowed)}")
     return names
@@ -33,9 +32,7 @@ def method_options(given: Mapping, seed: int) -> dict[str, dict]:
     Raises: UnknownNameError for an option that no method has.
     """
     known = sorted({name for method in METHODS.values() for name in method.options})
-    for name in given:
-        choose(name, known, "option of attribute")
-    given = {**given, "seed": seed}
+    given = {**choose_all(given, known, "option of attribute"), "seed": seed}
     return {name: {o: given.get(o, default) for o, default in m.options.items()} for name, m in METHODS.items()}
 
 
@@ -44,18 +41,19 @@ def share_of_work(rank, ranks, out, overwrite: bool) -> tuple[int, int]:
 
     Raises: InputError where the numbers do not fit, or where one of several would overwrite what others write.
     """
+    ranks = whole_number(_of_environment("WORLD_SIZE", 1) if ranks is None else ranks, "ranks")
+    rank = whole_number(_of_environment("RANK", 0) if rank is None else rank, "rank", 0, ranks - 1)
     if out is None:
         return 0, 1
-    try:
-        rank = int(os.environ.get("RANK", 0) if rank is None else rank)
-        ranks = int(os.environ.get("WORLD_SIZE", 1) if ranks is None else ranks)
-    except ValueError as error:
-        raise InputError(f"rank or ranks is not a whole number: {error}") from error
-    if not 0 <= rank < ranks:
-        raise InputError(f"rank is {rank} of {ranks}; allowed: 0 to {ranks - 1} of 1 or more")
     if overwrite and ranks > 1:
         raise InputError("several ranks cannot overwrite one store: remove it first, or choose another path")
     return rank, ranks
+
+
+def _of_environment(name: str, default: int):
+    """Return a whole number of the environment, or the text that stands there instead of one."""
+    text = os.environ.get(name, str(default))
+    return int(text) if text.isdecimal() else text
 
 
 def check_models(models: Mapping[str, nn.Module], faces, methods: Iterable[str]) -> None:

@@ -12,8 +12,9 @@ from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import check_models, chosen_names, method_options, share_of_work
 from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, ResultsStore, layout
-from fcx.core.checks import choose, whole_number
-from fcx.core.contract import TARGETS
+from fcx.core.arguments import Count, FilePath, Seed, Switch, Word, Words, Workers, checked
+from fcx.core.checks import choose
+from fcx.core.contract import TARGETS, Faces
 from fcx.core.provenance import run_provenance
 from fcx.core.store import digest
 from fcx.core.targets import Target, parse_all
@@ -24,10 +25,11 @@ DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: d
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def attribute(models, faces: xr.Dataset, methods=DEFAULT, targets=TARGETS, *, out=None,
-              batch_size: int = MAPS_A_BLOCK, device="cpu", dtype: str = "float32", seed: int = 0,
-              overwrite: bool = False, store: str = "", maps: bool = True, statistics: bool | None = None,
-              workers: int = 1, rank: int | None = None, ranks: int | None = None,
+@checked
+def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *, out: FilePath | None = None,
+              batch_size: Count = MAPS_A_BLOCK, device="cpu", dtype: str = "float32", seed: Seed = 0,
+              overwrite: Switch = False, store: Word = "", maps: Switch = True, statistics: Switch | None = None,
+              workers: Workers = 1, rank: int | None = None, ranks: int | None = None,
               **options) -> xr.Dataset:  # fmt: skip
     """Return a results Dataset with `prediction` and `attribution (model, condition, method, target, sample, y, x)`.
 
@@ -62,7 +64,6 @@ def attribute(models, faces: xr.Dataset, methods=DEFAULT, targets=TARGETS, *, ou
     methods, targets = chosen_names(methods, METHODS, "method"), parse_all(targets)
     options = method_options(options, seed)
     kept = choose(store or choose(dtype, DTYPES, "dtype"), [*DTYPES, *STEPS], "store")
-    batch_size, workers = whole_number(batch_size, "batch_size"), whole_number(workers, "workers")
     rank, ranks = share_of_work(rank, ranks, out, overwrite)
     device, resolved = usable_device(device), resolve_models(models)
     check_models(resolved, faces, methods)

@@ -15,6 +15,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from fcx.core.arguments import FilePath, checked
 from fcx.core.contract import check
 from fcx.core.errors import FcxError, StoreError
 from fcx.core.store import UNFINISHED, Store, open_store, read_attrs
@@ -108,7 +109,8 @@ def decoded(results: xr.Dataset) -> xr.Dataset:
     return results.set_coords([name for name in COORDINATES if name in results])
 
 
-def open_results(path) -> xr.Dataset:
+@checked
+def open_results(path: FilePath) -> xr.Dataset:
     """Open a finished store of results, lazily; compressed maps read as float32.
 
     Raises: StoreError where there is none, where it was interrupted, or where it holds something else.

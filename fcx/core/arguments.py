@@ -8,23 +8,26 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, ParamSpec, TypeVar, get_args
 
-from fcx.core.checks import described, listed, real_number, whole_number
+from fcx.core.checks import check_memory, choose, described, parts_of, real_number, whole_number
 from fcx.core.errors import InputError
 
+WORKER = 3e8  # bytes of a process with its libraries
 Given, Returned = ParamSpec("Given"), TypeVar("Returned")
 
 
 def checked(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
     """Check what `function` is given before it runs: a kind (value, name) -> value stands in the annotation.
 
-    A parameter that may be None, or has its default, is not checked. Parameters without a kind check themselves.
+    A default is not checked; parameters without a kind check themselves.
+
+    Raises: InputError where arguments are missing or too many; UnknownNameError for one that does not exist.
 
     >>> @checked
     ... def twice(count: Count):
     ...     return 2 * count
     >>> twice(0)
     Traceback (most recent call last):
-    fcx.core.errors.InputError: count is 0; allowed: whole numbers from 1
+    fcx.core.errors.InputError: count is 0; allowed: whole numbers from 1 to 1000000000000
     """
 
     @functools.cache
@@ -36,7 +39,13 @@ def checked(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
     @functools.wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
         known, kinds = signature()
-        bound = known.bind(*args, **kwargs)
+        try:
+            bound = known.bind(*args, **kwargs)
+        except TypeError as error:
+            taken = [name for name in known.parameters if name != "options"]
+            for name in kwargs:
+                choose(name, taken, f"argument of {function.__name__}")
+            raise InputError(f"{function.__name__}: {error}; its arguments are {', '.join(taken)}") from None
         for name, kind in kinds.items():
             if name in bound.arguments and bound.arguments[name] is not known.parameters[name].default:
                 bound.arguments[name] = kind(bound.arguments[name], name)
@@ -47,10 +56,8 @@ def checked(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
 
 def _kind(annotation) -> Callable | None:
     """Return what checks a value of this annotation."""
-    for part in (annotation, *get_args(annotation)):
-        for kind in getattr(part, "__metadata__", ()):
-            return (lambda value, name: None if value is None else kind(value, name)) if part != annotation else kind
-    return None
+    parts = (annotation, *get_args(annotation))  # those of `Count | None`: whose default is None
+    return next((part.__metadata__[0] for part in parts if hasattr(part, "__metadata__")), None)
 
 
 def word(value, name: str) -> str:
@@ -63,20 +70,19 @@ def word(value, name: str) -> str:
     return str(value)
 
 
-def words(value, name: str) -> list[str]:
+def words(value, name: str, allowed: str = "names") -> list[str]:
     """Return the texts of a list, or of one text with commas between.
 
     Raises: InputError for anything else.
     """
     if isinstance(value, str):
-        return listed(value)
+        return parts_of(value)
     try:
-        parts = [str(part) if isinstance(part, str) else None for part in value]
+        return [str(os.fspath(part)) for part in ([value] if isinstance(value, os.PathLike) else value)]
     except TypeError:
-        parts = [None]
-    if None in parts or isinstance(value, bytes):
-        raise InputError(f"{name} is {described(value)}; allowed: names, as a list or with commas between")
-    return parts
+        raise InputError(
+            f"{name} is {described(value)}; allowed: {allowed}, as a list or with commas between"
+        ) from None
 
 
 def switch(value, name: str) -> bool:
@@ -101,6 +107,31 @@ def file_path(value, name: str):
     return value
 
 
+def count(value, name: str) -> int:
+    """Return a whole number from 1.
+
+    Raises: InputError for anything else.
+    """
+    return whole_number(value, name, 1, 10**12)  # more, and products of two no longer fit into 64 bits
+
+
+def worker_count(value, name: str) -> int:
+    """Return a number of processes.
+
+    Raises: InputError for anything else, or for more than the memory holds.
+    """
+    check_memory(count(value, name) * WORKER, f"{name}={value}")
+    return int(value)
+
+
+def seed(value, name: str) -> int:
+    """Return a seed that numpy and torch both take.
+
+    Raises: InputError for anything else.
+    """
+    return whole_number(value, name, 0, 2**63 - 1)
+
+
 def mapping(value, name: str) -> dict:
     """Return a dict whose keys are texts.
 
@@ -111,8 +142,10 @@ def mapping(value, name: str) -> dict:
     return dict(value)
 
 
-Count = Annotated[int, whole_number]
-Seed = Annotated[int, functools.partial(whole_number, least=0, most=2**63 - 1)]  # what torch and numpy both take
+Count = Annotated[int, count]
+Workers = Annotated[int, worker_count]
+Threads = Annotated[int, functools.partial(whole_number, least=1, most=1024)]  # of more, not all can start
+Seed = Annotated[int, seed]
 Number = Annotated[float, real_number]
 Word = Annotated[str, word]
 Words = Annotated[str | Iterable[str], words]

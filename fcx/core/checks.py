@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import functools
 import math
+import os
 from collections.abc import Iterable
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TypeVar
 
 from fcx.core.errors import InputError, UnknownNameError
@@ -29,10 +33,10 @@ def described(value) -> str:
     return text if len(text) <= LONG and "\n" not in text else f"a {type(value).__name__}"
 
 
-def listed(text: str) -> list[str]:
+def parts_of(text: str) -> list[str]:
     """Return the parts of a text with commas between, which may stand in brackets and quotation marks.
 
-    >>> listed("lrp, gradcam"), listed("['lrp', 'gradcam']")
+    >>> parts_of("lrp, gradcam"), parts_of("['lrp', 'gradcam']")
     (['lrp', 'gradcam'], ['lrp', 'gradcam'])
     """
     text = text.strip()
@@ -115,3 +119,27 @@ def read_number(text: str) -> float:
     if "_" in text or not text.isascii():
         raise ValueError(f"no number: {text!r}")
     return float(text)
+
+
+@functools.cache
+def memory() -> int:
+    """Return how many bytes this process can hold: those of the machine, or of the container it runs in."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
+
+
+def check_memory(needed: float, what: str) -> None:
+    """Refuse what cannot work here, instead of being killed by it.
+
+    Raises: InputError where `what` needs more bytes than there are.
+
+    >>> check_memory(1e18, "width 100000000")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    fcx.core.errors.InputError: width 100000000 needs about 1,000,000,000 GB of memory, this machine has ...
+    """
+    if needed > memory():
+        raise InputError(
+            f"{what} needs about {needed / 1e9:,.0f} GB of memory, this machine has {memory() / 1e9:,.1f}: give less"
+        )

@@ -7,10 +7,16 @@ what breaks that contract.
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Annotated
+
 import numpy as np
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, described
 from fcx.core.errors import ContractError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 TARGETS = ("arousal", "valence")
 CONDITIONS = ("plain", "masked")
@@ -53,6 +59,7 @@ RESULTS = {
 }
 CONTRACTS = {"faces": FACES, "results": RESULTS}
 ORDER = ("draw", "comparison", "cell", "model", "condition", "method", "target", "sample", "region", "expression")
+MAKERS = {"faces": "fcx.prepare and fcx.open_faces", "results": "fcx.predict, fcx.attribute and fcx.open_results"}
 SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3, "angle": 3}
 
 
@@ -67,6 +74,7 @@ def check(dataset, kind: str):
     Raises: ContractError naming the variable, what it is and what it should be.
     """
     contract = CONTRACTS[choose(kind, CONTRACTS, "kind of Dataset")]
+    check_dataset(dataset, kind)
     for name, (dims, kinds, required) in contract.items():
         if name not in dataset:
             if required:
@@ -90,6 +98,21 @@ def check(dataset, kind: str):
             if np.nanmax(np.abs(values), initial=0.0) > 1:
                 raise ContractError(f"faces: {name!r} reaches {np.nanmax(np.abs(values)):g}; allowed: -1 to 1")
     return dataset
+
+
+def check_dataset(value, name: str):
+    """Return `value` if it is a Dataset, whatever it holds.
+
+    Raises: ContractError for anything else.
+    """
+    if "xarray" not in sys.modules or not isinstance(value, sys.modules["xarray"].Dataset):
+        raise ContractError(f"{name}: given is {described(value)}; allowed: a Dataset, as {MAKERS[name]} return")
+    return value
+
+
+Faces = Annotated["xr.Dataset", lambda value, name: check(value, "faces")]
+Results = Annotated["xr.Dataset", lambda value, name: check(value, "results")]
+ResultsOrStatistics = Annotated["xr.Dataset", check_dataset]
 
 
 def usable(faces) -> np.ndarray:

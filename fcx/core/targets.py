@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fcx.core.arguments import words
 from fcx.core.checks import choose
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
@@ -81,8 +82,7 @@ def parse_all(given) -> list[Target]:
 
     Raises: InputError where there is none, or where two are the same operator; else as in `parse`.
     """
-    texts = given.split(",") if isinstance(given, str) else list(given)
-    targets = [parse(text) for text in texts]
+    targets = [parse(text) for text in words(given, "targets")]
     if not targets or len({(target.weights, target.reference) for target in targets}) < len(targets):
         raise InputError(f"targets are {[target.name for target in targets]}: give at least one, each once; {EXAMPLE}")
     return targets

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcx.core.checks import whole_number
+from fcx.core.arguments import FilePath, Switch, Workers, checked
 from fcx.core.contract import ANGLES
 from fcx.core.errors import InputError
 from fcx.core.parallel import in_order
@@ -28,8 +28,9 @@ TABLE_COLUMNS = ("path", "status", "faces_found", "faces_masked", "detector_scor
                  "source", "picture_hash", "masked_hash", "settings")  # fmt: skip
 
 
-def mask_pictures(source, out, *, several="largest", workers=1, overwrite=False, progress=True,
-                  **options) -> list[dict]:  # fmt: skip
+@checked
+def mask_pictures(source, out: FilePath, *, several: str = "largest", workers: Workers = 1, overwrite: Switch = False,
+                  progress: Switch = True, **options) -> list[dict]:  # fmt: skip
     """Write each picture of `source` with a mask on its face below the folder `out`, and return a row for each.
 
     `options` are the fields of `fcx.masks.MaskOptions`. Of `several` faces the `largest` wears the mask, or `all` do,
@@ -45,7 +46,6 @@ def mask_pictures(source, out, *, several="largest", workers=1, overwrite=False,
     [{'path': 'ada.jpg', 'status': 'ok', ...}]
     """
     settings = FaceOptions(mask_options(**options), "whole", several=several)
-    whole_number(workers, "workers", 1)
     start = begin_workers(settings.mask) if workers > 1 else None
     if not isinstance(out, str | os.PathLike) or not str(out) or "\0" in str(out):
         raise InputError(f"out is {out!r}; allowed: the path of a folder, or of a picture for one picture")

@@ -13,7 +13,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from fcx.core.checks import choose, choose_all, whole_number
+from fcx.core.arguments import Count, FilePath, Switch, Workers, checked
+from fcx.core.checks import choose, choose_all
 from fcx.core.contract import ANGLES, CONDITIONS, GRID, PICTURE, REGIONS, check
 from fcx.core.errors import ContractError, InputError
 from fcx.core.parallel import in_order
@@ -31,8 +32,10 @@ from fcx.masks import MASK_OPTIONS, STYLES, mask_options
 FACES_A_BLOCK = 32  # faces that are written together
 
 
-def prepare(source, out=None, *, crop="face", backend="mesh", several="largest", pictures=True, workers=1,
-            limit=None, overwrite=False, progress=True, **options):  # fmt: skip
+@checked
+def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend: str = "mesh", several: str = "largest",
+            pictures: Switch = True, workers: Workers = 1, limit: Count | None = None, overwrite: Switch = False,
+            progress: Switch = True, **options):  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
     `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are the fields of
@@ -54,9 +57,8 @@ def prepare(source, out=None, *, crop="face", backend="mesh", several="largest",
     choose_all(options, [*MASK_OPTIONS, *source_options(source)], "option of prepare")
     mask = mask_options(**{name: options.pop(name) for name in MASK_OPTIONS if name in options})
     settings = FaceOptions(mask, crop, backend, several, pictures)
-    whole_number(workers, "workers", 1)
     found = open_source(source, **options)
-    records = found.records if limit is None else found.records[: whole_number(limit, "limit", 1)]
+    records = found.records if limit is None else found.records[:limit]
     attrs = {
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
         "provenance": run_provenance(step="prepare"),
@@ -80,7 +82,8 @@ def prepare(source, out=None, *, crop="face", backend="mesh", several="largest",
     return store.finish()
 
 
-def open_faces(path):
+@checked
+def open_faces(path: FilePath):
     """Open the faces Dataset that `prepare` wrote to `path`, lazily.
 
     Raises: StoreError where there is none, or it is unfinished.

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, described
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.geometry.detection import WEIGHTS
 from fcx.geometry.face_mesh import every_face, largest_face
@@ -104,6 +104,20 @@ def check_picture(picture: np.ndarray) -> None:
         raise InputError(f"a picture is a NumPy array (row, column, 3) uint8, not a {type(picture).__name__}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape[:2]) < 8:
         raise InputError(f"a picture is (row, column, 3) uint8 of at least 8x8, not {picture.dtype} {picture.shape}")
+
+
+def check_mesh(mesh) -> np.ndarray:
+    """Return a mesh (vertex, xyz) as float64.
+
+    Raises: InputError for another shape, or missing values.
+    """
+    try:
+        mesh = np.asarray(mesh, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last
+        raise InputError(f"a mesh is (468, 3) numbers, not {described(mesh)}") from None
+    if mesh.shape != (468, 3) or not np.isfinite(mesh).all():
+        raise InputError(f"a mesh is (468, 3) without missing values, not {mesh.shape}")
+    return mesh
 
 
 @backend("mesh")

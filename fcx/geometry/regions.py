@@ -11,9 +11,10 @@ from functools import cache
 import cv2
 import numpy as np
 
+from fcx.core.arguments import Count, checked
+from fcx.core.checks import check_memory
 from fcx.core.contract import GRID, REGIONS
-from fcx.core.errors import InputError
-from fcx.geometry.landmarks import canonical, rasterise
+from fcx.geometry.landmarks import canonical, check_mesh, rasterise
 
 OVERSAMPLING = 4  # per side: coverage is counted in sixteenths
 # Vertex loops of the mesh, one side; the other side is the mirror image.
@@ -24,7 +25,8 @@ MOUTH = (2, 97, 165, 92, 186, 57, 43, 106, 182, 83, 18)
 FOREHEAD_FROM, JAW_BELOW = 168, 61  # the nose's root; the corner of the mouth
 
 
-def region_maps(mesh: np.ndarray, size: int = GRID) -> np.ndarray:
+@checked
+def region_maps(mesh: np.ndarray, size: Count = GRID) -> np.ndarray:
     """Return the coverage (region, y, x) uint8 of a face's regions, in the order of `contract.REGIONS`.
 
     `mesh` (vertex, xyz) is in grid pixels, pixel centres at integers. At every pixel the coverages
@@ -37,12 +39,10 @@ def region_maps(mesh: np.ndarray, size: int = GRID) -> np.ndarray:
     >>> region_maps(mesh).sum(axis=0).min()
     np.uint64(255)
     """
-    mesh = np.asarray(mesh, dtype=np.float64)
-    if mesh.shape != (468, 3) or not np.isfinite(mesh).all():
-        raise InputError(f"a mesh is (468, 3) without missing values, not {mesh.shape}")
-    fine = mesh * OVERSAMPLING
+    fine = check_mesh(mesh) * OVERSAMPLING
     fine[:, :2] += (OVERSAMPLING - 1) / 2
     side = size * OVERSAMPLING
+    check_memory(16 * side**2, f"size {size}")
     seen = rasterise(fine, canonical()["tri"], (side, side))
     labels = np.append(triangle_regions(), REGIONS.index("background"))[seen]  # -1 picks the appended one
     coverage = np.stack(

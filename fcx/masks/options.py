@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 
-from fcx.core.checks import choose, choose_all, option, read_number, real_number, whole_number
+from fcx.core.arguments import seed, word
+from fcx.core.checks import choose, choose_all, described, option, read_number, real_number
 from fcx.core.errors import InputError
 
 
@@ -38,11 +39,12 @@ class MaskOptions:
         from fcx.masks.shapes import FITS, WEARINGS  # with OpenCV, which the command line does not wait for
         from fcx.masks.styles import find_style, rgb
 
+        word(self.style, "style"), word(self.colour, "colour")
         choose(self.fit, FITS, "fit")
         choose(self.wearing, WEARINGS, "wearing")
         real_number(self.scale, "scale", 0.3, 3)
         real_number(self.jitter, "jitter", 0, 5)
-        whole_number(self.seed, "seed", 0)
+        seed(self.seed, "seed")
         object.__setattr__(self, "shift", two_numbers(self.shift))
         style = None if self.style == "mixed" else find_style(self.style)
         if style and style.paste:
@@ -74,6 +76,6 @@ def two_numbers(shift) -> tuple[float, float]:
         right = up = math.nan
     if not (abs(right) <= 10 and abs(up) <= 10):  # nor NaN
         raise InputError(
-            f"shift is {shift!r}; allowed: two numbers from -10 to 10, centimetres right and up, as in 0.5,-1"
+            f"shift is {described(shift)}; allowed: two numbers from -10 to 10, centimetres right and up, as in 0.5,-1"
         )
     return right, up

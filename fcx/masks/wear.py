@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 import cv2
 import numpy as np
 
+from fcx.core.arguments import Word, checked
+from fcx.core.checks import described
 from fcx.core.errors import InputError
 from fcx.core.seeds import sample_generator
+from fcx.geometry.landmarks import check_mesh
 from fcx.geometry.pose import FLIP, find_pose
 from fcx.masks.light import LUMA, is_grey
 from fcx.masks.options import MaskOptions, mask_options
@@ -67,8 +70,9 @@ def choose_look(options: MaskOptions, sample: str = "") -> Look:
     return Look(style, colour, options.wearing, size, moved, roll, pattern)
 
 
+@checked
 def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *, donor: np.ndarray | None = None,
-              sample: str = "", **options) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+              sample: Word = "", **options) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the picture with a mask on its face, (row, column, RGB) uint8, and its alpha, (row, column) uint8.
 
     `mesh` (vertex, xyz) is in picture pixels (`fcx.geometry.landmarks.find_landmarks(picture).mesh`). `options` are
@@ -146,12 +150,11 @@ def composite(picture: np.ndarray, paint: np.ndarray, alpha: np.ndarray) -> np.n
 
 
 def _checked(picture, mesh) -> tuple[np.ndarray, np.ndarray]:
-    mesh = np.asarray(mesh, dtype=np.float64)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    if not isinstance(picture, np.ndarray):
+        raise InputError(f"a picture is (row, column, 3) uint8, not {described(picture)}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError(f"a picture is (row, column, 3) uint8, not {picture.dtype} {picture.shape}")
-    if mesh.shape != (468, 3) or not np.isfinite(mesh).all():
-        raise InputError(f"a mesh is (468, 3) without missing values, not {mesh.shape}")
-    return picture, mesh
+    return picture, check_mesh(mesh)
 
 
 def _turned_up(paint, alpha, pose) -> tuple[np.ndarray, np.ndarray]:

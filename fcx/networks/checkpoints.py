@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from fcx.core.arguments import FilePath, Names, checked, mapping, words
 from fcx.core.checks import choose
 from fcx.core.errors import CheckpointError, InputError
 from fcx.core.paths import shipped_folder
@@ -26,9 +26,11 @@ from fcx.networks.facechannel import Config, FaceChannel
 FORMAT = "fcx-facechannel-1"
 SHIPPED = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
 SUFFIX = ".safetensors"
+MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes
 
 
-def save_model(model: FaceChannel, path, metadata: Mapping | None = None) -> Path:
+@checked
+def save_model(model: FaceChannel, path: FilePath, metadata: Names | None = None) -> Path:
     """Write `model` and `metadata` (anything JSON can hold) to `path`, whole or not at all.
 
     Raises: InputError "... end in .safetensors" for another name, or for a model that is no FaceChannel.
@@ -46,7 +48,8 @@ def save_model(model: FaceChannel, path, metadata: Mapping | None = None) -> Pat
     return path
 
 
-def load_model(name_or_path) -> FaceChannel:
+@checked
+def load_model(name_or_path: FilePath) -> FaceChannel:
     """Return the FaceChannel of a shipped name or a file, in eval mode, its header as `model.metadata`.
 
     Raises: CheckpointError for a file that is missing, damaged, of another shape, or not of fcx;
@@ -78,7 +81,8 @@ def load_model(name_or_path) -> FaceChannel:
     return model.eval()
 
 
-def read_metadata(path) -> dict:
+@checked
+def read_metadata(path: FilePath) -> dict:
     """Return the header of a checkpoint as a dict, without reading its weights.
 
     Raises: CheckpointError for a file that is missing, damaged, or not of fcx.
@@ -133,21 +137,19 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
     if models is None:
         models = list(shipped())
     if isinstance(models, Mapping):
-        for name, model in models.items():
+        for name, model in mapping(models, "models").items():
             if not isinstance(model, nn.Module):
                 raise InputError(f"model {name!r} is a {type(model).__name__}, not a torch module")
             if any(tensor.is_meta for tensor in model.state_dict().values()):
                 raise InputError(f"model {name!r} has no weights (they are on the device 'meta'): load them first")
         resolved = dict(models)
     else:
-        if isinstance(models, str) and not _is_file(models):
-            models = [part.strip() for part in models.split(",") if part.strip()]
-        elif isinstance(models, str | os.PathLike):
-            models = [models]
-        if isinstance(models, nn.Module) or not all(isinstance(m, str | os.PathLike) for m in models):
-            raise InputError("models are names or files of checkpoints, or a dict from a name to a torch module")
+        if isinstance(models, nn.Module):
+            raise InputError(f"models is a {type(models).__name__}; allowed: {MODELS}")
         resolved = {}
-        for model in models:
+        for model in [models] if isinstance(models, str) and _is_file(models) else words(models, "models", MODELS):
+            if not model:
+                continue
             if (name := Path(model).stem) in resolved:
                 raise InputError(f"two models are called {name!r}: give a dict with a name for each")
             resolved[name] = load_model(model)
@@ -159,7 +161,7 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except OSError:  # many names in a row are too long for one
+    except (OSError, ValueError):  # many names in a row are too long for one; ValueError: a NUL
         return False
 
 

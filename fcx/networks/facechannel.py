@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fcx.core.checks import choose, choose_all, real_number, whole_number
+from fcx.core.arguments import switch
+from fcx.core.checks import check_memory, choose, choose_all, described, real_number, whole_number
 from fcx.core.contract import GRID, TARGETS
 from fcx.core.errors import InputError
 
@@ -40,10 +41,21 @@ class Config:
     def __post_init__(self):
         choose(self.shunt, ("learned", "constant", "none"), "shunt")
         choose(self.head, ("linear", "tanh"), "head")
+        switch(self.batch_norm, "batch_norm"), switch(self.bias, "bias")
         for name, step in (("width", 4), ("size", 16), ("hidden", 1)):
             if whole_number(getattr(self, name), name, step) % step:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: positive multiples of {step}")
         real_number(self.dropout, "dropout", 0, below=1)
+
+    def weights(self) -> int:
+        """Return about how many weights there are: those of convolutions and of the hidden layer."""
+        full, half, quarter = self.width, self.width // 2, self.width // 4
+        pairs = quarter**2 + quarter * half + 4 * half**2 + half * full + full**2 * (2 if self.shunt == "none" else 3)
+        return 9 * (quarter + pairs) + full * (self.size // 16) ** 2 * self.hidden
+
+    def activations(self) -> int:
+        """Return about how many numbers the maps of one face hold."""
+        return self.size**2 * self.width
 
     def as_dict(self) -> dict:
         """Return the fields as a plain dict (what a checkpoint stores)."""
@@ -97,6 +109,10 @@ class FaceChannel(nn.Module):
 
     def __init__(self, config: Config = PRESETS["paper"]):
         super().__init__()
+        if not isinstance(config, Config):
+            raise InputError(f"config is {described(config)}; allowed: a Config, or FaceChannel.preset with a name")
+        check_memory(4 * config.weights(), f"a network of width {config.width}, hidden {config.hidden} and size "
+                     f"{config.size}")  # fmt: skip
         self.config = config
         full, half, quarter = config.width, config.width // 2, config.width // 4
         plan = [[quarter] * 2, [half] * 2, [half] * 3, [full] * 2]

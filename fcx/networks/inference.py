@@ -11,16 +11,19 @@ import xarray as xr
 from torch import nn
 from tqdm.std import tqdm
 
-from fcx.core.checks import whole_number
-from fcx.core.contract import TARGETS, check
+from fcx.core.arguments import Count, checked
+from fcx.core.checks import check_memory, described
+from fcx.core.contract import TARGETS, Faces
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
 from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.facechannel import Config
 
 LONG = 5000  # faces, from which on a bar is shown
 
 
-def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset:
+@checked
+def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> xr.Dataset:
     """Return a results Dataset with `prediction (model, condition, target, sample)`, NaN for unusable faces.
 
     `models` is what `fcx.networks.checkpoints.resolve_models` takes. float32, or float64 where a model is.
@@ -31,13 +34,14 @@ def predict(models, faces, *, batch_size: int = 256, device="cpu") -> xr.Dataset
 
     >>> predict("plain_scratch", faces)["prediction"].sel(target="valence")  # doctest: +SKIP
     """
-    check(faces, "faces")
-    whole_number(batch_size, "batch_size")
     device = usable_device(device)
     resolved = resolve_models(models)
     for name, model in resolved.items():
         check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
         check_size(model, faces)
+        if isinstance(config := getattr(model, "config", None), Config):
+            at_once = min(batch_size, faces.sizes["sample"])
+            check_memory(4 * config.activations() * at_once, f"batch_size {batch_size} at width {config.width}")
     good = faces["status"].values == "ok"  # (condition, sample)
     kinds = {parameter.dtype for model in resolved.values() for parameter in model.parameters()}
     out = np.full(
@@ -93,7 +97,11 @@ def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu")
     with torch.inference_mode():
         for first in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.ascontiguousarray(images[first : first + batch_size]))
-            answer = model(batch.to(device)[:, None].to(dtype) / 255)
+            pixels = batch.to(device)[:, None].to(dtype) / 255
+            try:
+                answer = model(pixels)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise InputError(f"a model cannot read faces of shape {tuple(pixels.shape)}: {error}") from error
             if not isinstance(answer, torch.Tensor) or answer.shape != (len(batch), len(TARGETS)):
                 given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
                 raise InputError(f"a model must return (sample, {len(TARGETS)}): {', '.join(TARGETS)}; not {given}")
@@ -107,6 +115,9 @@ def usable_device(name) -> torch.device:
     Raises: InputError where this machine or this build of torch has no such device.
     """
     try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        if (found := torch.zeros(1, device=name).device).type != "meta":  # which holds no values
+            return found
+        reason = "it computes nothing"
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+    raise InputError(f"device {described(name)} cannot be used here ({reason}): give cpu, or cuda where there is one")

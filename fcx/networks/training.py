@@ -17,24 +17,29 @@ import numpy as np
 import torch
 from tqdm.std import tqdm
 
-from fcx.core.checks import choose, real_number, whole_number
-from fcx.core.contract import TARGETS, check, usable
+from fcx.core.arguments import Count, FilePath, Number, Seed, Switch, Threads, checked
+from fcx.core.checks import check_memory, choose, real_number, whole_number
+from fcx.core.contract import TARGETS, Faces, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
 from fcx.core.store import digest
 from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device
-from fcx.networks.recipes import RECIPES
+from fcx.networks.recipes import RECIPES, Recipe
 from fcx.networks.training_loop import Run, same_settings
 from fcx.statistics.agreement import evaluate
 
 SCHEMES = ("scratch", "last_conv", "all_layers")
 
 
-def train(faces, out, *, condition="plain", scheme="scratch", start=None, recipe="modern", preset=None, width=None,
-          hidden=None, batch_norm=None, dropout=None, epochs=None, batch_size=None, learning_rate=None, seed=0,
-          threads=None, device="cpu", progress=True, overwrite=False) -> FaceChannel:  # fmt: skip
+@checked
+def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str = "scratch",
+          start: FilePath | None = None, recipe: str | Recipe = "modern", preset: str | None = None,
+          width: Count | None = None, hidden: Count | None = None, batch_norm: Switch | None = None,
+          dropout: float | None = None, epochs: Count | None = None, batch_size: Count | None = None,
+          learning_rate: Number | None = None, seed: Seed = 0, threads: Threads | None = None, device="cpu",
+          progress: Switch = True, overwrite: Switch = False) -> FaceChannel:  # fmt: skip
     """Train a FaceChannel on the rows of `faces` whose split is "train", and write it to `out` (.safetensors).
 
     Rows that are usable in every condition and have both labels are used. `scheme` "last_conv"
@@ -54,14 +59,15 @@ def train(faces, out, *, condition="plain", scheme="scratch", start=None, recipe
     ...       start="plain.safetensors")                                              # doctest: +SKIP
     """
     out, recipe_name = check_name(out), recipe if isinstance(recipe, str) else "own"
-    recipe = RECIPES[choose(recipe, RECIPES, "recipe")] if isinstance(recipe, str) else recipe
+    recipe = recipe if isinstance(recipe, Recipe) else RECIPES[choose(recipe, RECIPES, "recipe")]
     choose(scheme, SCHEMES, "scheme")
     if (scheme == "scratch") != (start is None):
         raise InputError(f"scheme {scheme!r} {'takes no' if start is not None else 'needs a'} start checkpoint")
     changed = {"epochs": epochs, "batch_size": batch_size}
     changed["rate" if start is None else "fine_rate"] = learning_rate
     recipe = replace(recipe, **{name: value for name, value in changed.items() if value is not None})
-    _check_numbers(recipe, seed, threads)
+    whole_number(recipe.batch_size, "batch_size", 2)
+    real_number(min(recipe.rate, recipe.fine_rate), "learning_rate", above=0)
     device = usable_device(device)
     data = Data(faces, condition)
     given = {"preset": preset, "width": width, "hidden": hidden, "batch_norm": batch_norm, "dropout": dropout}
@@ -78,6 +84,11 @@ def train(faces, out, *, condition="plain", scheme="scratch", start=None, recipe
         }  # fmt: skip
         if out.exists() and not overwrite:
             return _finished(out, settings, progress)
+        faces_a_step = min(recipe.batch_size, len(data.images))
+        # Weights, gradients, moments and the best so far; maps before and after batch norm and ReLU.
+        check_memory(24 * model.config.weights() + 12 * faces_a_step * model.config.activations(),
+                     f"training at width {model.config.width}, hidden {model.config.hidden} and batch_size "
+                     f"{recipe.batch_size}")  # fmt: skip
         run = Run(model.to(device, memory_format=torch.channels_last), scheme, recipe, data, settings, out)
         run.go(seed, device, progress, overwrite)
         scores = _scores(model, faces, data.rows["validation"], device)
@@ -95,7 +106,6 @@ class Data:
     """Pictures (sample, y, x) uint8 in memory, and labels (target, sample) float32, by split."""
 
     def __init__(self, faces, condition: str):
-        check(faces, "faces")
         self.conditions = [str(name) for name in faces["condition"].values]
         choose(condition, self.conditions, "condition of these faces")
         if "split" not in faces.coords:
@@ -172,13 +182,6 @@ def _finished(out: Path, settings: dict, progress: bool) -> FaceChannel:
     if progress:
         tqdm.write(f"{out} is there already, trained with these settings: nothing to do", file=sys.stderr)
     return load_model(out)
-
-
-def _check_numbers(recipe, seed, threads) -> None:
-    for name, value, least in (("epochs", recipe.epochs, 1), ("batch_size", recipe.batch_size, 2),
-                               ("seed", seed, 0), ("threads", 1 if threads is None else threads, 1)):  # fmt: skip
-        whole_number(value, name, least)
-    real_number(min(recipe.rate, recipe.fine_rate), "learning_rate", above=0)
 
 
 def _mask_of(faces) -> dict:

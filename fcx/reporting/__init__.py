@@ -9,13 +9,15 @@ import sys
 import threading
 from pathlib import Path
 
+from fcx.core.arguments import FilePath, Switch, Words, checked
 from fcx.core.errors import FcxError, InputError
 from fcx.reporting.execute import find_notebook, fit_parameters, read_notebook, run_notebook
 
 NOTEBOOKS = ("01_masks", "03_attribution", "04_comparison")
 
 
-def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **parameters) -> Path:
+@checked
+def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress: Switch = True, **parameters) -> Path:
     """Run the notebooks in order and write one HTML file for each, their numbers, and an index; return its path.
 
     `notebooks` are names of fcx's own or paths (a list, or comma-separated text). `parameters` are those of the
@@ -30,10 +32,9 @@ def report(out="reports", *, notebooks=NOTEBOOKS, progress: bool = True, **param
     """
     from tqdm.std import tqdm
 
-    names = [part.strip() for part in notebooks.split(",")] if isinstance(notebooks, str) else list(notebooks)
-    paths = [find_notebook(name) for name in names]
+    paths = [find_notebook(name) for name in notebooks]
     if len({path.stem for path in paths}) < len(paths) or not paths:
-        raise InputError(f"notebooks are {', '.join(map(str, names)) or 'none'}: give at least one, each once")
+        raise InputError(f"notebooks are {', '.join(notebooks) or 'none'}: give at least one, each once")
     fitted = fit_parameters(parameters, paths)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():

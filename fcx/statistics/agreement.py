@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from fcx.core.arguments import Count, Seed, checked
 from fcx.core.checks import choose
-from fcx.core.contract import check, column, match, ordered, usable
+from fcx.core.contract import Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
 from fcx.core.targets import ratings
 from fcx.statistics.bootstrap import INTERVAL, cluster_totals, clusters, estimates, resample
@@ -119,7 +120,8 @@ def _central(sums: xr.Dataset) -> tuple:
     return mean_p - mean_t + sums["offset"], var_p, var_t, cov
 
 
-def evaluate(results, faces, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
+@checked
+def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed = 0) -> xr.Dataset:
     """Return how well each model agrees with the labels, with 95 % intervals, whole and within expression.
 
     Every quantity has a `_low` and a `_high`. (model, condition, target): ccc, pearson, scale, shift,
@@ -133,8 +135,6 @@ def evaluate(results, faces, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
 
     >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
     """
-    check(results, "results")
-    check(faces, "faces")
     prediction = results["prediction"].assign_attrs(results.attrs)
     sums = moments(prediction, faces, draws=draws, seed=seed)
     made = {}

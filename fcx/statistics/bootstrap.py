@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import sparse, stats
 from scipy.special import ndtr, ndtri
 
-from fcx.core.checks import whole_number
+from fcx.core.checks import check_memory, whole_number
 
 DRAWS_AT_ONCE = 2**22  # draws times clusters held at once: 32 MiB of float64
 INTERVAL = "95 % bootstrap over subjects, paired: percentiles widened for the number of subjects"
@@ -44,6 +44,7 @@ def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int) -> 
     if (count := len(totals)) < FEW:
         warnings.warn(f"there are {count} subjects (faces, where subjects are not known): intervals and p-values from "
                       f"fewer than {FEW} hold less often than they say", stacklevel=2)  # fmt: skip
+    check_memory(8 * (1 + draws) * totals.shape[1], f"{draws} draws")
     sums = np.full((1 + draws, totals.shape[1]), np.nan)
     sums[0] = totals.sum(0)
     if count > 1:

@@ -7,13 +7,12 @@ not samples, where subjects are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import xarray as xr
 
+from fcx.core.arguments import Count, Names, Seed, checked
 from fcx.core.checks import choose
-from fcx.core.contract import check, match, ordered
+from fcx.core.contract import Faces, ResultsOrStatistics, check, match, ordered
 from fcx.core.errors import ContractError, InputError
 from fcx.statistics.agreement import moments, scope_parts, scope_sizes
 from fcx.statistics.bootstrap import INTERVAL, estimates, p_values
@@ -26,8 +25,9 @@ AGREEMENT = [*PARTS, "within_ccc", "within_pearson", *(f"expression_{part}" for 
 KEYS = ("model", "condition", "method")
 
 
-def compare(results, faces, a: Mapping, b: Mapping, *, quantity: str = "ccc",
-            draws: int = 20_000, seed: int = 0) -> xr.Dataset:  # fmt: skip
+@checked
+def compare(results: ResultsOrStatistics, faces: Faces, a: Names, b: Names, *, quantity: str = "ccc",
+            draws: Count = 20_000, seed: Seed = 0) -> xr.Dataset:  # fmt: skip
     """Return the difference a - b between two models, conditions or methods, paired, with interval and p-values.
 
     `a` and `b` name what is compared by the same keys (`model`, `condition`, `method`), such as
@@ -50,7 +50,10 @@ def compare(results, faces, a: Mapping, b: Mapping, *, quantity: str = "ccc",
     return table.assign_attrs(a=dict(a), b=dict(b), quantity=quantity, draws=draws, seed=seed, interval=INTERVAL)
 
 
-def compare_all(results, faces, *, quantity: str = "ccc", draws: int = 20_000, seed: int = 0) -> xr.Dataset:
+@checked
+def compare_all(
+    results: ResultsOrStatistics, faces: Faces, *, quantity: str = "ccc", draws: Count = 20_000, seed: Seed = 0
+) -> xr.Dataset:
     """Return `compare` for all pairs of models within a condition and of conditions within a model, as one table.
 
     Dimension `comparison`, with coordinates model_a, condition_a, model_b, condition_b; a is the later of the

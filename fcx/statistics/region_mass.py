@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 from scipy import fft
 
-from fcx.core.contract import check, column, match, ordered, usable
+from fcx.core.arguments import Count, Seed, checked
+from fcx.core.contract import Faces, Results, check, column, match, ordered, usable
 from fcx.core.errors import ContractError
 from fcx.statistics.bootstrap import INTERVAL, estimates, interval, means
 from fcx.statistics.map_scores import QUANTITIES, score_maps
@@ -171,7 +172,8 @@ def shift_null(results, faces) -> xr.Dataset:
     return xr.Dataset({k: (dims, v) for k, v in made.items()} | {"null": ((*dims, "dy", "dx"), null)}, coords)
 
 
-def region_statistics(results, faces, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
+@checked
+def region_statistics(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed = 0) -> xr.Dataset:
     """Return region statistics of every map, and their means over faces with 95 % intervals.
 
     For each quantity of `QUANTITIES`: `<name>` (model, condition, method, target, sample, region), and
