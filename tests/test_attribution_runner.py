@@ -92,7 +92,8 @@ def test_attributes_say_how_it_was_made(small):
     assert lrp["options"]["shunt_rule"] == "aumann_shapley"
     assert results.attrs["methods"]["gradcam"] == {
         "signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": METHODS["gradcam"].caution,
-        "units": "output units", "options": METHODS["gradcam"].options,
+        "units": "output units", "title": "Grad-CAM", "shows": "where {} comes from",
+        "options": METHODS["gradcam"].options,
     }  # fmt: skip
     assert results.attrs["targets"] == {"valence": {"weights": {"arousal": 0, "valence": 1}, "reference": 0}}
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]

@@ -19,6 +19,7 @@ from fcx.figures.wording import plain_name, readable
 
 MODELS = ("plain_scratch", "masked_scratch", "masked_last_conv", "my <own>")
 METHODS = ("gradcam", "lrp")
+TITLES = {"gradcam": {"title": "Grad-CAM"}, "lrp": {"title": "LRP z+"}}
 PLACES = (*REGIONS, "mask")
 
 
@@ -90,6 +91,7 @@ def statistics():
     table["n"].loc[{"region": "forehead", "model": MODELS[0]}] = 7  # one face has none
     table["area"] = (("sample", "region"), np.tile([0.1] * 8 + [0.28], (2, 1)))
     table["area"][1, -1] = 0.32
+    table.attrs["methods"] = TITLES
 
     def put(mean, low, high, **cell):
         for end, value in (("mean", mean), ("low", low), ("high", high)):
@@ -376,7 +378,7 @@ def made_results(faces, models=MODELS[:2], methods=("lrp",)) -> xr.Dataset:
     shape = (len(models), 2, len(methods), 2, faces.sizes["sample"], 64, 64)
     maps = (("model", "condition", "method", "target", "sample", "y", "x"), np.zeros(shape, np.float32))
     made = xr.Dataset({"prediction": numbered(dims, -0.45, 0.01), "attribution": maps})
-    methods = {m: {"signed": m == "lrp", "conserves": m == "lrp", "resolution": 1} for m in methods}
+    methods = {m: {"signed": m == "lrp", "conserves": m == "lrp", "resolution": 1, **TITLES[m]} for m in methods}
     return made.assign_coords(method=list(methods)).assign_attrs(methods=methods)
 
 

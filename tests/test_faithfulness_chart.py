@@ -28,7 +28,12 @@ def scores():
         "measure": list(MEASURES), "control": ("method", [False, False, True, True]),
         "unit": ("measure", list(units)), "best": ("measure", list(best)),
     }  # fmt: skip
-    table = xr.DataArray(mean, coords, ("model", "condition", "method", "target", "measure")).to_dataset(name="mean")
+    titles = {"methods": {"lrp": {"title": "LRP z+"}, "gradcam": {"title": "Grad-CAM"}}}
+    table = (
+        xr.DataArray(mean, coords, ("model", "condition", "method", "target", "measure"))
+        .to_dataset(name="mean")
+        .assign_attrs(titles)
+    )
     return table.assign(low=table["mean"] - 0.003, high=table["mean"] + 0.002, n=xr.ones_like(table["mean"], int) * 7)
 
 

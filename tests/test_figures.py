@@ -11,8 +11,10 @@ import pytest
 import xarray as xr
 from conftest import make_faces
 
+import fcx
 from fcx import figures
 from fcx.attribution import METHODS as ATTRIBUTION
+from fcx.attribution import Method
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.figures.agreement_charts import differences
 from fcx.figures.findings import _verdict, _within
@@ -55,7 +57,13 @@ def results(faces):
             "target": ["arousal", "valence"],
             "sample": faces["sample"].values,
         },
-        attrs={"crop": "face", "methods": {"lrp": {"signed": True, "conserves": True, "resolution": 1}}},
+        attrs={
+            "crop": "face",
+            "methods": {
+                "lrp": {"signed": True, "conserves": True, "resolution": 1, "title": "LRP z+"},
+                "gradcam": {"title": "Grad-CAM"},
+            },
+        },
     )
 
 
@@ -178,13 +186,31 @@ def test_the_papers_table_is_table_3():
 
 
 def test_every_method_has_a_name_for_people():
-    assert [name for name in ATTRIBUTION if plain_name(name) == name] == []
+    assert [name for name, method in ATTRIBUTION.items() if method.title in ("", name)] == []
+
+
+def test_a_method_of_ones_own_is_called_by_its_title_in_figures_tables_and_findings(monkeypatch):
+    toy = Method("toy_map", lambda batch: batch.images[None, :, 0].repeat(2, 1, 1, 1), {}, signed=False,
+                 conserves=False, resolution=1, title="Toy <map>", shows="the grey that {} reads")  # fmt: skip
+    monkeypatch.setitem(ATTRIBUTION, "toy_map", toy)
+    faces = make_faces(4)
+    model = fcx.FaceChannel.preset("paper", width=8, hidden=8).eval()
+    results = fcx.attribute({"m": model}, faces, "toy_map")
+    panel = figures.saliency_panel(faces, results, method="toy_map", target="valence")
+    assert panel.meta["title"] == "Toy &lt;map&gt;: the grey that valence reads, by model, plain and masked"
+    assert figures.method_table(results).frame["method"].tolist() == ["Toy <map>"]
+    statistics = region_statistics(results, faces, draws=20)
+    assert figures.region_chart(statistics, method="toy_map").meta["title"].startswith("Toy &lt;map&gt;: ")
+    shifts = compare_all(statistics, faces, quantity="enrichment", draws=20)
+    findings = figures.comparison_findings(faces, None, None, statistics, shifts, method="toy_map").items
+    assert findings[1].statement.startswith("Arousal, Toy <map>, 4 faces: ")
 
 
 def test_colours_are_backed_by_symbols():
     style = looks([f"m{i}" for i in range(8)])
     assert len({colour for colour, _ in style.values()}) == 8
     assert {symbol for _, symbol in style.values()} == set(SYMBOLS)
+    assert len(set(looks(range(64)).values())) == 64
 
 
 def test_differences_are_masked_minus_plain(numbers, results, faces):

@@ -121,7 +121,7 @@ def _cut(batch: Batch, name: str, module: nn.Module) -> tuple[torch.Tensor, torc
     return cut[0], values
 
 
-@method("gradcam", signed=False, conserves=False, resolution=CELL, caution=COARSE)
+@method("gradcam", title="Grad-CAM", signed=False, conserves=False, resolution=CELL, caution=COARSE)
 def gradcam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     """Return Grad-CAM of each target as (target, sample, y, x), from one pass through the trunk for all targets.
 
@@ -138,7 +138,7 @@ def gradcam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     return on_grid(batch, cells)
 
 
-@method("gradcam++", signed=False, conserves=False, resolution=CELL, caution=COARSE)
+@method("gradcam++", title="Grad-CAM++", signed=False, conserves=False, resolution=CELL, caution=COARSE)
 def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     """Return Grad-CAM++ of each target as (target, sample, y, x).
 
@@ -156,7 +156,7 @@ def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     return on_grid(batch, cells)
 
 
-@method("layercam", signed=False, conserves=False, resolution=CELL, caution=COARSE)
+@method("layercam", title="LayerCAM", signed=False, conserves=False, resolution=CELL, caution=COARSE)
 def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     """Return LayerCAM of each target as (target, sample, y, x): ReLU(sum_k ReLU(d target / d A_k) A_k), cell by cell.
 
@@ -168,7 +168,8 @@ def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
 
 
 @method("mean_activation", signed=True, conserves=False, resolution=CELL, needs=FaceChannel, units="of the activation",
-        caution="the same for every output, so that it explains none")  # fmt: skip
+        caution="the same for every output, so that it explains none",
+        shows="where the last convolutional layer is active (the same for every output)")  # fmt: skip
 def mean_activation(batch: Batch) -> torch.Tensor:
     """Return plus or minus the mean activation, (target, sample, y, x): what the authors' code in effect drew.
 

@@ -77,7 +77,8 @@ def through(layer: nn.Module, x: torch.Tensor, x0: torch.Tensor) -> Pair:
     return layer(x), layer(x0)
 
 
-@method("deeplift", signed=True, conserves=False, resolution=1, needs=FaceChannel, extras=("completeness_gap",))
+@method("deeplift", title="DeepLift", signed=True, conserves=False, resolution=1, needs=FaceChannel,
+        extras=("completeness_gap",))  # fmt: skip
 def deeplift(batch: Batch, *, baseline: str = "black") -> torch.Tensor:
     """Return DeepLift (rescale rule) of the face against a baseline, (target, sample, y, x), in output units.
 

@@ -47,7 +47,7 @@ def gap(batch: Batch, maps: torch.Tensor, baseline: torch.Tensor) -> torch.Tenso
     return maps.sum((-2, -1)) - (ends[0] - ends[1]).T
 
 
-@method("gradient", signed=True, conserves=False, resolution=1, units=SLOPE)
+@method("gradient", signed=True, conserves=False, resolution=1, units=SLOPE, shows="where {} is sensitive to a change")
 def saliency(batch: Batch) -> torch.Tensor:
     """Return d target / d pixel, signed, as (target, sample, y, x) in output units per unit of grey in [0, 1].
 
@@ -122,7 +122,8 @@ def expected_gradients(batch: Batch, *, samples: int = 25, background: int = 32,
     return maps
 
 
-@method("smoothgrad", signed=True, conserves=False, resolution=1, units=SLOPE)
+@method("smoothgrad", title="SmoothGrad", signed=True, conserves=False, resolution=1, units=SLOPE,
+        shows="where {} is sensitive to a change, over noisy copies")  # fmt: skip
 def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: int = 0) -> torch.Tensor:
     """Return the mean gradient over noisy copies of a face, (target, sample, y, x), in output units per unit of grey.
 
@@ -145,8 +146,9 @@ def smoothgrad(batch: Batch, *, samples: int = 25, noise: float = 0.15, seed: in
     return total / samples
 
 
-@method("guided_backprop", signed=True, conserves=False, resolution=1, units=SLOPE,
-        caution="not faithful: it restores edges of the picture, nearly whatever the network has learned")  # fmt: skip
+@method("guided_backprop", title="Guided backpropagation", signed=True, conserves=False, resolution=1, units=SLOPE,
+        caution="not faithful: it restores edges of the picture, nearly whatever the network has learned",
+        shows="edges of the picture, whatever {} comes from")  # fmt: skip
 def guided_backprop(batch: Batch) -> torch.Tensor:
     """Return guided backpropagation, (target, sample, y, x): what a gradient is when ReLUs drop negative gradients.
 

@@ -34,7 +34,7 @@ ONE_SIDED = (
 )
 
 
-@method("lrp", **CONSERVING, caution=ONE_SIDED)
+@method("lrp", title="LRP z+", **CONSERVING, caution=ONE_SIDED)
 def lrp(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, first_rule: str = "flat",
         biases: str = "absorb") -> torch.Tensor:  # fmt: skip
     """Return LRP z+ of each target, (target, sample, y, x), in output units.
@@ -49,7 +49,7 @@ def lrp(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e
     return explain(batch, Rule("zplus", first_rule, shunt_rule, biases, epsilon))
 
 
-@method("lrp_epsilon", **CONSERVING)
+@method("lrp_epsilon", title="LRP epsilon", **CONSERVING)
 def lrp_epsilon(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12,
                 first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
     """Return LRP epsilon of each target, (target, sample, y, x), in output units.
@@ -61,7 +61,7 @@ def lrp_epsilon(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: fl
     return explain(batch, Rule("epsilon", first_rule, shunt_rule, epsilon=epsilon))
 
 
-@method("lrp_gamma", **CONSERVING)
+@method("lrp_gamma", title="LRP gamma", **CONSERVING)
 def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, gamma: float = 0.03,
               first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
     """Return LRP gamma of each target, (target, sample, y, x), in output units.
@@ -74,7 +74,7 @@ def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: floa
     return explain(batch, Rule("gamma", first_rule, shunt_rule, epsilon=epsilon, gamma=gamma))
 
 
-@method("lrp_zbox", **CONSERVING)
+@method("lrp_zbox", title="LRP zBox", **CONSERVING)
 def lrp_zbox(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12,
              gamma: float = 0.03) -> torch.Tensor:  # fmt: skip
     """Return LRP gamma that ends in the zBox rule, (target, sample, y, x), in output units.
@@ -87,7 +87,7 @@ def lrp_zbox(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float
     return explain(batch, Rule("gamma", "zbox", shunt_rule, epsilon=epsilon, gamma=gamma))
 
 
-@method("lrp_alpha_beta", **CONSERVING, caution=ONE_SIDED)
+@method("lrp_alpha_beta", title="LRP alpha-beta", **CONSERVING, caution=ONE_SIDED)
 def lrp_alpha_beta(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, alpha: float = 2.0,
                    first_rule: str = "flat", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
     """Return LRP alpha-beta of each target, beta = alpha - 1, (target, sample, y, x), in output units.

@@ -141,7 +141,8 @@ def region_effects(results: xr.Dataset) -> xr.DataArray:
     return gathered.transpose(..., "region")
 
 
-@method("extremal_perturbation", signed=False, conserves=False, resolution=1)
+@method("extremal_perturbation", signed=False, conserves=False, resolution=1,
+        shows="the part of the face that alone moves {} furthest")  # fmt: skip
 def extremal_perturbation(
     batch: Batch, *, area: float = 0.1, descent_steps: int = 40, fill: str = "blur"
 ) -> torch.Tensor:

@@ -33,7 +33,8 @@ class Method:
     `needs`: the type of module it works on. `options`: its keyword-only arguments and their defaults.
     `relative`: the maps change with the reference value of a target; a gradient does not, nor does any method
     that compares two outputs. `extras`: names of what it records for each face beside its maps. `caution`: what
-    a reader of its maps must be told, "" where there is nothing.
+    a reader of its maps must be told, "" where there is nothing. `title`: its name for people; `shows`: what a map says
+    of a target, `{}`.
     """
 
     name: str
@@ -47,10 +48,12 @@ class Method:
     extras: tuple[str, ...] = ()
     caution: str = ""
     units: str = "output units"
+    title: str = ""
+    shows: str = "where {} comes from"
 
     def properties(self) -> dict:
         """Return the declared properties (what a store records beside the maps)."""
-        names = ("signed", "conserves", "resolution", "relative", "units", "caution")
+        names = ("signed", "conserves", "resolution", "relative", "units", "caution", "title", "shows")
         return {name: getattr(self, name) for name in names}
 
 
@@ -60,8 +63,11 @@ METHODS: dict[str, Method] = {}
 def method(name: str, **properties) -> Callable:
     """Register a function (batch, *, options) -> maps (target, sample, y, x) as the method `name`.
 
-    `properties` are those of `Method`; `signed`, `conserves` and `resolution` must be given.
+    `properties` are those of `Method`; `signed`, `conserves` and `resolution` must be given. Without a `title` it is
+    called by its name ("input_x_gradient" -> "Input x gradient").
     """
+    words = name.replace("_", " ")
+    properties = {"title": words[:1].upper() + words[1:], **properties}
 
     def register(function: Callable) -> Callable:
         parameters = inspect.signature(function).parameters.values()

@@ -81,7 +81,8 @@ def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *
     if out is None:
         results = Memory(variables, coords, attrs, blocks)
     else:
-        settings = {name: attrs[name] for name in ("methods", "targets", "checkpoints")}
+        settings = {name: attrs[name] for name in ("targets", "checkpoints")}
+        settings["methods"] = {name: one["options"] for name, one in attrs["methods"].items()}  # not its words
         chunks = {**dict.fromkeys(("model", "condition", "method", "target"), 1), "sample": MAPS_A_BLOCK}
         results = ResultsStore(out, variables, coords, first=rank == 0, blocks=blocks, attrs=attrs, chunks=chunks,
                                settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip

@@ -25,7 +25,7 @@ from fcx.core.checks import whole_number
 from fcx.core.contract import REGIONS, TARGETS, check, column, usable
 from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import run_provenance
-from fcx.faithfulness.measures import CONTROLS, labelled_methods
+from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
 from fcx.networks.checkpoints import resolve_models
 from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
@@ -72,7 +72,7 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
         raise InputError(f"models are {sorted(models)} and faces {sorted(faces)}: give both, by the same names")
     whole_number(margin, "margin", 0)
     targets = chosen_names(targets, TARGETS, "target")
-    rows = []
+    rows, described = [], {}
     for carrier, of_carrier in faces.items():
         given = models[carrier]
         given = {carrier: given} if isinstance(given, torch.nn.Module) else given
@@ -80,6 +80,7 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
         shown = _shown(of_carrier, carrier)
         able = [name for name, known in METHODS.items() if isinstance(model[carrier], known.needs)]
         explainers = labelled_methods(able if methods is None else methods)
+        described |= described_methods(explainers)
         row = _scored(carrier, model, shown, explainers, targets, margin, seed,
                       {"batch_size": batch_size, "device": device}, progress)  # fmt: skip
         for name in TRUTH_QUANTITIES:
@@ -87,7 +88,8 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
             row = row.assign(estimates(*drawn, f"{name}_mean", f"{name}_low", f"{name}_high"))
         rows.append(row)
     table = xr.concat(rows, "carrier", join="outer", data_vars="all", coords="minimal", compat="override")
-    return table.assign_attrs(margin=margin, draws=draws, seed=seed, provenance=run_provenance(step="validity"))
+    provenance = run_provenance(step="validity")
+    return table.assign_attrs(margin=margin, draws=draws, seed=seed, methods=described, provenance=provenance)
 
 
 def _shown(faces, carrier: str):

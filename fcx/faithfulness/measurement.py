@@ -30,7 +30,15 @@ from fcx.core.errors import InputError
 from fcx.core.provenance import run_provenance
 from fcx.core.targets import parse_all
 from fcx.faithfulness import randomisation, removal  # noqa: F401  they register the measures
-from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial, labelled_methods
+from fcx.faithfulness.measures import (
+    CONTROLS,
+    MEASURES,
+    MeasureOptions,
+    Scene,
+    Trial,
+    described_methods,
+    labelled_methods,
+)  # fmt: skip
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.inference import usable_device
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
@@ -95,7 +103,7 @@ def faithfulness_scores(models, faces: xr.Dataset, methods=DEFAULT, measures: It
     }  # fmt: skip
     attrs = {
         **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
-        "methods": {label: {"method": name, "options": options} for label, (name, options) in explainers.items()},
+        "methods": described_methods(explainers),
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
         "settings": asdict(settled),
         "interval": INTERVAL,

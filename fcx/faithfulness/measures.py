@@ -87,6 +87,13 @@ def labelled_methods(methods) -> dict[str, tuple[str, dict]]:
     return labelled
 
 
+def described_methods(labelled: Mapping) -> dict[str, dict]:
+    """Return label -> what scores say of their methods: name, options, and the title of one that kept its name."""
+    titles = {name: METHODS[name].title for name in METHODS}
+    return {label: {"method": name, "options": options, "title": titles.get(name, name) if label == name else label}
+            for label, (name, options) in labelled.items()}  # fmt: skip
+
+
 def control(name: str):
     """Register a function (batch, *, seed) -> maps (target, sample, y, x) as the control `name`."""
 

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from fcx.core.checks import choose
 from fcx.figures.forest_plots import heights, name_rows, shifts
 from fcx.figures.theme import INK, SHADE, Figure, bars, dots, finish, looks
-from fcx.figures.wording import plain_name, readable
+from fcx.figures.wording import method_title, readable
 
 SHOWN = ("deletion_blur", "insertion_blur", "road", "necessity_blur", "relative_sensitivity", "randomisation_absolute")
 WORDS = {"high": "higher is better", "low": "lower is better", "zero": "0 is best"}
@@ -25,10 +25,11 @@ def faithfulness_chart(scores, *, target: str, condition: str, measures=None) ->
     Raises: UnknownNameError for a target, condition or measure that `scores` does not have.
     """
     table = faithfulness_rows(scores, target, condition, measures)
-    methods, models, names = (list(dict.fromkeys(table[c])) for c in ("method", "model", "measure"))
+    titles = {method: method_title(method, scores) for method in scores["method"].values}
+    models, names = (list(dict.fromkeys(table[c])) for c in ("model", "measure"))
     columns = min(PANELS_A_ROW, len(names))
     rows = -(-len(names) // columns)
-    height = 150 + rows * (100 + 44 * len(methods))
+    height = 150 + rows * (100 + 44 * len(titles))
     figure = make_subplots(
         rows, columns, figure=Figure(), shared_yaxes=True, horizontal_spacing=0.05,
         vertical_spacing=105 / (height - 180), subplot_titles=[f"<b>{_title(name)}</b>" for name in names],
@@ -36,17 +37,17 @@ def faithfulness_chart(scores, *, target: str, condition: str, measures=None) ->
     for at, name in enumerate(names):
         place = {"row": at // columns + 1, "col": at % columns + 1}
         part = table[table.measure == name]
-        _panel(figure, part, methods, models, place, legend=at == 0)
+        _panel(figure, part, titles, models, place, legend=at == 0)
         unit, best = part.unit.iloc[0], part.best.iloc[0]
         scale = {"type": "log", "dtick": 1} if name in RATIO_MEASURES else {"nticks": 6}
         figure.update_xaxes(title_text=f"{unit} ({WORDS[best]})", **scale, **place)
-    name_rows(figure, methods)
+    name_rows(figure, titles.values())
     title = f"Faithfulness of the attribution of {target}, {condition} faces"
     reading = (
         "Each panel is a measure with its own scale and unit; points are means over faces, lines 95 % intervals, a "
         "symbol for each model. Shaded rows are controls that know nothing of the model."
     )
-    return finish(figure, f"faithfulness_{target}_{condition}", title, reading, _best(table), table, height)
+    return finish(figure, f"faithfulness_{target}_{condition}", title, reading, _best(table, titles), table, height)
 
 
 def faithfulness_rows(scores, target: str, condition: str, measures=None) -> pd.DataFrame:
@@ -64,13 +65,13 @@ def faithfulness_rows(scores, target: str, condition: str, measures=None) -> pd.
     return rows[["measure", "method", "control", "model", *numbers, "unit", "best"]]
 
 
-def _panel(figure: Figure, part: pd.DataFrame, methods, models, place: dict, legend: bool) -> None:
+def _panel(figure: Figure, part: pd.DataFrame, titles: dict[str, str], models, place: dict, legend: bool) -> None:
     """Draw one measure: a symbol and colour for each model, side by side in each method's row."""
     up = shifts(models, 0.28)
     for model, (colour, symbol) in looks(models).items():
         one = part[part.model == model]
-        hover = [f"{readable(r.method)}, {readable(model)}: {_number(r)} (n = {r.n})" for r in one.itertuples()]
-        y, marker = heights(methods, one.method, up[model]), {"symbol": symbol, "size": 9, "color": colour}
+        hover = [f"{readable(titles[r.method])}, {readable(model)}: {_number(r)} (n = {r.n})" for r in one.itertuples()]
+        y, marker = heights(list(titles), one.method, up[model]), {"symbol": symbol, "size": 9, "color": colour}
         style = {"marker": marker, "name": readable(model), "legendgroup": model, "showlegend": legend}
         figure.add_trace(dots(one["mean"], y, hover, error_x=bars(one["mean"], one.low, one.high), **style), **place)
     controls = int(part.drop_duplicates("method").control.sum())  # they are the last rows
@@ -88,7 +89,7 @@ def _number(row) -> str:
     return f"{row.mean:.3g} [{row.low:.3g}, {row.high:.3g}]"
 
 
-def _best(table: pd.DataFrame) -> str:
+def _best(table: pd.DataFrame, titles: dict[str, str]) -> str:
     """Say for each measure which method is best in the mean over models, and where the controls lie."""
     sentences = []
     for measure, part in table.groupby("measure", sort=False):
@@ -99,5 +100,5 @@ def _best(table: pd.DataFrame) -> str:
         worth = {"high": methods["mean"], "low": -methods["mean"], "zero": -methods["mean"].abs()}[part.best.iloc[0]]
         top = methods.loc[worth.idxmax()]
         beside = ", ".join(f"{row.method} {row.mean:.3g}" for row in controls.itertuples())
-        sentences.append(f"{_title(measure)}: best {top['mean']:.3g} ({plain_name(top.method)}); controls: {beside}")
+        sentences.append(f"{_title(measure)}: best {top['mean']:.3g} ({titles[top.method]}); controls: {beside}")
     return f"In the mean over models: {'; '.join(sentences)}." if sentences else "No measure has a value."

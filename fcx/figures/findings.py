@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcx.core.contract import column, usable
+from fcx.core.contract import REGIONS, column, usable
 from fcx.figures.agreement_charts import differences
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import how_many, listed, plain_name
+from fcx.figures.wording import how_many, listed, method_title, plain_name
 from fcx.statistics.bootstrap import FEW, clusters
 
 
@@ -23,14 +23,16 @@ def comparison_findings(faces, evaluation, comparisons, statistics, shifts, *, m
     enrichment. A difference is called lower or higher where its 95 % interval leaves out 0, else not clearly
     different; where Holm's correction over all tests of the table takes that back, the statement says so.
     """
-    said = [_counted(faces, evaluation)]
-    for target in (str(t) for t in statistics["target"].values):
+    title = method_title(method, statistics)
+    statistics, shifts = (table.sel({"method": method}) for table in (statistics, shifts))
+    findings = [_counted(faces, evaluation)]
+    for target in statistics["target"].values.tolist():
         if evaluation is not None and target in evaluation["target"].values:
-            said += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
-        said.append(_places(statistics, method, target))
+            findings += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
+        findings.append(_places(statistics, title, target))
         if "masked" in statistics["condition"].values:
-            said += [_mask_share(statistics, method, target), *_mask_shift(shifts, method, target)]
-    return Findings(said)
+            findings += [_mask_share(statistics, title, target), *_mask_shift(shifts, title, target)]
+    return Findings(findings)
 
 
 def _counted(faces, evaluation) -> Finding:
@@ -61,13 +63,13 @@ def _training(comparisons, target: str) -> list[Finding]:
     if not len(rows):
         return []
     first = rows.b.iloc[0]
-    said = []
+    findings = []
     for condition, part in rows[(rows.target == target) & (rows.b == first)].groupby("condition", sort=False):
         parts = [(_verdict(r), plain_name(r.a), _numbers(r, r.estimate_a, "against", r.estimate_b))
                  for r in part.itertuples()]  # fmt: skip
         start = f"{_agreed(target, comparisons)}: on {condition} faces, compared with {plain_name(first)}, the CCC is"
-        said.append(_finding(start, parts, "every other model"))
-    return said
+        findings.append(_finding(start, parts, "every other model"))
+    return findings
 
 
 def _within(evaluation, target: str) -> list[Finding]:
@@ -84,19 +86,17 @@ def _within(evaluation, target: str) -> list[Finding]:
     )]  # fmt: skip
 
 
-def _places(statistics, method: str, target: str) -> Finding:
+def _places(statistics, title: str, target: str) -> Finding:
     """Say in which region of the face each model's attribution is densest, plain and masked."""
-    density = statistics[[f"density_{end}" for end in ("mean", "low", "high")]].sel(
-        {"method": method, "target": target}
-    )
-    density = density.sel(region=[r for r in density["region"].values if r != "mask"])
+    density = statistics[[f"density_{end}" for end in ("mean", "low", "high")]].sel(target=target)
+    density = density.sel(region=[region for region in density["region"].values if region in REGIONS])
     parts, numbers = [], []
     for condition in map(str, density["condition"].values):
         tops = [(plain_name(m), *_densest(density.sel(model=m, condition=condition))) for m in density["model"].values]
         parts.append(f"on {condition} faces {_grouped([(region, name) for name, region, _ in tops])}")
         numbers.append(f"{condition}: {', '.join(f'{name} {times}' for name, _, times in tops)}")
     return Finding(
-        f"{_explained(target, method, statistics['n'])}: attribution is densest, for its area, {'; '.join(parts)}.",
+        f"{_explained(target, title, statistics['n'])}: attribution is densest, for its area, {'; '.join(parts)}.",
         f"Density there, in multiples of what the area alone gives: {'; '.join(numbers)}.",
     )
 
@@ -113,9 +113,9 @@ def _densest(density) -> tuple[str, str]:
     return f"at the {places}", f"{mean[top]:.1f} [{low[top]:.1f}, {high[top]:.1f}]"
 
 
-def _mask_share(statistics, method: str, target: str) -> Finding:
+def _mask_share(statistics, title: str, target: str) -> Finding:
     """Say how much of the attribution lies on the mask; a verdict would need more than its area (see the text)."""
-    worn = statistics.sel({"method": method, "target": target, "region": "mask", "condition": "masked"})
+    worn = statistics.sel(target=target, region="mask", condition="masked")
     area, ends = float(statistics["area"].sel(region="mask").mean()), ("mean", "low", "high")
     numbers = [
         f"{plain_name(str(m))}: {float(worn['share_mean'].sel(model=m)):.0%}, "
@@ -124,18 +124,18 @@ def _mask_share(statistics, method: str, target: str) -> Finding:
     ]
     share = _range(*(worn[f"share_{end}"] for end in ends), ".0%")
     return Finding(
-        f"{_explained(target, method, worn['n'])}: on masked faces the mask, {area:.0%} of the crop, holds a share "
+        f"{_explained(target, title, worn['n'])}: on masked faces the mask, {area:.0%} of the crop, holds a share "
         f"{share} of the attribution.",
         f"Share, and times its share of the area: {'; '.join(numbers)}. Area alone is no fair "
         "null for what stands in the middle; the next comparison, with the same place on unmasked faces, is.",
     )
 
 
-def _mask_shift(shifts, method: str, target: str) -> list[Finding]:
+def _mask_shift(shifts, title: str, target: str) -> list[Finding]:
     """Say whether the mask draws more attribution than the same place does on the unmasked face."""
     same = (shifts["model_a"] == shifts["model_b"]) & (shifts["condition_a"] == "masked")
     same &= shifts["condition_b"] == "plain"
-    shifts = shifts.sel({"method": method, "target": target, "region": "mask"}).isel(comparison=same.values)
+    shifts = shifts.sel(target=target, region="mask").isel(comparison=same.values)
     parts = []
     for number in range(shifts.sizes["comparison"]):
         row = shifts.isel(comparison=number)
@@ -143,7 +143,7 @@ def _mask_shift(shifts, method: str, target: str) -> list[Finding]:
         parts.append((_verdict(row), plain_name(row["model_a"].item()), times))
     if not parts:
         return []
-    start = f"{_explained(target, method, shifts['n'])}: compared with the same place on unmasked faces, that share is"
+    start = f"{_explained(target, title, shifts['n'])}: compared with the same place on unmasked faces, that share is"
     return [_finding(start, parts)]
 
 
@@ -152,10 +152,10 @@ def _agreed(target: str, table) -> str:
     return f"{target.capitalize()}, {how_many(table['n'].sel(target=target))} faces"
 
 
-def _explained(target: str, method: str, n) -> str:
+def _explained(target: str, title: str, n) -> str:
     """Return 'Valence, LRP gamma, 473 faces', from n of `region_statistics` or `compare_all`."""
-    n = n.sel({name: key for name, key in (("target", target), ("method", method)) if name in n.dims})
-    return f"{target.capitalize()}, {plain_name(method)}, {how_many(n)} faces"
+    n = n.sel(target=target) if "target" in n.dims else n
+    return f"{target.capitalize()}, {title}, {how_many(n)} faces"
 
 
 def _finding(start: str, parts, everyone: str = "every model") -> Finding:

@@ -11,7 +11,7 @@ from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.montage import Montage, picture, resize
 from fcx.figures.tables import Finding, Findings, Table
 from fcx.figures.theme import INK, SHADE, Figure, bars, dots, finish, looks
-from fcx.figures.wording import listed, plain_name, readable
+from fcx.figures.wording import listed, method_title, readable
 
 TRUTH_AXES = {
     "found": "share of faces in which the truth is the densest place",
@@ -54,8 +54,8 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
     axis = TRUTH_AXES[choose(quantity, TRUTH_AXES, "quantity")]
     table = validity_rows(scores)
     table = table[table[f"{quantity}_mean"].notna() & (table.area < 1)]
-    carriers, methods = list(dict.fromkeys(table.carrier)), list(dict.fromkeys(table.method))
-    figure = forest([readable(carrier) for carrier in carriers], methods, spacing=0.02, showgrid=True)
+    carriers, titles = list(dict.fromkeys(table.carrier)), _titles(scores, dict.fromkeys(table.method))
+    figure = forest([readable(carrier) for carrier in carriers], titles.values(), spacing=0.02, showgrid=True)
     targets, controls = list(dict.fromkeys(table.target)), int(scores["control"].sum())
     up = shifts(targets, 0.14)
     for at, carrier in enumerate(carriers, start=1):
@@ -63,8 +63,8 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
         for target, (colour, symbol) in looks(targets).items():
             one = part[part.target == target]
             mean, low, high = (one[f"{quantity}_{end}"] for end in ("mean", "low", "high"))
-            y, marker = heights(methods, one.method, up[target]), {"color": colour, "symbol": symbol, "size": 9}
-            hover = [f"{readable(r.method)}, {carrier}, {target}: {m:.2f} [{a:.2f}, {b:.2f}]"
+            y, marker = heights(list(titles), one.method, up[target]), {"color": colour, "symbol": symbol, "size": 9}
+            hover = [f"{readable(titles[r.method])}, {carrier}, {target}: {m:.2f} [{a:.2f}, {b:.2f}]"
                      for r, m, a, b in zip(one.itertuples(), mean, low, high, strict=True)]  # fmt: skip
             spread = {**bars(mean, low, high), "color": colour}
             trace = dots(mean, y, hover, marker=marker, error_x=spread, name=target, showlegend=at == 1)
@@ -79,8 +79,8 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
         "that know nothing of the network."
     )
     best = table[~table.control].groupby("method", sort=False)[f"{quantity}_mean"].min()
-    numbers = f"Lowest of all carriers and targets: {'; '.join(f'{plain_name(m)} {v:z.2f}' for m, v in best.items())}."
-    return finish(figure, f"validity_{quantity}", title, reading, numbers, table, 190 + 34 * len(methods))
+    numbers = f"Lowest of all carriers and targets: {'; '.join(f'{titles[m]} {v:z.2f}' for m, v in best.items())}."
+    return finish(figure, f"validity_{quantity}", title, reading, numbers, table, 190 + 34 * len(titles))
 
 
 def _chance(part: pd.DataFrame, quantity: str) -> float:
@@ -104,15 +104,16 @@ def validity_table(scores) -> Table:
     named = {"area": "area (chance of hit and share)", "ccc": "CCC of the network", "empty_mean": "empty maps"}
     named |= {f"{name}_mean": name for name in (*TRUTH_AXES, "density")}
     kept = rows[["carrier", "method", "target", *named]].rename(columns=named)
-    kept["method"] = [plain_name(name) for name in kept["method"]]
+    kept["method"] = [method_title(name, scores) for name in kept["method"]]
     return Table("validity", "What each method finds where the truth is known", kept)
 
 
 def densest_table(scores) -> Table:
     """Return which region each method names: the region that is densest in most faces, and in how many."""
-    methods, carriers = (scores[dim].values.tolist() for dim in ("method", "carrier"))
-    columns = {carrier: [_densest(scores, carrier, method) for method in methods] for carrier in carriers}
-    table = pd.DataFrame({"method": [plain_name(method) for method in methods], **columns})
+    titles = _titles(scores, scores["method"].values)
+    columns = {carrier: [_densest(scores, carrier, method) for method in titles]
+               for carrier in scores["carrier"].values.tolist()}  # fmt: skip
+    table = pd.DataFrame({"method": titles.values(), **columns})
     return Table("densest", "The region that is densest in most faces, by carrier", table)
 
 
@@ -121,16 +122,21 @@ def _densest(scores, carrier: str, method: str) -> str:
     return f"{share['region'].values[int(share.values.argmax())]} {float(share.max()):.0%}"
 
 
+def _titles(scores, methods) -> dict[str, str]:
+    return {method: method_title(method, scores) for method in methods}
+
+
 def validity_findings(scores) -> Findings:
     """Return what the numbers say: which methods find the truth, which fail and where, and what brightness does."""
     rows = validity_rows(scores)
+    rows["title"] = [method_title(name, scores) for name in rows.method]
     findings = [_learnt(rows)]
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
     if len(asked):
         findings += _passed(asked[~asked.control]) + _controls(asked[asked.control])
     for carrier in dict.fromkeys(rows[rows.area == 1].carrier):
-        methods = scores["method"].values[~scores["control"].values]
-        numbers = "; ".join(f"{plain_name(m)}: {_densest(scores, carrier, m)}" for m in methods)
+        titles = _titles(scores, scores["method"].values[~scores["control"].values])
+        numbers = "; ".join(f"{title}: {_densest(scores, carrier, name)}" for name, title in titles.items())
         findings.append(Finding(
             f"{carrier.capitalize()} is everywhere, and no region holds it; every method still has a densest region.",
             f"The region named most often, and in how many faces: {numbers}.",
@@ -158,18 +164,18 @@ def _passed(rows) -> list[Finding]:
     for part, start in ((good, always), (bad, f"In less than {WANTED:.0%}, for some carrier or target, by")):
         if len(part):
             numbers = "; ".join(
-                f"{plain_name(r.method)} {r.found_mean:.0%} [{r.found_low:.0%}, {r.found_high:.0%}] "
+                f"{r.title} {r.found_mean:.0%} [{r.found_low:.0%}, {r.found_high:.0%}] "
                 f"({r.carrier}, {r.target})" for r in part.itertuples()
             )  # fmt: skip
-            names = listed([plain_name(name) for name in part.method])
+            names = listed(list(part.title))
             findings.append(Finding(f"{start} {names}.", f"Lowest share of faces of each: {numbers}."))
     return findings
 
 
 def _controls(rows) -> list[Finding]:
-    means = rows.groupby("method", sort=False)[["found_mean", "hit_mean", "auc_mean"]].mean()
-    shares = listed([f"{plain_name(name)} in {share:.0%}" for name, share in means.found_mean.items()])
-    parts = [f"{plain_name(r.Index)}: hit {r.hit_mean:.0%}, AUC {r.auc_mean:z.2f}" for r in means.itertuples()]
+    means = rows.groupby("title", sort=False)[["found_mean", "hit_mean", "auc_mean"]].mean()
+    shares = listed([f"{title} in {share:.0%}" for title, share in means.found_mean.items()])
+    parts = [f"{r.Index}: hit {r.hit_mean:.0%}, AUC {r.auc_mean:z.2f}" for r in means.itertuples()]
     return [Finding(f"Of the controls, which know nothing of the network, the truth is found by {shares} of faces.",
                     f"Means over carriers: {'; '.join(parts)}; area {rows.area.mean():.0%}.")]  # fmt: skip
 

@@ -10,13 +10,11 @@ from fcx.figures.panels import shown_faces
 from fcx.figures.theme import Figure
 from fcx.figures.wording import readable
 from fcx.geometry.crops import scaled
-from fcx.masks import STYLES, WEARINGS, choose_look, mask_options, wear_mask
+from fcx.masks import FITS, STYLES, WEARINGS, choose_look, mask_options, wear_mask
 
 # What is drawn of one style: (name, what wear_mask is given).
 WAYS = (
-    ("rigid", {}),
-    ("jaw", {"fit": "jaw"}),
-    ("donor", {"fit": "donor"}),
+    *((name, {"fit": name}) for name in FITS),
     *((name.replace("_", " "), {"wearing": name}) for name in WEARINGS[1:]),
     ("scale 0.85", {"scale": 0.85}),
     ("shift 1 cm", {"shift": (1.0, 0.0)}),

@@ -8,7 +8,7 @@ from fcx.core.checks import choose
 from fcx.figures.montage import TILE, colour_scale, heat, picture, resize
 from fcx.figures.panels import paint_regions
 from fcx.figures.theme import INK
-from fcx.figures.wording import plain_name
+from fcx.figures.wording import method_title, plain_name
 
 SPACE, HEAD, FOOT, SIDE = 8, 78, 26, 78  # pixels
 
@@ -50,7 +50,8 @@ def photograph_panel(faces, results, method: str, index: int = 0) -> Image.Image
         for column, value in enumerate(output.ravel(), start=2):
             write(f"{value:+.2f}", SIDE + column * step + TILE / 2, top + TILE + FOOT / 2)
     scale = "red raises the output, blue lowers it" if signed else "the darker, the more"
-    words = f"{plain_name(method)}: {scale}; one scale for all maps, full at {limit:.2g}; under each map the output"
+    title = method_title(method, results)
+    words = f"{title}: {scale}; one scale for all maps, full at {limit:.2g}; under each map the output"
     write(words, sheet.width / 2, sheet.height - 15, size=16)
     write("where a network that reads facial expressions looks", sheet.width / 2, 18, size=16)
     return sheet

@@ -13,18 +13,9 @@ from fcx.core.errors import InputError
 from fcx.core.targets import ratings
 from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture, resize
 from fcx.figures.theme import Figure
-from fcx.figures.wording import plain_name, readable
+from fcx.figures.wording import method_title, plain_name, readable
 
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
-# What a map says; "" stands for methods that attribute the output.
-SHOWS = {
-    "": "where {} comes from",
-    "gradient": "where {} is sensitive to a change",
-    "smoothgrad": "where {} is sensitive to a change, over noisy copies",
-    "guided_backprop": "edges of the picture, whatever {} comes from",
-    "extremal_perturbation": "the part of the face that alone moves {} furthest",
-    "mean_activation": "where the last convolutional layer is active (the same for every output)",
-}
 
 
 def choose_faces(faces, count: int = 6) -> list[str]:
@@ -111,7 +102,8 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
         f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction."
     )
     numbers = f"Faces: {_expressions(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
-    title = f"{readable(method)}: {SHOWS.get(method, SHOWS['']).format(target)}, by model, plain and masked"
+    shows = known.get("shows", "where {} comes from").format(target)
+    title = f"{readable(method_title(method, results))}: {shows}, by model, plain and masked"
     table = _described(shown).assign(**outputs, **sums)
     return montage.finish(f"saliency_{method}_{target}", title, reading, numbers, table)
 

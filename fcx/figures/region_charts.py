@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
-from fcx.core.contract import usable
+from fcx.core.contract import REGIONS, usable
 from fcx.figures.theme import FAINT, INK, PALETTE, Figure, bars, dots, finish, looks
-from fcx.figures.wording import how_many, readable
+from fcx.figures.wording import how_many, method_title, readable
 
 # name: (axis, title)
 REGION_AXES = {
@@ -50,7 +50,7 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
     words = {"tickvals": list(range(len(regions))), "ticktext": regions, "showticklabels": True, "ticks": ""}
     figure.update_xaxes(range=[-0.5, len(regions) - 0.5], showgrid=False, zeroline=False, **words)
     figure.update_yaxes(title_text=axis)
-    title = f"{readable(method)}: {title}"
+    title = f"{readable(method_title(method, statistics))}: {title}"
     reading = (
         f"Points are means over {how_many(statistics['n'].sel({'method': method}))} faces, lines 95 % intervals: "
         f"filled symbols {', open symbols '.join(conditions)}. The mask overlays the other regions."
@@ -69,7 +69,7 @@ def _table(statistics, method: str, quantity: str) -> pd.DataFrame:
 
 def _tops(table: pd.DataFrame) -> str:
     """Say which region is highest for each target, condition and model."""
-    known = table[table.region != "mask"].dropna(subset="mean")
+    known = table[table.region.isin(REGIONS)].dropna(subset="mean")
     tops = known.loc[known.groupby(["target", "condition", "model"], sort=False)["mean"].idxmax()]
     return "; ".join(f"{r.target}, {r.condition}, {readable(r.model)}: {r.region}" for r in tops.itertuples())
 

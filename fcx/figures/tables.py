@@ -14,7 +14,7 @@ import pandas as pd
 from fcx.core.provenance import run_provenance
 from fcx.datasets.usable_faces import coverage_rows
 from fcx.figures.theme import plain_table
-from fcx.figures.wording import plain_name
+from fcx.figures.wording import method_title
 
 MIME = "application/vnd.fcx+json"  # what the exporter reads: {"kind", "name", ...}
 
@@ -134,7 +134,8 @@ def method_table(results) -> Table:
             empty.append((np.abs(maps).max(("y", "x"), skipna=False).values.ravel() == 0)[~np.isnan(gaps[-1])])
         names = {"signed": "signed", "conserves": "conserves without biases", "resolution": "resolution"}
         properties = {name: declared.get(key) for key, name in names.items()}
-        rows.append({"method": plain_name(method), **properties, "empty maps %": 100 * np.concatenate(empty).mean(),
+        rows.append({"method": method_title(method, results), **properties,
+                     "empty maps %": 100 * np.concatenate(empty).mean(),
                      "median |sum of map - prediction|": np.nanmedian(np.concatenate(gaps)),
                      "the same, % of |prediction|": 100 * np.nanmedian(np.concatenate(parts)),
                      "caution": declared.get("caution", "")})  # fmt: skip

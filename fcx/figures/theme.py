@@ -88,5 +88,7 @@ def bars(middle, low, high) -> dict:
 
 
 def looks(names) -> dict[str, tuple[str, str]]:
-    """Return name -> (colour, symbol), the same for the same order of names."""
-    return {n: (PALETTE[i % len(PALETTE)], SYMBOLS[i % len(SYMBOLS)]) for i, n in enumerate(map(str, names))}
+    """Return name -> (colour, symbol), the same for the same order of names, each pair once for up to 64."""
+    turns = [(i, i + i // len(PALETTE)) for i in range(len(names))]
+    pairs = [(PALETTE[i % len(PALETTE)], SYMBOLS[j % len(SYMBOLS)]) for i, j in turns]
+    return dict(zip(map(str, names), pairs, strict=True))

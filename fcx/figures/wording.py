@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import cache
 
-NAMES = {
-    "plain_scratch": "plain scratch", "masked_scratch": "masked scratch", "masked_last_conv": "masked last conv",
-    "masked_all_layers": "masked all layers", "lrp": "LRP z+", "lrp_gamma": "LRP gamma", "lrp_zbox": "LRP zBox",
-    "lrp_epsilon": "LRP epsilon", "lrp_alpha_beta": "LRP alpha-beta", "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++", "layercam": "LayerCAM", "mean_activation": "Mean activation", "gradient": "Gradient",
-    "input_x_gradient": "Input x gradient", "integrated_gradients": "Integrated gradients",
-    "expected_gradients": "Expected gradients", "smoothgrad": "SmoothGrad", "deeplift": "DeepLift",
-    "guided_backprop": "Guided backpropagation", "occlusion": "Occlusion", "region_ablation": "Region ablation",
-    "extremal_perturbation": "Extremal perturbation",
-}  # fmt: skip
+from fcx.core.paths import shipped_folder
+
+
+def method_title(method: str, dataset) -> str:
+    """Return what people call a method: the title that the results or statistics hold of it, or its own name."""
+    return dataset.attrs.get("methods", {}).get(str(method), {}).get("title", str(method))
 
 
 def plain_name(name: str) -> str:
-    """Return a name for people ('masked_last_conv' -> 'masked last conv'); names that fcx did not give stay."""
-    return NAMES.get(str(name), str(name))
+    """Return a name for people: 'masked_last_conv', which ships, is 'masked last conv'; names of users stay."""
+    return str(name).replace("_", " ") if name in _shipped_models() else str(name)
+
+
+@cache
+def _shipped_models() -> set[str]:
+    return {path.stem for path in shipped_folder("checkpoints").glob("*.safetensors")}
 
 
 def readable(name: str) -> str:
-    """Return a name for people that is safe in Plotly's and HTML's mark-up."""
+    """Return a name (`plain_name`) that is safe in Plotly's and HTML's mark-up."""
     return html.escape(plain_name(name))
 
 
