@@ -120,7 +120,7 @@ def predict(
     import fcx
     from fcx.core.contract import usable
     from fcx.core.errors import FaceError
-    from fcx.core.store import replacing
+    from fcx.core.files import replacing
     from fcx.figures.one_picture import photograph_panel
     from fcx.networks.checkpoints import resolve_models
 

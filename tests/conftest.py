@@ -1,9 +1,7 @@
 """Fixtures: small contract-true Datasets, and faces from the demo set."""
 
-import cv2
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from fcx.core.contract import CONDITIONS, GRID, REGIONS
@@ -71,6 +69,9 @@ def pictures():
 @pytest.fixture(scope="module")
 def one_thread():
     """Benchmarks compare what one thread does."""
+    import cv2
+    import torch
+
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1), cv2.setNumThreads(1)
     yield

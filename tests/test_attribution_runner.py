@@ -17,6 +17,7 @@ from fcx.attribution import METHODS, attribute, method, open_results
 from fcx.attribution.plan import Plan
 from fcx.core.contract import check
 from fcx.core.errors import ContractError, InputError, StoreError, UnknownNameError
+from fcx.core.provenance import nested_attr
 from fcx.core.store import Store
 from fcx.networks.inference import predict
 
@@ -86,19 +87,19 @@ def test_attributes_say_how_it_was_made(small):
     m = model()
     results = attribute({"m": m}, small, "lrp,gradcam", "valence", shunt_rule="aumann_shapley")
     assert results.attrs["crop"] == "face"
-    assert list(results.attrs["methods"]) == ["lrp", "gradcam"]
-    lrp = results.attrs["methods"]["lrp"]
+    assert list(nested_attr(results, "methods")) == ["lrp", "gradcam"]
+    lrp = nested_attr(results, "methods")["lrp"]
     assert (lrp["signed"], lrp["conserves"], lrp["resolution"]) == (True, True, 1)
     assert lrp["options"]["shunt_rule"] == "aumann_shapley"
-    assert results.attrs["methods"]["gradcam"] == {
+    assert nested_attr(results, "methods")["gradcam"] == {
         "signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": METHODS["gradcam"].caution,
         "units": "output units", "title": "Grad-CAM", "shows": "where {} comes from",
         "options": METHODS["gradcam"].options,
     }  # fmt: skip
-    assert results.attrs["targets"] == {"valence": {"weights": {"arousal": 0, "valence": 1}, "reference": 0}}
+    assert nested_attr(results, "targets") == {"valence": {"weights": {"arousal": 0, "valence": 1}, "reference": 0}}
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]
-    assert results.attrs["provenance"]["versions"]["zennit"]
-    assert results.attrs["provenance"]["dtype"] == "float32"
+    assert nested_attr(results, "provenance")["versions"]["zennit"]
+    assert nested_attr(results, "provenance")["dtype"] == "float32"
 
 
 def test_float64_is_computed_and_stored(small):
@@ -117,7 +118,7 @@ def test_a_new_method_is_one_function_with_one_decorator(registered, small):
     results = attribute({"m": model()}, small, "brightness", power=2.0, seed=3)
     expected = (small["image"].values / 255.0) ** 2 + 3
     np.testing.assert_allclose(results["attribution"].values[0, :, 0, 1], expected, rtol=1e-6)
-    assert results.attrs["methods"]["brightness"]["options"] == {"power": 2.0, "seed": 3}
+    assert nested_attr(results, "methods")["brightness"]["options"] == {"power": 2.0, "seed": 3}
 
 
 # --- stores -----------------------------------------------------------------------------------
@@ -129,8 +130,8 @@ def test_a_store_holds_what_memory_holds(many, tmp_path):
     there = attribute(models, many, "gradcam,gradient", out=tmp_path / "r.zarr")
     same(there, here)
     same(open_results(tmp_path / "r.zarr"), here)
-    assert there.attrs["methods"] == here.attrs["methods"]
-    assert there.attrs["checkpoints"] == here.attrs["checkpoints"]
+    assert nested_attr(there, "methods") == nested_attr(here, "methods")
+    assert nested_attr(there, "checkpoints") == nested_attr(here, "checkpoints")
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 11])
@@ -139,11 +140,11 @@ def test_interrupted_then_called_again_equals_uninterrupted(after, many, tmp_pat
     whole = attribute(models, many, "mean_activation,gradcam")
     write, calls = Store.write, itertools.count()
 
-    def interrupted(self, block, values):
+    def interrupted(self, values):
         if next(calls) == after:
             self.group["attribution"][values["attribution"][0]] = 7.0  # half of a block is there
             raise KeyboardInterrupt
-        write(self, block, values)
+        write(self, values)
 
     monkeypatch.setattr(Store, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fcx.core.contract import check
 from fcx.core.errors import InputError, StoreError, UnknownNameError
-from fcx.core.store import digest
+from fcx.core.files import digest
 from fcx.datasets import open_source
 from fcx.datasets import preparation as rooms
 from fcx.datasets.masked_folder import mask_pictures
@@ -180,9 +180,9 @@ def running(pid):
 
 
 def contents(folder):
-    return {
-        str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != ".zattrs"
-    }
+    """Return path -> bytes of what is in a folder, but for what a store says of itself."""
+    files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    return {name: content for name, content in files.items() if name not in (".zattrs", ".zmetadata")}
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -192,7 +192,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes 
 def test_a_killed_run_goes_on_to_the_same_store(tmp_path, monkeypatch):
     monkeypatch.setattr(rooms, "FACES_A_BLOCK", 4)
     part, whole = tmp_path / "part.zarr", tmp_path / "whole.zarr"
-    killed((part / "_done" / "0").exists, "prepare", part)
+    killed((part / "status" / "0.0").exists, "prepare", part)
     with pytest.raises(StoreError, match="unfinished"):
         open_faces(part)
     for out in (part, whole):

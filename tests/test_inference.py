@@ -9,6 +9,7 @@ from conftest import make_faces
 
 from fcx.core.contract import CONDITIONS, TARGETS, check
 from fcx.core.errors import ContractError, InputError
+from fcx.core.provenance import nested_attr
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
 
@@ -87,12 +88,13 @@ def test_the_callers_model_is_left_as_it_was(faces, models):
 
 
 def test_provenance(faces, models):
-    attrs = predict(models, faces.assign_attrs(mask_style="surgical")).attrs
-    assert attrs["crop"] == "face"
-    assert attrs["mask_style"] == "surgical"
-    assert attrs["checkpoints"].keys() == models.keys()
-    assert attrs["checkpoints"]["a"] != attrs["checkpoints"]["b"]
-    assert attrs["provenance"]["versions"]["torch"]
+    predicted = predict(models, faces.assign_attrs(mask_style="surgical"))
+    assert predicted.attrs["crop"] == "face"
+    assert predicted.attrs["mask_style"] == "surgical"
+    checkpoints = nested_attr(predicted, "checkpoints")
+    assert checkpoints.keys() == models.keys()
+    assert checkpoints["a"] != checkpoints["b"]
+    assert nested_attr(predicted, "provenance")["versions"]["torch"]
 
 
 def test_a_network_of_another_kind(faces):

@@ -13,6 +13,7 @@ from torch import nn
 
 from fcx.attribution import FILLS, METHODS, attribute, cam, deeplift
 from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.provenance import nested_attr
 
 SIZE = 16
 KINDS = {"paper": {}, "paper, batch norm": {"batch_norm": True}, "code2020": {"preset": "code2020"}}
@@ -122,7 +123,7 @@ def test_guided_backprop_is_not_the_gradient_and_says_so(small):
     model = kind("paper")
     guided, plain = maps(model, small, "guided_backprop"), maps(model, small, "gradient")
     assert np.abs(guided - plain).max() > 0.1 * np.abs(plain).max()
-    assert "not faithful" in run(model, small, "guided_backprop").attrs["methods"]["guided_backprop"]["caution"]
+    assert "not faithful" in nested_attr(run(model, small, "guided_backprop"), "methods")["guided_backprop"]["caution"]
     assert "WARNING" in inspect.getdoc(METHODS["guided_backprop"].function)
     with pytest.raises(InputError, match=r"has no nn\.ReLU module"):
         attribute({"net": linear_model()[0].float()}, small, "guided_backprop")
@@ -232,7 +233,7 @@ def test_the_gap_of_expected_gradients_is_what_is_missing_and_shrinks(small):
 )  # fmt: skip
 def test_resolution_follows_from_the_options(method, options, side, small):
     results = run(kind("paper"), small, method, **options)
-    assert results.attrs["methods"][method]["resolution"] == side
+    assert nested_attr(results, "methods")[method]["resolution"] == side
     found = results["attribution"].values[0, 0, 0, 0]
     blocks = found.reshape(-1, SIZE // side, side, SIZE // side, side)
     np.testing.assert_allclose(blocks, blocks[:, :, :1, :, :1] + 0 * blocks, atol=1e-12 * np.abs(found).max())

@@ -14,6 +14,7 @@ from torch import nn
 from fcx import figures
 from fcx.attribution import METHODS, attribute
 from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.provenance import nested_attr
 from fcx.core.targets import parse, parse_all, ratings
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.comparison import compare
@@ -143,8 +144,8 @@ def test_a_reference_changes_only_what_says_so(name, small, network):
     np.testing.assert_array_equal(plain, referred)
     plain, referred = results["prediction"].transpose("target", ...).values
     np.testing.assert_array_equal(plain, referred)
-    assert results.attrs["targets"]["valence @ 0.4"]["reference"] == 0.4
-    assert not results.attrs["methods"][name]["relative"]
+    assert nested_attr(results, "targets")["valence @ 0.4"]["reference"] == 0.4
+    assert not nested_attr(results, "methods")[name]["relative"]
 
 
 def test_order_and_company_of_targets_do_not_matter(small, network):

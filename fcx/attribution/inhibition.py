@@ -15,7 +15,7 @@ from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
 from fcx.attribution.request import check_models
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
 
@@ -60,7 +60,7 @@ def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_sha
         {**coords, "model": list(resolved), "target": list(TARGETS), "region": regions},
         ("model", "condition", "target", "sample", "region"),
         "inhibition_index",
-        attrs,
+        flat_attrs(attrs),
     )
 
 

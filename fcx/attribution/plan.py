@@ -15,9 +15,10 @@ from torch import nn
 from fcx.attribution.batch import Batch, Subject, own_mode
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.registry import Method
-from fcx.attribution.storage import MAPS_A_BLOCK, ResultsStore, compress
+from fcx.attribution.storage import MAPS_A_BLOCK, compress
 from fcx.core.errors import FcxError
 from fcx.core.parallel import in_order, portable
+from fcx.core.store import Store
 from fcx.core.targets import Target
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 
@@ -86,16 +87,17 @@ class Plan:
     def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
         """Compute the blocks that `store` still lacks: a share of them first, then what others have not done."""
         pending, blocks = store.pending(), self.blocks()
+        pending = sorted(pending) if ranks > 1 else pending
         mine = [blocks[number] for number in pending if number % ranks == rank]
         # From the end, so that two that help each other meet in at most one block.
         theirs = [blocks[number] for number in reversed(pending) if number % ranks != rank]
         if workers > 1:
             portable(self.models, "the models")
             portable(self.methods, "the methods")
-        work = partial(_work, self, store if isinstance(store, ResultsStore) else None)
-        for block, values in in_order(work, mine + theirs, workers, True, "attribute"):
+        work = partial(_work, self, store if isinstance(store, Store) else None)
+        for _, values in in_order(work, mine + theirs, workers, True, "attribute"):
             if values is not None:
-                store.write(block.number, values)
+                store.write(values)
 
     def __reduce__(self):
         return Plan, tuple(getattr(self, field.name) for field in fields(self))  # without what was derived here
@@ -177,10 +179,10 @@ class Plan:
         return self._subject
 
 
-def _work(plan: Plan, store: ResultsStore | None, block: Block) -> dict | None:
+def _work(plan: Plan, store: Store | None, block: Block) -> dict | None:
     """Compute a block and write it to the store, or return it where there is none."""
     if store is None:
         return plan.block(block)
     if not store.done(block.number):
-        store.write(block.number, plan.block(block))
+        store.write(plan.block(block))
     return None

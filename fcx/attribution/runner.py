@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 import xarray as xr
@@ -11,12 +9,13 @@ import xarray as xr
 from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import check_models, chosen_names, method_options, share_of_work
-from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, ResultsStore, layout
+from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, decoded, layout
 from fcx.core.arguments import Count, FilePath, Seed, Switch, Word, Words, Workers, checked
 from fcx.core.checks import choose
 from fcx.core.contract import TARGETS, Faces
-from fcx.core.provenance import run_provenance
-from fcx.core.store import digest
+from fcx.core.files import digest
+from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
+from fcx.core.store import Store
 from fcx.core.targets import Target, parse_all
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.inference import usable_device
@@ -42,7 +41,7 @@ def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *
     is a variable (model, condition, method, target, sample); these and `prediction` are float64 in either case, so
     that the ledger of LRP adds up.
 
-    With `out` (a folder or an fsspec URL) everything streams into a Zarr store, and the same call after an
+    With `out` (a folder) everything streams into a Zarr store, and the same call after an
     interruption goes on where it stopped; without, it stays in memory. `store` is how maps are kept: as they are
     computed (""), or as "float32", "float16" or "int8", the last two with a scale and the measured largest error
     for each map (`attribution_error`); they read as float32. `statistics` adds those of
@@ -57,7 +56,7 @@ def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *
 
     Raises: InputError for faces of another crop rule or size than a model's, for no faces, or for a model that
     a method cannot explain; UnknownNameError for a method, target, option or rule that does not exist;
-    ContractError for a Dataset that holds no faces; StoreError where `out` holds something else.
+    ContractError for a Dataset that holds no faces; StoreError where `out` holds something else, or is a URL.
 
     >>> results = attribute("plain_scratch", faces, "lrp,gradcam")  # doctest: +SKIP
     """
@@ -75,19 +74,19 @@ def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *
     used = {dim for dims, _, _ in variables.values() for dim in dims}
     coords = {name: (dims, values) for name, (dims, values) in coords.items() if used.issuperset(dims)}
     plan = Plan(resolved, faces[needed], chosen, targets, options, batch_size, device, DTYPES[dtype], variables)
-    resolutions, blocks = plan.rehearse(), len(plan.blocks())
+    resolutions = plan.rehearse()
     parameters = {"batch_size": batch_size, "device": str(device), "dtype": dtype, "seed": seed, "workers": workers}
     attrs = _attrs(resolved, faces, chosen, targets, options, resolutions, parameters)
     if out is None:
-        results = Memory(variables, coords, attrs, blocks)
+        results = Memory(variables, coords, attrs, len(plan.blocks()))
     else:
         settings = {name: attrs[name] for name in ("targets", "checkpoints")}
-        settings["methods"] = {name: one["options"] for name, one in attrs["methods"].items()}  # not its words
+        settings["methods"] = {name: options[name] for name in methods}  # not their words
         chunks = {**dict.fromkeys(("model", "condition", "method", "target"), 1), "sample": MAPS_A_BLOCK}
-        results = ResultsStore(out, variables, coords, first=rank == 0, blocks=blocks, attrs=attrs, chunks=chunks,
-                               settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
+        results = Store(out, variables, coords, kind="results", blocks=("model", "sample", "condition"), attrs=attrs,
+                        chunks=chunks, settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
     plan.run(results, workers, rank, ranks)
-    return results.finish()
+    return decoded(results.finish())
 
 
 def _coords(resolved, faces, methods, targets: list[Target]) -> dict:
@@ -117,9 +116,9 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
             for target in targets
         },
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
-        "provenance": run_provenance(step="attribute", **parameters, faces=faces.attrs.get("provenance", {})),
+        "provenance": run_provenance(step="attribute", **parameters, faces=nested_attr(faces, "provenance")),
     }
-    return json.loads(json.dumps(attrs, default=str))  # what a store can hold, in memory too
+    return flat_attrs({**attrs, "kind": "results"})
 
 
 def _digest(faces) -> str:

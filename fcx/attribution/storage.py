@@ -7,7 +7,6 @@ Statistics by region are computed from the maps before that.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,8 +16,8 @@ from xarray.core import indexing
 
 from fcx.core.arguments import FilePath, checked
 from fcx.core.contract import check
-from fcx.core.errors import FcxError, StoreError
-from fcx.core.store import UNFINISHED, Store, open_store, read_attrs
+from fcx.core.errors import FcxError
+from fcx.core.reading import open_store
 from fcx.statistics.map_scores import QUANTITIES
 
 MAPS_A_BLOCK = 64  # faces: what is written at once, and lost at most when a run is interrupted
@@ -30,7 +29,6 @@ DECLARED = {
 }
 ERROR = "largest error of a value of the map by its storage, in units of the map"
 COORDINATES = ("area", "attribution_error")  # computed, yet not what arithmetic should touch
-WAIT = 600  # seconds for which a process waits until the first one has laid out the store
 
 
 def layout(coords: Mapping, methods, *, kept: str, maps: bool, statistics: bool) -> dict:
@@ -120,29 +118,8 @@ def open_results(path: FilePath) -> xr.Dataset:
     return decoded(open_store(path, "results"))
 
 
-class ResultsStore(Store):
-    """A Zarr store of results, which several processes may write; the first lays it out, the others wait for it."""
-
-    def __init__(self, out, variables: Mapping, coords: Mapping, *, first: bool = True, **options):
-        if not first:
-            _wait_for(out)
-        super().__init__(out, {name: (dims, dtype) for name, (dims, dtype, _) in variables.items()}, coords,
-                         kind="results", **options)  # fmt: skip
-        if first:
-            for name, (_, _, attrs) in variables.items():
-                self.group[name].attrs.update(attrs)
-
-    def done(self, block: int) -> bool:
-        """Return whether a block is written, by whatever process."""
-        return bool(self.group["_done"][block] == 1)
-
-    def finish(self) -> xr.Dataset:
-        """Mark the store as complete and return it opened."""
-        return decoded(super().finish())
-
-
 class Memory:
-    """What `ResultsStore` is, in memory."""
+    """What a `Store` of results is, in memory."""
 
     def __init__(self, variables: Mapping, coords: Mapping, attrs: Mapping, blocks: int):
         self.coords, self.attrs, self.blocks = coords, attrs, blocks
@@ -155,23 +132,11 @@ class Memory:
         """Return the numbers of all blocks."""
         return list(range(self.blocks))
 
-    def write(self, block: int, values: Mapping[str, tuple]) -> None:
-        """Write `values` (name -> (index, array)) of a block."""
+    def write(self, values: Mapping[str, tuple]) -> None:
+        """Write the `values` of a block (name -> (index, array))."""
         for name, (index, array) in values.items():
             self.values[name][1][index] = array
 
     def finish(self) -> xr.Dataset:
         """Return the results."""
-        return decoded(check(xr.Dataset(self.values, self.coords, self.attrs), "results"))
-
-
-def _wait_for(out) -> None:
-    """Wait until another process has laid out the store.
-
-    Raises: StoreError where none does within `WAIT` seconds.
-    """
-    end = time.monotonic() + WAIT
-    while (found := read_attrs(str(out))) is None or found["fingerprint"] == UNFINISHED:
-        if time.monotonic() > end:
-            raise StoreError(f"{out}: rank 0 has not begun within {WAIT} s: start it too, with the same arguments")
-        time.sleep(0.2)
+        return check(xr.Dataset(self.values, self.coords, self.attrs), "results")

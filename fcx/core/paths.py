@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from fcx.core.store import digest
+from fcx.core.files import digest
 
 PACKAGE = Path(__file__).parents[1]
 PROJECT = PACKAGE.parent  # of a checkout

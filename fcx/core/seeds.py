@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from fcx.core.store import digest
+from fcx.core.files import digest
 
 
 def sample_generator(sample: str, seed: int) -> np.random.Generator:

@@ -1,177 +1,275 @@
-"""Zarr stores that are written block by block, by one process or several, and survive an interruption."""
+"""Zarr stores in a local folder, written block by block, by one process or several, that survive an interruption.
+
+A store is laid out in a hidden folder beside its place and put there in one step: a half laid out one never stands
+there, and of several processes that begin at once one lays out and the others share its work. Every chunk is written
+whole and with a checksum, also one that holds nothing but fill values: what is not there is lost, or not yet made.
+What a store is stands in `RECORD`, beside the descriptions of its arrays that readers of Zarr find there.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from fcx.core.contract import SIZES, check
+from fcx.core.contract import SIZES
 from fcx.core.errors import StoreError
+from fcx.core.files import digest, read_json, sweep, temporary_name, write_whole
+from fcx.core.provenance import STEP_VERSIONS, flat_attrs
 
-UNFINISHED = "being laid out"  # the fingerprint of a store whose arrays are not all there yet
+RECORD = ".zmetadata"  # the one file of a group to which something may be added
+FORMAT = 2  # of stores; the first kept no record, and left out chunks of fill values
+URL = re.compile(r"[A-Za-z][\w+.-]+:/")
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike):
-    """Yield a temporary name beside `path`; on success it becomes `path`, on failure it is gone.
+@dataclass(frozen=True)
+class _Array:
+    """What an array of a store is; `values`, which are written with it, if it is a coordinate."""
 
-    The temporary name keeps the suffix, so that writers that look at it still work.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Short, because the name itself may be as long as the file system allows.
-    temporary = path.with_name(
-        f".{digest(path.name.encode(errors='surrogateescape'))}.{os.getpid()}.partial{path.suffix}"
-    )
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype
+    attrs: Mapping
+    values: np.ndarray | None = None
 
 
 class Store:
     """A Zarr store that is written block by block, by one process or several.
 
-    A block is whatever the caller calls one (here: some faces of one model and
-    condition). Blocks that are done are remembered in the store, so the same call
-    after an interruption goes on where it stopped; `open_store` refuses a store
-    that is not finished. Works on a local folder and on any fsspec URL.
+    A block is one chunk along each of the dimensions `blocks` (here: some faces of one model and
+    condition), numbered in that order; a variable that lacks one of them is written with the first
+    along it. A block is done when all its chunks are there, so the same call after an interruption
+    or a loss makes what is not there; `open_store` refuses a store that is not finished.
 
-    Parameters: `variables` maps a name to (dims, dtype); `coords` maps a name to
-    (dims, values); `attrs` holds provenance; `settings` is what must be equal for a
-    run to go on; `blocks` counts the blocks; `chunks` maps a dimension to its chunk.
+    Parameters: `variables` maps a name to (dims, dtype) or (dims, dtype, attributes); `coords` maps
+    a name to (dims, values); `attrs` holds provenance; `settings` is what must be equal for a run to
+    go on; `chunks` maps a dimension to its chunk.
 
-    Raises: StoreError where `path` holds a store made with other settings.
+    Raises: StoreError where `path` is a URL or cannot be written, or holds anything but a store of
+    the same kind, version and settings.
     """
 
-    def __init__(self, path, variables: Mapping, coords: Mapping, *, kind: str, blocks: int,
+    def __init__(self, path, variables: Mapping, coords: Mapping, *, kind: str, blocks: tuple[str, ...],
                  settings: Mapping, attrs: Mapping, chunks: Mapping, overwrite: bool = False):  # fmt: skip
         import zarr
 
-        self.path = _expanded(path)
-        mark = _fingerprint(kind, variables, coords, settings, blocks)
-        found = read_attrs(self.path)
-        if found is None or overwrite or found["fingerprint"] == UNFINISHED:
-            there = Path(self.path)
-            if found is not None and found.get("kind") != kind:
-                raise StoreError(
-                    f"{self.path} holds {found.get('kind')}, which {kind} may not replace: choose another path"
-                )
-            if found is None and there.exists() and not (there.is_dir() and not any(there.iterdir())):
-                raise StoreError(f"{self.path} exists and is not a store of fcx: choose another path")
-            self.group = zarr.open_group(self.path, mode="w", zarr_format=2)
-            # Whoever finds this mark knows that the store is ours, and was interrupted while being laid out.
-            self.group.attrs.update({"kind": kind, "complete": False, "fingerprint": UNFINISHED})
-            self._lay_out(variables, coords, blocks, chunks)
-            # `coordinates` is how xarray knows, when it reads, what is a coordinate beside the dimensions' own.
-            beside = " ".join(name for name, (dims, _) in coords.items() if dims != (name,))
-            layout = {"kind": kind, "complete": False, "coordinates": beside, "fingerprint": mark}
-            self.group.attrs.update({**attrs, **layout})
-        elif found.get("fingerprint") != mark:
-            raise StoreError(
-                f"{self.path} holds {found.get('kind', 'something')} made with other settings or inputs: "
-                "choose another path, or pass overwrite (--overwrite) to replace it"
-            )
-        else:
-            self.group = zarr.open_group(self.path, mode="r+", zarr_format=2)
+        from fcx.core.chunks import WholeFiles
 
-    def _lay_out(self, variables, coords, blocks, chunks):
-        sizes = {dims[0]: len(values) for dims, values in coords.values() if len(dims) == 1}
+        self.name, self.path = str(path), _writable(path)
+        sizes = SIZES | {dims[0]: len(values) for dims, values in coords.values() if len(dims) == 1}
+        chunks = {dim: max(1, min(chunks.get(dim, size), size)) for dim, size in sizes.items()}
+        self.blocks, self.counts = blocks, {dim: -(-size // chunks[dim]) for dim, size in sizes.items()}
+        self.dims = {name: tuple(dims) for name, (dims, *_) in variables.items()}
+        arrays = {}
         for name, (dims, values) in coords.items():
             values = np.asarray(values)
-            array = self._array(name, dims, values.shape, values.dtype, values.shape)
-            if values.size:
-                array[...] = values
-        for name, (dims, dtype) in variables.items():
-            shape = tuple(sizes[d] if d in sizes else SIZES[d] for d in dims)
-            chunk = tuple(max(1, min(chunks.get(d, n), n)) for d, n in zip(dims, shape, strict=True))
-            self._array(name, dims, shape, np.dtype(dtype), chunk)
-        self._array("_done", ("_block",), (blocks,), np.dtype("u1"), (1,))
+            arrays[name] = _Array(tuple(dims), values.shape, values.shape, values.dtype, {}, values)
+        for name, (dims, dtype, *attributes) in variables.items():
+            shape, chunk = (tuple(lengths[dim] for dim in dims) for lengths in (sizes, chunks))
+            arrays[name] = _Array(tuple(dims), shape, chunk, np.dtype(dtype), *(attributes or [{}]))
+        record = {
+            "format": FORMAT, "kind": kind, "step": STEP_VERSIONS[kind], "complete": False, "arrays": [*arrays],
+            "fingerprint": _fingerprint(kind, settings, [blocks, chunks], arrays), "layout": uuid.uuid4().hex,
+        }  # fmt: skip
+        sweep(self.path.parent)
+        self.record = stored_record(self.path, self.name)
+        files = _laid_out(arrays, {**flat_attrs(attrs), "kind": kind})
+        if self.record is None or overwrite:
+            self._lay_out(record, files)
+        _check_same(self.name, self.record, record)
+        self.joined = self.record["layout"] != record["layout"]  # another process laid it out, now or before
+        if self.joined:
+            self._mend(files)
+        self.group = zarr.open_group(WholeFiles(self.path), mode="r+", zarr_format=2)
 
-    def _array(self, name, dims, shape, dtype, chunks):
-        # Integers and strings get no fill value: xarray would turn it into NaN and the array into floats.
-        fill = np.nan if dtype.kind == "f" else None
-        array = self.group.create_array(
-            name, shape=shape, dtype=dtype, chunks=tuple(max(1, c) for c in chunks), fill_value=fill
-        )
-        array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
-        return array
+    def _lay_out(self, record: dict, files: dict[str, bytes]) -> None:
+        """Put an empty store in place, or in the place of the one that is there, and read its record."""
+        if self.record is not None:
+            _check_replaceable(self.name, self.path, self.record, record["kind"])
+        described = {file: json.loads(content) for file, content in files.items() if Path(file).name.startswith(".z")}
+        files = files | {RECORD: _json({"zarr_consolidated_format": 1, "metadata": described, "fcx": record})}
+        new, old = temporary_name(self.path), temporary_name(self.path)
+        try:
+            for file, content in files.items():
+                (new / file).parent.mkdir(parents=True, exist_ok=True)
+                (new / file).write_bytes(content)
+            if self.record is not None:
+                os.rename(self.path, old)
+            os.rename(new, self.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # of those, another process was faster
+                raise StoreError(f"{self.name} cannot be written: {error.strerror or error}") from error
+        finally:
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+        self.record = stored_record(self.path, self.name)
+
+    def _mend(self, files: dict[str, bytes]) -> None:
+        """Write again what was lost of descriptions and coordinates since the store was laid out."""
+        described = read_json(self.path / RECORD)["metadata"]
+        for file, content in files.items():
+            place = self.path / file
+            if file in described and read_json(place) != described[file]:
+                write_whole(place, _json(described[file]))
+            elif file not in described and not (place.is_file() and place.read_bytes() == content):
+                write_whole(place, content)
 
     def pending(self) -> list[int]:
-        """Return the numbers of the blocks that are not yet written."""
-        return [int(i) for i in np.flatnonzero(self.group["_done"][:] != 1)]
+        """Return the numbers of the blocks that are not there, from the end where another process began it.
 
-    def write(self, block: int, values: Mapping[str, tuple]) -> None:
-        """Write `values` (name -> (index, array)), then mark `block` as done."""
+        So two that help each other meet in one block.
+        """
+        there = {name: set(sweep(self.path / name)) for name in (".", *self.record["arrays"])}
+        count = math.prod(self.counts[dim] for dim in self.blocks)
+        missing = [block for block in range(count) if any(key not in there[name] for name, key in self._chunks(block))]
+        return missing[::-1] if self.joined else missing
+
+    def done(self, block: int) -> bool:
+        """Return whether a block is there, by whatever process."""
+        return all((self.path / name / key).exists() for name, key in self._chunks(block))
+
+    def _chunks(self, block: int) -> Iterator[tuple[str, str]]:
+        """Yield the chunks of a block as (variable, key)."""
+        place = dict(zip(self.blocks, np.unravel_index(block, [self.counts[dim] for dim in self.blocks]), strict=True))
+        for name, dims in self.dims.items():
+            if not any(number for dim, number in place.items() if dim not in dims):
+                for index in product(*([place[dim]] if dim in place else range(self.counts[dim]) for dim in dims)):
+                    yield name, ".".join(map(str, index))
+
+    def write(self, values: Mapping[str, tuple]) -> None:
+        """Write the `values` of a block (name -> (index, array)).
+
+        Raises: StoreError where somebody took the store away or replaced it meanwhile.
+        """
+        self._check_mine()
         for name, (index, array) in values.items():
-            self.group[name][index] = array
-        self.group["_done"][block] = 1
+            self.group[name].with_config({"write_empty_chunks": True})[index] = array
+
+    def _check_mine(self) -> dict:
+        """Return what stands in `RECORD`."""
+        there = read_json(self.path / RECORD)
+        if (record_in(there) or {}).get("layout") != self.record["layout"]:
+            raise StoreError(f"{self.name} was removed or replaced while it was being written: run the command again")
+        return there
 
     def finish(self):
-        """Mark the store as complete and return it opened."""
-        if missing := self.pending():
-            raise StoreError(f"{self.path}: {len(missing)} blocks are not written yet")
-        self.group.attrs["complete"] = True
-        return open_store(self.path, self.group.attrs["kind"])
+        """Mark the store as complete and return it opened.
+
+        Raises: StoreError where blocks are not there.
+        """
+        from fcx.core.reading import open_store
+
+        if missing := [block for block in self.pending() if not self.done(block)]:
+            raise StoreError(f"{self.name}: {len(missing)} blocks are not written yet: run the command again")
+        write_whole(self.path / RECORD, _json(self._check_mine() | {"fcx": self.record | {"complete": True}}))
+        return open_store(self.path, self.record["kind"])
 
 
-def open_store(path, kind: str):
-    """Open a finished store of `kind` ('faces' or 'results') lazily as an xarray Dataset.
-
-    Raises: StoreError where there is none, where it was interrupted, or is of another kind.
-    """
-    import xarray
-
-    path = _expanded(path)
-    attrs = read_attrs(path)
-    if attrs is None:
-        raise StoreError(f"{path} is not a store of fcx: expected {kind} that fcx wrote (a .zarr folder)")
-    if attrs.get("kind") != kind:
-        raise StoreError(f"{path} holds {attrs.get('kind')}, not {kind}")
-    if not attrs.get("complete"):
-        raise StoreError(f"{path} is unfinished: run the command that writes it again, it goes on where it stopped")
-    opened = xarray.open_zarr(path, chunks=None, consolidated=False, zarr_format=2)
-    return check(opened.drop_vars("_done", errors="ignore"), kind)
-
-
-def _expanded(path) -> str:
-    """Return a path or URL as text, with a leading ~ as the home folder."""
-    return str(path) if "://" in str(path) else str(Path(path).expanduser())
-
-
-def read_attrs(path: str) -> dict | None:
-    """Return the attributes of an fcx store, or None where there is no usable one."""
+def _laid_out(arrays: Mapping[str, _Array], attrs: dict) -> dict[str, bytes]:
+    """Return the files of an empty store: descriptions, and the values of coordinates."""
+    import numcodecs
     import zarr
 
-    try:
-        attrs = dict(zarr.open_group(path, mode="r", zarr_format=2).attrs)
-    except (OSError, ValueError, KeyError, zarr.errors.GroupNotFoundError):
+    files = {}
+    for name, array in arrays.items():
+        made = zarr.create_array(
+            files, name=name, shape=array.shape, chunks=tuple(max(1, n) for n in array.chunks), dtype=array.dtype,
+            # Integers and strings get no fill value: xarray would turn it into NaN and the array into floats.
+            fill_value=np.nan if array.dtype.kind == "f" else None, compressors=numcodecs.Zstd(1, checksum=True),
+            attributes={"_ARRAY_DIMENSIONS": list(array.dims), **array.attrs}, zarr_format=2,
+            config={"write_empty_chunks": True},
+        )  # fmt: skip
+        if array.values is not None and array.values.size:
+            made[...] = array.values
+    # How xarray knows, when it reads, what is a coordinate beside the dimensions' own.
+    beside = [name for name, array in arrays.items() if array.values is not None and array.dims != (name,)]
+    group = {".zgroup": {"zarr_format": 2}, ".zattrs": {**attrs, "coordinates": " ".join(beside)}}
+    written = {file: content.to_bytes() for file, content in files.items()}
+    return written | {file: _json(content) for file, content in group.items()}
+
+
+def _json(content) -> bytes:
+    return json.dumps(content, indent=1).encode()
+
+
+def stored_record(path: Path, name: str) -> dict | None:
+    """Return what the store in a local folder says of itself, or None where nothing is there.
+
+    Raises: StoreError where something else is there; `name` is what the text calls it.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
-    return attrs if "fingerprint" in attrs else None
+    if record := record_in(read_json(path / RECORD)):
+        return record
+    attrs = read_json(path / ".zattrs")
+    if isinstance(attrs, dict) and {"kind", "fingerprint"} <= attrs.keys():  # as the first format kept it
+        return {"format": 1, "kind": attrs["kind"], "arrays": [file.parent.name for file in path.glob("*/.zarray")]}
+    raise StoreError(f"{name} exists and is not a store of fcx: choose another path, or remove it first")
 
 
-def _fingerprint(kind, variables, coords, settings, blocks) -> str:
+def record_in(content) -> dict | None:
+    """Return what a store says of itself in what `RECORD` holds, None where that is the `RECORD` of no store."""
+    described = isinstance(content, dict) and isinstance(content.get("metadata"), dict)
+    record = content.get("fcx") if described else None
+    names = {"format", "kind", "step", "complete", "arrays", "fingerprint", "layout"}
+    return record if isinstance(record, dict) and names <= record.keys() else None
+
+
+def _check_same(name: str, there: dict, wanted: dict) -> None:
+    """Refuse to go on with a store that is not the one that is wanted."""
+    again = "choose another path, or pass overwrite (--overwrite) to replace it"
+    if there["kind"] != wanted["kind"]:
+        raise StoreError(f"{name} holds {there['kind']}, not {wanted['kind']}: choose another path")
+    if (made := [there["format"], there.get("step")]) != (now := [wanted["format"], wanted["step"]]):
+        raise StoreError(
+            f"{name} was made by another version of fcx (format and version of the {wanted['kind']} {made}, now "
+            f"{now}), whose numbers may differ: {again}"
+        )
+    if there["fingerprint"] != wanted["fingerprint"]:
+        raise StoreError(f"{name} holds {wanted['kind']} made with other settings or inputs: {again}")
+
+
+def _check_replaceable(name: str, path: Path, there: dict, kind: str) -> None:
+    """Refuse to replace a store of another kind, or one in which something lies that fcx did not write."""
+    if there["kind"] != kind:
+        raise StoreError(f"{name} holds {there['kind']}, which {kind} may not replace: choose another path")
+    own = {".zgroup", ".zattrs", ".zmetadata", *there["arrays"]}
+    if strange := sorted(set(os.listdir(path)) - own):
+        raise StoreError(f"{name} holds {strange[0]!r}, which fcx did not write: move it away, or choose another path")
+
+
+def _writable(path) -> Path:
+    """Return the folder that a store is written to, whatever becomes of the working directory.
+
+    Raises: StoreError for a URL, for no name, and for a place inside another store.
+    """
+    if URL.match(str(path)):
+        raise StoreError(f"{path} is a URL: stores are written to a local folder (and read from URLs too)")
+    if not str(path):
+        raise StoreError("the path of the store is empty: give a folder, such as faces.zarr")
+    folder = Path(os.path.realpath(os.path.expanduser(path)))
+    for above in folder.parents:
+        if any((above / file).exists() for file in (".zgroup", ".zarray", "zarr.json")):
+            raise StoreError(f"{path} lies inside the store {above}: choose a path outside it")
+    return folder
+
+
+def _fingerprint(kind, settings, blocks, arrays: Mapping[str, _Array]) -> str:
     described = {
-        "kind": kind,
-        "blocks": blocks,
-        "settings": dict(settings),
-        "variables": {k: [list(dims), str(np.dtype(dtype))] for k, (dims, dtype) in variables.items()},
-        "coords": {k: digest(np.asarray(values)) for k, (_, values) in coords.items()},
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def digest(values) -> str:
-    """Return a short hash of an array's values (or of bytes)."""
-    if isinstance(values, bytes):
-        return hashlib.sha256(values).hexdigest()[:16]
-    values = np.ascontiguousarray(values)
-    data = values.astype(str).tobytes() if values.dtype.kind in "OT" else values.tobytes()
-    return hashlib.sha256(f"{values.shape}{values.dtype.kind}".encode() + data).hexdigest()[:16]
+        "kind": kind, "settings": dict(settings), "blocks": blocks,
+        "arrays": {name: [array.dims, str(array.dtype)] for name, array in arrays.items()},
+        "values": {name: digest(array.values) for name, array in arrays.items() if array.values is not None},
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]

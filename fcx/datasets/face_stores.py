@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
+from fcx.core.store import URL
 from fcx.datasets import open_source
 from fcx.datasets.preparation import open_faces, prepare
 
@@ -24,5 +25,5 @@ def stored_faces(source: str, runs: str = "runs", **settings):
 
 
 def is_store(path: str) -> bool:
-    """Return whether a path is that of a store."""
-    return (Path(path) / ".zgroup").is_file()
+    """Return whether a path is that of a store: a folder that Zarr or xarray wrote, or a URL."""
+    return bool(URL.match(str(path))) or any((Path(path) / file).is_file() for file in (".zgroup", "zarr.json"))

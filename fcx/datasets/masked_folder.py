@@ -14,8 +14,8 @@ import numpy as np
 from fcx.core.arguments import FilePath, Switch, Workers, checked
 from fcx.core.contract import ANGLES
 from fcx.core.errors import InputError
+from fcx.core.files import digest, replacing
 from fcx.core.parallel import in_order
-from fcx.core.store import digest, replacing
 from fcx.datasets import SUFFIXES, mark, open_source
 from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, masked_face, with_donors
 from fcx.geometry.landmarks import find_all_landmarks, find_landmarks

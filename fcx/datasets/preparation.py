@@ -17,9 +17,10 @@ from fcx.core.arguments import Count, FilePath, Switch, Workers, checked
 from fcx.core.checks import choose, choose_all
 from fcx.core.contract import ANGLES, CONDITIONS, GRID, PICTURE, REGIONS, check
 from fcx.core.errors import ContractError, InputError
+from fcx.core.files import digest
 from fcx.core.parallel import in_order
-from fcx.core.provenance import run_provenance
-from fcx.core.store import Store, digest, open_store
+from fcx.core.provenance import flat_attrs, run_provenance
+from fcx.core.store import Store
 from fcx.datasets import open_source
 from fcx.datasets.records import source_options
 from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, masked_face, with_donors
@@ -73,7 +74,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
     same |= {"inputs": found.fingerprint(), "style": drawn_from(mask)}
     ready(backend)  # before anything is laid out
-    store = Store(out, variables, coords, kind="faces", blocks=len(blocks), settings=same, attrs=attrs,
+    store = Store(out, variables, coords, kind="faces", blocks=("sample",), settings=same, attrs=attrs,
                   chunks={"sample": FACES_A_BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
     # Each process writes what it makes: sending pictures from one to another takes longer than storing them.
     work = partial(_write_block, store=store, size=FACES_A_BLOCK, variables=variables, settings=settings)
@@ -88,6 +89,8 @@ def open_faces(path: FilePath):
 
     Raises: StoreError where there is none, or it is unfinished.
     """
+    from fcx.core.reading import open_store
+
     return open_store(path, "faces")
 
 
@@ -204,9 +207,11 @@ class FaceBlock:
 
 
 def _write_block(block: FaceBlock, store: Store, size: int, variables, settings) -> None:
+    if store.done(block.first // size):  # by another process
+        return
     rows = slice(block.first, block.first + len(block))
     values = _make_block(block, variables, settings)
-    store.write(block.first // size, {name: (_index(variables[name][0], rows), values[name]) for name in values})
+    store.write({name: (_index(variables[name][0], rows), values[name]) for name in values})
 
 
 def _make_block(block: FaceBlock, variables, settings) -> dict[str, np.ndarray]:
@@ -232,9 +237,12 @@ def _make_block(block: FaceBlock, variables, settings) -> dict[str, np.ndarray]:
 def _in_memory(variables, coords, attrs, made):
     import xarray
 
+    from fcx.core.reading import savable
+
     made = [values for _, values in made]
     joined = {
         name: (dims, np.concatenate([values[name] for values in made], axis=dims.index("sample")))
         for name, (dims, _) in variables.items()
     }
-    return check(xarray.Dataset(joined, coords=coords, attrs={**attrs, "kind": "faces"}), "faces")
+    attrs = flat_attrs({**attrs, "kind": "faces"})
+    return savable(check(xarray.Dataset(joined, coords=coords, attrs=attrs), "faces"))

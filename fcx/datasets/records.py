@@ -17,7 +17,7 @@ import numpy as np
 from fcx.core.checks import choose, choose_all
 from fcx.core.contract import EXPRESSIONS
 from fcx.core.errors import InputError
-from fcx.core.store import digest
+from fcx.core.files import digest
 
 UNKNOWN = float("nan")  # a label that nobody gave
 EXCLUDED = "excluded"  # the split of a row that must not be used, whatever its picture looks like

@@ -23,7 +23,7 @@ import numpy as np
 
 from fcx.core.checks import choose_all, whole_number
 from fcx.core.contract import CONDITIONS, GRID, PICTURE, REGIONS, TARGETS, check
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.geometry.landmarks import canonical
 from fcx.geometry.regions import OVERSAMPLING, region_maps
 
@@ -266,7 +266,7 @@ def _dataset(carrier: str, faces: list[Face], drawn: dict[str, list], seed: int)
     }  # fmt: skip
     attrs = {"crop": "face", "carrier": carrier, "mask_style": "drawn", "seed": seed, "kind": "faces",
              "provenance": run_provenance(step="synthetic")}  # fmt: skip
-    return check(xarray.Dataset(variables, coords, attrs), "faces")
+    return check(xarray.Dataset(variables, coords, flat_attrs(attrs)), "faces")
 
 
 @cache

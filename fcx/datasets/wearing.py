@@ -12,8 +12,8 @@ import numpy as np
 from fcx.core.checks import choose
 from fcx.core.contract import CROPS
 from fcx.core.errors import FaceError, InputError
+from fcx.core.files import digest
 from fcx.core.parallel import portable
-from fcx.core.store import digest
 from fcx.geometry.landmarks import BACKENDS, SEVERAL, find_landmarks
 from fcx.masks import STYLES, MaskOptions, choose_look, composite, paint_mask
 

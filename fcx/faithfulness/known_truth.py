@@ -24,7 +24,7 @@ from fcx.attribution.runner import attribute
 from fcx.core.checks import whole_number
 from fcx.core.contract import REGIONS, TARGETS, check, column, usable
 from fcx.core.errors import ContractError, InputError
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
 from fcx.networks.checkpoints import resolve_models
 from fcx.statistics.bootstrap import estimates, means
@@ -88,8 +88,8 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
             row = row.assign(estimates(*drawn, f"{name}_mean", f"{name}_low", f"{name}_high"))
         rows.append(row)
     table = xr.concat(rows, "carrier", join="outer", data_vars="all", coords="minimal", compat="override")
-    provenance = run_provenance(step="validity")
-    return table.assign_attrs(margin=margin, draws=draws, seed=seed, methods=described, provenance=provenance)
+    attrs = {"margin": margin, "draws": draws, "seed": seed, "methods": described}
+    return table.assign_attrs(flat_attrs({**attrs, "provenance": run_provenance(step="validity")}))
 
 
 def _shown(faces, carrier: str):

@@ -8,7 +8,6 @@ beat both has shown nothing. Values are in units of the output unless the coordi
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
@@ -27,7 +26,7 @@ from fcx.attribution.runner import DEFAULT, DTYPES
 from fcx.core.checks import choose, real_number, whole_number
 from fcx.core.contract import TARGETS, column, usable
 from fcx.core.errors import InputError
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.targets import parse_all
 from fcx.faithfulness import randomisation, removal  # noqa: F401  they register the measures
 from fcx.faithfulness.measures import (
@@ -109,8 +108,7 @@ def faithfulness_scores(models, faces: xr.Dataset, methods=DEFAULT, measures: It
         "interval": INTERVAL,
         "provenance": run_provenance(step="faithfulness", dtype=dtype, seed=seed, draws=draws),
     }
-    attrs = json.loads(json.dumps(attrs, default=str))
-    return _summary(values, coords, faces.isel(sample=rows), draws, seed, attrs)
+    return _summary(values, coords, faces.isel(sample=rows), draws, seed, flat_attrs(attrs))
 
 
 def _scores(scene: Scene, name: str, options: Mapping, measures: list[str]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -25,8 +25,8 @@ from fcx.attribution.registry import METHODS
 from fcx.attribution.request import chosen_names
 from fcx.core.checks import choose
 from fcx.core.errors import InputError
+from fcx.core.files import digest
 from fcx.core.seeds import worded_generator
-from fcx.core.store import digest
 from fcx.networks.checkpoints import weights_hash
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PIL import Image, ImageDraw, ImageFont
 
 from fcx.core.checks import choose
+from fcx.core.provenance import nested_attr
 from fcx.figures.montage import TILE, colour_scale, heat, picture, resize
 from fcx.figures.panels import paint_regions
 from fcx.figures.theme import INK
@@ -24,7 +25,7 @@ def photograph_panel(faces, results, method: str, index: int = 0) -> Image.Image
     choose(method, results["method"].values.tolist(), "method")
     maps = results["attribution"].sel({"method": method}).isel(sample=index).astype("f4")
     maps = maps.transpose("condition", "model", "target", "y", "x").load()
-    limit, signed = colour_scale(maps.values, results.attrs.get("methods", {}).get(method, {}))
+    limit, signed = colour_scale(maps.values, nested_attr(results, "methods").get(method, {}))
     models, targets, conditions = (maps[name].values.tolist() for name in ("model", "target", "condition"))
     columns = 2 + len(models) * len(targets)
     step, drop = TILE + SPACE, TILE + FOOT

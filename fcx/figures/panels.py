@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from fcx.core.checks import choose
 from fcx.core.contract import REGIONS, usable
 from fcx.core.errors import InputError
+from fcx.core.provenance import nested_attr
 from fcx.core.targets import ratings
 from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture, resize
 from fcx.figures.theme import Figure
@@ -84,7 +85,7 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     maps = maps.reshape(len(ids), len(pairs), *maps.shape[-2:])  # (sample, column, y, x)
     predicted = results["prediction"].sel(target=target, sample=ids).transpose("sample", "model", "condition")
     predicted = predicted.values.reshape(len(ids), len(pairs))
-    known = results.attrs.get("methods", {}).get(method, {})  # what the method declared when it ran
+    known = nested_attr(results, "methods").get(method, {})  # what the method declared when it ran
     limit, signed = colour_scale(maps, known)
     tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
              for i in range(len(ids))]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import nested_attr, run_provenance
 from fcx.datasets.usable_faces import coverage_rows
 from fcx.figures.theme import plain_table
 from fcx.figures.wording import method_title
@@ -123,7 +123,7 @@ def method_table(results) -> Table:
     """
     rows = []
     for method in results["method"].values.tolist():
-        declared = results.attrs.get("methods", {}).get(method, {})
+        declared = nested_attr(results, "methods").get(method, {})
         gaps, parts, empty = [], [], []
         for model in results["model"].values:  # one model at a time: all maps at once may not fit into memory
             maps = results["attribution"].sel({"method": method, "model": model})
@@ -147,8 +147,7 @@ def provenance_table(*datasets, **parameters) -> Provenance:
     facts = run_provenance(parameters=parameters)
     for dataset in datasets:
         kind = dataset.attrs.get("kind", "results" if "prediction" in dataset else "faces")
-        hidden = ("kind", "complete", "fingerprint")
-        stored = {k: _parsed(v) for k, v in dataset.attrs.items() if k not in hidden}
+        stored = {k: _parsed(v) for k, v in dataset.attrs.items() if k != "kind"}
         facts[kind] = _without(stored, facts["versions"])
     return Provenance(json.loads(json.dumps(facts, default=str)))
 
@@ -161,7 +160,7 @@ def _without(facts, versions: dict):
 
 
 def _parsed(value):
-    """Return a store's attribute as a value: attributes may hold JSON as text."""
+    """Return an attribute as a value: what is nested is JSON text."""
     if isinstance(value, str) and value[:1] in "{[":
         try:
             return json.loads(value)

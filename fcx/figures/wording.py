@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import cache
 
 from fcx.core.paths import shipped_folder
+from fcx.core.provenance import nested_attr
 
 
 def method_title(method: str, dataset) -> str:
     """Return what people call a method: the title that the results or statistics hold of it, or its own name."""
-    return dataset.attrs.get("methods", {}).get(str(method), {}).get("title", str(method))
+    return nested_attr(dataset, "methods").get(str(method), {}).get("title", str(method))
 
 
 def plain_name(name: str) -> str:

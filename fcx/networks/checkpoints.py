@@ -19,8 +19,8 @@ from torch import nn
 from fcx.core.arguments import FilePath, Names, checked, mapping, words
 from fcx.core.checks import choose
 from fcx.core.errors import CheckpointError, InputError
+from fcx.core.files import replacing
 from fcx.core.paths import shipped_folder
-from fcx.core.store import replacing
 from fcx.networks.facechannel import Config, FaceChannel
 
 FORMAT = "fcx-facechannel-1"

@@ -15,7 +15,7 @@ from fcx.core.arguments import Count, checked
 from fcx.core.checks import check_memory, described
 from fcx.core.contract import TARGETS, Faces
 from fcx.core.errors import InputError
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
 from fcx.networks.facechannel import Config
 
@@ -66,11 +66,13 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
             "condition": faces["condition"].values,
             "target": list(TARGETS),
         },
-        attrs={
-            **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
-            "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
-            "provenance": run_provenance(step="predict", faces=faces.attrs.get("provenance", {})),
-        },
+        attrs=flat_attrs(
+            {
+                **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
+                "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+                "provenance": run_provenance(step="predict", faces=nested_attr(faces, "provenance")),
+            }
+        ),
     )
 
 

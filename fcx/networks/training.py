@@ -21,8 +21,8 @@ from fcx.core.arguments import Count, FilePath, Number, Seed, Switch, Threads, c
 from fcx.core.checks import check_memory, choose, real_number, whole_number
 from fcx.core.contract import TARGETS, Faces, usable
 from fcx.core.errors import InputError
+from fcx.core.files import digest
 from fcx.core.provenance import run_provenance
-from fcx.core.store import digest
 from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcx.core.store import replacing
+from fcx.core.files import replacing
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 from fcx.figures.theme import CONFIG
 

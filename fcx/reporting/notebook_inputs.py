@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 
 from fcx.core.contract import TARGETS, usable
 from fcx.core.errors import InputError
+from fcx.core.files import digest
 from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
-from fcx.core.store import digest
 from fcx.datasets.face_stores import is_store
 from fcx.datasets.face_stores import stored_faces as stored_faces
 

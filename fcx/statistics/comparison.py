@@ -14,6 +14,7 @@ from fcx.core.arguments import Count, Names, Seed, checked
 from fcx.core.checks import choose
 from fcx.core.contract import Faces, ResultsOrStatistics, check, match, ordered
 from fcx.core.errors import ContractError, InputError
+from fcx.core.provenance import flat_attrs
 from fcx.statistics.agreement import moments, scope_parts, scope_sizes
 from fcx.statistics.bootstrap import INTERVAL, estimates, p_values
 from fcx.statistics.concordance import PARTS
@@ -47,7 +48,8 @@ def compare(results: ResultsOrStatistics, faces: Faces, a: Names, b: Names, *, q
     >>> compare(results, faces, {"model": "x"}, {"model": "y"}, quantity="ccc")["difference"]  # doctest: +SKIP
     """
     table = corrected(_difference(results, faces, dict(a), dict(b), quantity, draws, seed))
-    return table.assign_attrs(a=dict(a), b=dict(b), quantity=quantity, draws=draws, seed=seed, interval=INTERVAL)
+    attrs = {"a": dict(a), "b": dict(b), "quantity": quantity, "draws": draws, "seed": seed, "interval": INTERVAL}
+    return table.assign_attrs(flat_attrs(attrs))
 
 
 @checked

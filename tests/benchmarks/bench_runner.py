@@ -93,7 +93,7 @@ def test_memory_of_a_long_run(capsys, tmp_path):
               f"{seconds:.0f} s (width 64; load {os.getloadavg()[0]:.1f})", end="")  # fmt: skip
 
 
-def write_faces(path, count, step=500):
+def write_faces(path, count, step=512):
     """Write a store of faces that are never in memory at once."""
     first = make_faces(step)
     names = [f"face{i}" for i in range(count)]
@@ -105,11 +105,11 @@ def write_faces(path, count, step=500):
     kept = [name for name in FACES if name in first]
     variables = {name: (first[name].dims, first[name].dtype) for name in kept}
     starts = range(0, count, step)
-    store = Store(path, variables, coords, kind="faces", blocks=len(starts), settings={}, attrs={"crop": "face"},
+    store = Store(path, variables, coords, kind="faces", blocks=("sample",), settings={}, attrs={"crop": "face"},
                   chunks={"sample": 64, "condition": 1})  # fmt: skip
     for block, start in enumerate(starts):
         some = make_faces(min(step, count - start), seed=block)
         rows = slice(start, start + some.sizes["sample"])
         index = {name: tuple(rows if dim == "sample" else slice(None) for dim in some[name].dims) for name in kept}
-        store.write(block, {name: (index[name], some[name].values) for name in kept})
+        store.write({name: (index[name], some[name].values) for name in kept})
     store.finish()
