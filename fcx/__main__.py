@@ -1,7 +1,8 @@
-"""The command `fcx` from its first moment: Ctrl-C ends it with one sentence, also while libraries load."""
+"""The command `fcx` from its first moment: Ctrl-C and SIGTERM end it with one sentence, also while libraries load."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -9,11 +10,11 @@ import threading
 
 
 def main() -> None:
-    """Run the command line; exit code 130 where it was interrupted."""
+    """Run the command line; exit code 130 (SIGTERM: 143) where it was interrupted."""
     interrupted = []
 
-    def interrupt(*_) -> None:
-        interrupted.append(True)
+    def interrupt(number: int, _) -> None:
+        interrupted.append(number)
         raise KeyboardInterrupt
 
     def unraisable(fault, report=sys.unraisablehook) -> None:
@@ -23,7 +24,8 @@ def main() -> None:
         else:
             report(fault)
 
-    signal.signal(signal.SIGINT, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     sys.unraisablehook = unraisable
     try:
         from fcx.cli import main as command
@@ -34,9 +36,10 @@ def main() -> None:
             raise
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        logging.getLogger("asyncio").disabled = True  # of what Zarr had begun to read or write
         sys.stderr.write("fcx: interrupted; the same command goes on where it stopped\n")
         exec("")  # else Python remembers an interrupted `exec` of a library, and ends as if killed by Ctrl-C
-        sys.exit(130)
+        sys.exit(128 + interrupted[0])
 
 
 if __name__ == "__main__":

@@ -215,20 +215,21 @@ def test_an_interruption_is_one_sentence_that_says_how_to_go_on(moment, photo, t
     monkeypatch.setattr(fcx.datasets.preparation, "make_face", lambda *_: moment())
     monkeypatch.setattr(sys, "argv", ["fcx", "prepare", str(photo), "faces.zarr"])
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as end:
             interruptible()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert end.value.code == 130
     assert capsys.readouterr().err == "fcx: interrupted; the same command goes on where it stopped\n"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_at_any_moment_is_one_sentence(workers, tmp_path):
-    for sign in ("0/.zattrs", "1/_done/0"):  # it lays out, it is at work
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for one process")
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+def test_an_end_at_any_moment_is_one_sentence_and_leaves_nothing_half_written(workers, number, tmp_path):
+    for sign in ("0/.zattrs", "1/status/0.0"):  # it is laid out, it is at work
         words = ["prepare", "demo", tmp_path / sign[0], "--workers", str(workers)]
         command = [sys.executable, "-m", "fcx", *words]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -237,10 +238,12 @@ def test_ctrl_c_at_any_moment_is_one_sentence(workers, tmp_path):
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         _, err = process.communicate(timeout=120)
         lines = [line for line in re.split("[\r\n]+", err) if line.strip() and not line.startswith("faces:")]
-        assert (process.returncode, lines) == (130, ["fcx: interrupted; the same command goes on where it stopped"])
+        sentence = "fcx: interrupted; the same command goes on where it stopped"
+        assert (process.returncode, lines) == (128 + number, [sentence])
+        assert workers > 1 or not list(tmp_path.rglob("*partial*"))
 
 
 def test_a_full_disk_is_said(run, photo, monkeypatch):
