@@ -6,20 +6,23 @@ import dataclasses
 import errno
 import inspect
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from fcx.core.checks import choose, read_number
 from fcx.core.errors import FcxError
 from fcx.masks.options import MaskOptions
 
 app = typer.Typer(
     help="Where does a network that reads facial expressions look, and what changes under a mask?",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
 SourceArgument = Annotated[
@@ -35,25 +38,58 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is th
 Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one")]
 
 
-def with_fields(cls) -> Callable:
-    """Give the command below an option for each field of a dataclass, which it takes as keywords."""
+def command(fields_of: type | None = None) -> Callable:
+    """Register the function below as a command, which takes the fields of a dataclass as options too, as keywords.
 
-    def extend(command: Callable) -> Callable:
-        signature = inspect.signature(command, eval_str=True)
-        *own, _ = signature.parameters.values()
-        added = [
+    Numbers are read as they are written: 0_1 is none.
+    """
+
+    def register(function: Callable) -> Callable:
+        signature = inspect.signature(function, eval_str=True)
+        taken = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        taken += [
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
                               annotation=Annotated[type(field.default), typer.Option(help=field.metadata["help"])])
-            for field in dataclasses.fields(cls)
+            for field in (dataclasses.fields(fields_of) if fields_of else ())
         ]  # fmt: skip
-        command.__signature__ = signature.replace(parameters=[*own, *added])
-        return command
+        for kind, option in (get_args(each.annotation) for each in taken):
+            for number in {int, float} & {kind, *get_args(kind)}:
+                option.parser, option.metavar = READERS[number], f"<{number.__name__}>"
+        function.__signature__ = signature.replace(parameters=taken)
+        return app.command()(function)
 
-    return extend
+    return register
 
 
-@app.command()
-@with_fields(MaskOptions)
+def _reader(kind: type, what: str) -> Callable:
+    def read(text: str):
+        try:
+            read_number(str(text))  # which is stricter than int and float
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is no {what}") from None
+
+    return read
+
+
+READERS = {int: _reader(int, "whole number"), float: _reader(float, "number")}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fcx {metadata.version('fcx-faces')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+): ...
+
+
+@command(MaskOptions)
 def mask(
     source: SourceArgument,
     out: Annotated[str, typer.Argument(help="folder for the masked pictures (or a picture, for one picture)")],
@@ -74,8 +110,7 @@ def mask(
     _summary({row["path"]: row["status"] for row in rows}, "masked", out)
 
 
-@app.command()
-@with_fields(MaskOptions)
+@command(MaskOptions)
 def prepare(
     source: SourceArgument,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as faces.zarr")],
@@ -107,7 +142,7 @@ def prepare(
     _summary(chosen, "prepared", out)
 
 
-@app.command()
+@command()
 def predict(
     photo: Annotated[str, typer.Argument(help="a picture, or a folder of pictures")],
     out: Annotated[Path, typer.Option(help="folder for the pictures that explain the predictions")] = Path("."),
@@ -118,12 +153,14 @@ def predict(
 ):
     """Print valence and arousal of a photograph by each model, plain and masked, and draw what they look at."""
     import fcx
+    from fcx.attribution import METHODS
     from fcx.core.contract import usable
     from fcx.core.errors import FaceError
     from fcx.core.files import replacing
     from fcx.figures.one_picture import photograph_panel
     from fcx.networks.checkpoints import resolve_models
 
+    choose(method, METHODS, "method")
     resolved = resolve_models(models or None)
     crop = next(iter(resolved.values())).metadata.get("crop") or "face"
     faces = fcx.prepare(photo, crop=crop, several=several)
@@ -162,7 +199,7 @@ def predict(
         typer.echo(those[0]["picture"])
 
 
-@app.command()
+@command()
 def train(
     faces: Annotated[str, typer.Argument(help="a store that fcx prepare wrote, with splits train and validation")],
     out: Annotated[str, typer.Argument(help="the checkpoint to write (.safetensors)")],
@@ -198,7 +235,7 @@ def train(
     typer.echo(out)
 
 
-@app.command()
+@command()
 def evaluate(
     faces: Faces,
     models: Models = "",
@@ -208,10 +245,12 @@ def evaluate(
 ):
     """Print the CCC of each model on plain and masked faces, with 95 % intervals, also within expression."""
     import fcx
+    from fcx.core.arguments import count
     from fcx.core.errors import InputError
     from fcx.datasets.face_stores import stored_faces
     from fcx.networks.checkpoints import resolve_models
 
+    count(draws, "draws")  # before faces are prepared
     resolved, chosen = resolve_models(models or None), stored_faces(faces)
     if split:
         rows = chosen["split"].values == split
@@ -233,7 +272,7 @@ def evaluate(
     typer.echo(f"{rows[0]['n']:.0f} labelled faces")
 
 
-@app.command()
+@command()
 def attribute(
     faces: Faces,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as results.zarr")],
@@ -256,18 +295,20 @@ def attribute(
 ):
     """Compute attribution maps of models on faces into a store; an interrupted run goes on where it stopped."""
     import fcx
+    from fcx.attribution.runner import check_request
     from fcx.datasets.face_stores import stored_faces
     from fcx.networks.checkpoints import resolve_models
 
+    how = {"out": out, "batch_size": batch_size, "store": store, "workers": workers, "rank": rank, "ranks": ranks,
+           "device": device, "overwrite": overwrite, "shunt_rule": shunt_rule}  # fmt: skip
+    check_request(methods, targets, **how)
     resolved = resolve_models(models or None)
-    results = fcx.attribute(resolved, stored_faces(faces), methods, targets, out=out, batch_size=batch_size,
-                            store=store, maps=maps, workers=workers, rank=rank, ranks=ranks, device=device,
-                            overwrite=overwrite, shunt_rule=shunt_rule)  # fmt: skip
+    results = fcx.attribute(resolved, stored_faces(faces), methods, targets, maps=maps, **how)
     sizes = ", ".join(f"{results.sizes[name]} {name}s" for name in ("model", "condition", "method", "target", "sample"))
     typer.echo(f"{out}: {sizes}")
 
 
-@app.command()
+@command()
 def report(
     out: Annotated[str, typer.Option(help="folder for the reports")] = "reports",
     notebooks: Annotated[str, typer.Option(help="comma-separated names or files")] = "",
@@ -331,11 +372,25 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+class _Screen(logging.Handler):
+    """Shows what the library logs as "fcx: ...", above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm.std import tqdm
+
+        tqdm.write(f"fcx: {one_line(record.getMessage())}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line; what a user gave wrong ends in one sentence and exit code 2."""
+    log = logging.getLogger("fcx")
+    log.handlers = [_Screen()]
+    log.setLevel(logging.INFO)
+    # What zarr had begun when Ctrl-C came.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     warnings.formatwarning = lambda message, *_, **__: f"fcx: {one_line(str(message))}\n"
     try:
-        app()
+        app(prog_name="fcx")
     except FcxError as error:
         _fail(str(error))
     except MemoryError:

@@ -218,3 +218,50 @@ def test_models_that_are_none(model, file, tmp_path):
         resolve_models([model])
     with pytest.raises(InputError, match="model 'a' is a str, not a torch module"):
         resolve_models({"a": "plain_scratch"})
+
+
+def refused(path, tensors, says, **header):
+    rewrite(path, tensors, **header)
+    with pytest.raises(CheckpointError, match=says):
+        load_model(path)
+
+
+def test_weights_that_cannot_be_used_are_refused_by_name(model, tmp_path):
+    path, tensors, config = tmp_path / "a.safetensors", model.state_dict(), {"config": model.config.as_dict()}
+    floats = [name for name, value in tensors.items() if value.is_floating_point()]
+    for kind in (torch.int32, torch.float8_e4m3fn):
+        refused(path, {**tensors, **{name: tensors[name].to(kind) for name in floats}}, "of the types .*8_e4m3fn|int32",
+                **config)  # fmt: skip
+    refused(
+        path, {**tensors, "head.bias": tensors["head.bias"].double()}, "types float32, float64: allowed: one", **config
+    )
+    for value in (torch.nan, torch.inf):
+        refused(path, {**tensors, "head.bias": torch.full((2,), value)}, "head.bias holds NaN or infinity", **config)
+    model.head.bias.data[0] = torch.nan
+    with pytest.raises(CheckpointError, match=r"the model cannot be used: head\.bias holds NaN"):
+        save_model(model, tmp_path / "b.safetensors")
+    with torch.device("meta"), pytest.raises(CheckpointError, match="the model has no weights"):
+        save_model(FaceChannel.preset("paper", width=4), tmp_path / "b.safetensors")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_comes_back_as_it_was(model, tmp_path, kind):
+    loaded = load_model(save_model(model.to(kind), tmp_path / "a.safetensors"))
+    assert {value.dtype for value in loaded.parameters()} == {kind}
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+def test_nested_headers_are_refused(model, tmp_path):
+    deep = "[" * 100_000 + "]" * 100_000
+    save_file(model.state_dict(), tmp_path / "a.safetensors", {"format": json.dumps(FORMAT), "note": deep})
+    with pytest.raises(CheckpointError, match="is not a checkpoint of fcx"):
+        load_model(tmp_path / "a.safetensors")
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    round_about = {}
+    round_about["self"] = round_about
+    for metadata in ({"note": nested}, round_about, {"note": {1, 2}}):
+        with pytest.raises(InputError, match="must be what JSON can hold"):
+            save_model(model, tmp_path / "b.safetensors", metadata)

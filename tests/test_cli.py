@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from PIL import Image
 from fcx import cli
 from fcx.__main__ import main as interruptible
 from fcx.attribution.runner import DEFAULT
+from fcx.core.errors import InputError
 from fcx.networks.checkpoints import save_model
 from fcx.networks.facechannel import FaceChannel
 
@@ -258,3 +260,66 @@ def test_a_full_disk_is_said(run, photo, monkeypatch):
     code, _, err = run("prepare", photo, "faces.zarr")
     assert code == 2
     assert "free some space" in err
+
+
+def test_the_version_and_completion_for_shells(run, monkeypatch):
+    import fcx
+
+    assert run("--version") == (0, f"fcx {fcx.__version__}\n", "")
+    assert "--show-completion" in run("--help")[1]
+    monkeypatch.setenv("_FCX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "fcx pre")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert {"prepare", "predict"} <= set(run()[1].split())
+
+
+def test_names_come_before_faces(run, checkpoints, monkeypatch):
+    import fcx.datasets.face_stores
+
+    monkeypatch.setattr(fcx.datasets.face_stores, "stored_faces", lambda *_, **__: pytest.fail("faces were prepared"))
+    monkeypatch.setattr(fcx, "prepare", lambda *_, **__: pytest.fail("faces were prepared"))
+    attribute = ("attribute", "demo", "out.zarr", "--models", checkpoints)
+    cases = {
+        (*attribute, "--methods", "gradcan"): "did you mean 'gradcam'",
+        (*attribute, "--targets", "valense"): "did you mean 'valence'",
+        (*attribute, "--targets", "1e308*valence+1e308*valence"): "too large",
+        (*attribute, "--shunt-rule", "aumann"): "unknown shunt rule 'aumann'",
+        (*attribute, "--store", "int9"): "did you mean 'int8'",
+        (*attribute, "--batch-size", "0"): "batch_size is 0",
+        (*attribute, "--workers", "1000000"): "GB of memory",
+        (*attribute, "--rank", "2", "--ranks", "2"): "rank is 2; allowed: whole numbers from 0 to 1",
+        (*attribute, "--device", "meta"): "it computes nothing",
+        ("attribute", "demo", "out.zarr", "--models", "plain_scrach"): "did you mean 'plain_scratch'",
+        ("evaluate", "demo", "--models", "plain_scrach"): "did you mean 'plain_scratch'",
+        ("evaluate", "demo", "--models", checkpoints, "--draws", "0"): "draws is 0",
+        ("predict", "photo.jpg", "--models", checkpoints, "--method", "gradcan"): "did you mean 'gradcam'",
+        ("predict", "photo.jpg", "--models", "plain_scrach"): "did you mean 'plain_scratch'",
+    }
+    for words, expected in cases.items():
+        code, _, err = run(*words)
+        assert (code, expected in err) == (2, True), (words, err)
+
+
+@pytest.mark.parametrize("number", ["0_1", "\u0663", "1.5", "x", ""])
+def test_numbers_are_read_as_they_are_written(run, number):
+    for words in (
+        ("prepare", "demo", "a.zarr", "--limit"),
+        ("mask", "demo", "a", "--seed"),
+        ("evaluate", "a", "--draws"),
+    ):
+        code, _, err = run(*words, number)
+        assert (code, f"{number!r} is no whole number" in err) == (2, True), err
+    code, _, err = run("prepare", "demo", "a.zarr", "--scale", "0_1")
+    assert (code, "'0_1' is no number" in err) == (2, True)
+
+
+def test_what_the_library_logs_is_shown_on_the_side(run, monkeypatch, tmp_path):
+    import fcx
+
+    def logged(*_, **__):
+        logging.getLogger("fcx.networks.training").info("half\x1b way")
+        raise InputError("enough")
+
+    monkeypatch.setattr(fcx, "open_faces", logged)
+    code, out, err = run("train", "faces.zarr", "out.safetensors")
+    assert (code, out, err) == (2, "", "fcx: half\\x1b way\nfcx: enough\n")

@@ -247,5 +247,5 @@ def test_evaluate_refuses_what_does_not_match(many):
     with pytest.raises(ContractError, match="'prediction' is missing"):
         evaluate(many, many)
     many["valence"][:], many["arousal"][:] = np.nan, np.nan
-    with pytest.raises(InputError, match="none of the 40 faces is labelled"):
+    with pytest.raises(InputError, match="of 40 faces 40 are usable in every condition, 0 labelled"):
         evaluate(results, many)

@@ -9,7 +9,7 @@ from oracles import training_loss
 from fcx.core.contract import TARGETS
 from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
 from fcx.networks import recipes, training_loop
-from fcx.networks.checkpoints import load_model, read_metadata, save_model
+from fcx.networks.checkpoints import load_model, read_metadata, read_tensors, save_model, write_tensors
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
 from fcx.networks.recipes import augment, loss_of
@@ -138,14 +138,14 @@ def test_seed_decides_and_the_caller_keeps_generator_and_threads(tmp_path):
     assert first.metadata["sha256"] == again.metadata["sha256"] != other.metadata["sha256"]
 
 
-def test_a_finished_run_says_so_and_returns(tmp_path, monkeypatch, capsys):
+def test_a_finished_run_says_so_and_returns(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO", "fcx")
     first = small(teachable(), tmp_path / "a.safetensors", progress=True)
-    assert "epoch 3/3: loss" in capsys.readouterr().err
+    assert "epoch 3/3: loss" in caplog.messages[-1]
     monkeypatch.setattr(training_loop.Run, "go", lambda *_: pytest.fail("trained again"))
     again = small(teachable(), tmp_path / "a.safetensors", progress=True)
-    output = capsys.readouterr()
-    assert "is there already, trained with these settings: nothing to do" in output.err
-    assert not output.out
+    assert "is there already, trained with these settings: nothing to do" in caplog.messages[-1]
+    assert not capsys.readouterr().out
     assert again.metadata == first.metadata
 
 
@@ -334,3 +334,21 @@ def test_augmentation_moves_a_face_by_four_pixels_at_most():
         assert shift.abs().max() <= 0.125 * 32 * 1.08 + 1
         assert shift.abs().max() > 3
         assert abs(shift.mean()) < 0.5
+
+
+@pytest.mark.parametrize("lost", ["epoch", "groups", "scheduler", "history"])
+def test_a_state_without_all_its_parts_is_refused(tmp_path, monkeypatch, lost):
+    monkeypatch.setattr(training_loop.Run, "_learn", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        small(teachable(), tmp_path / "a.safetensors")
+    state = tmp_path / "a.safetensors.state"
+    tensors, texts = read_tensors(state)
+    write_tensors(state, tensors, {name: value for name, value in texts.items() if name != lost})
+    with pytest.raises(CheckpointError, match="is damaged: remove it, or pass overwrite"):
+        small(teachable(), tmp_path / "a.safetensors")
+
+
+def test_what_the_machine_cannot_hold_is_said(tmp_path):
+    for options, says in (({"width": 200_000}, "width 200000"), ({"hidden": 10**8}, "hidden 100000000")):
+        with pytest.raises(InputError, match=f"{says}.* needs about .* GB of memory, this machine has"):
+            small(teachable(), tmp_path / "a.safetensors", **options)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from fcx.attribution.lrp_rules import SHUNT_RULES
 from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import check_models, chosen_names, method_options, share_of_work
@@ -87,6 +88,18 @@ def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *
                         chunks=chunks, settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
     plan.run(results, workers, rank, ranks)
     return decoded(results.finish())
+
+
+@checked
+def check_request(methods: Words, targets, *, out: FilePath, batch_size: Count, device, store: Word, workers: Workers,
+                  rank, ranks, overwrite: Switch, shunt_rule: str) -> None:  # fmt: skip
+    """Refuse what `attribute` refuses of anything but faces and models: before faces are prepared for it.
+
+    Raises: as `attribute`.
+    """
+    chosen_names(methods, METHODS, "method"), parse_all(targets), choose(shunt_rule, SHUNT_RULES, "shunt rule")
+    choose(store or "float32", [*DTYPES, *STEPS], "store"), usable_device(device)
+    share_of_work(rank, ranks, out, overwrite)
 
 
 def _coords(resolved, faces, methods, targets: list[Target]) -> dict:

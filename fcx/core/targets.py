@@ -22,6 +22,7 @@ from fcx.core.errors import InputError
 EXAMPLE = "such as 'valence', 'valence - arousal', '0.5*valence + arousal' or 'valence @ 0.2'"
 TOKEN = re.compile(r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<mark>[-+*@]))")
 HALF = math.sqrt(0.5)
+LARGEST = 1e9  # number; maps in float32 would overflow from 1e38 on
 # The quadrants of the circumplex as unit vectors (arousal, valence), at 45, 135, 225 and 315 degrees from pleasure.
 # Source: Russell, "A circumplex model of affect", Journal of Personality and Social Psychology 39(6), 1980.
 QUADRANTS = {
@@ -72,6 +73,7 @@ def parse(text: str) -> Target:
         if len(tokens) != 1 or not isinstance(tokens[0], float):
             raise _fault(text, "after '@' stands one number")
         reference = sign * tokens.pop()
+    total[np.abs(total) < 1 / LARGEST] = 0  # what rounding leaves of 0.1 + 0.2 - 0.3
     if first or not total.any():
         raise _fault(text, "nothing is left of it: it is always 0" if not first else "it names no output")
     return Target(str(text).strip(), tuple(map(float, total)), reference)
@@ -107,8 +109,8 @@ def _tokens(text) -> list:
             raise _fault(text, f"{text[place:].strip()[0]!r} cannot stand in it")
         number = found["number"]
         tokens.append(float(number) if number else found["name"] or found["mark"])
-        if number and not math.isfinite(tokens[-1]):
-            raise _fault(text, f"{number} is too large")
+        if number and tokens[-1] > LARGEST:
+            raise _fault(text, f"{number} is too large, allowed are numbers up to {LARGEST:g}")
         place = found.end()
     return tokens
 

@@ -26,6 +26,7 @@ from fcx.networks.facechannel import Config, FaceChannel
 FORMAT = "fcx-facechannel-1"
 SHIPPED = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
 SUFFIX = ".safetensors"
+PRECISIONS = ("float32", "float64", "float16", "bfloat16")
 MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes
 
 
@@ -43,6 +44,7 @@ def save_model(model: FaceChannel, path: FilePath, metadata: Names | None = None
     if not isinstance(model, FaceChannel):
         raise InputError(f"a checkpoint holds a FaceChannel, not a {type(model).__name__}")
     tensors = model.state_dict()
+    _check_weights(tensors, "the model")
     header = {**(metadata or {}), "format": FORMAT, "config": model.config.as_dict(), "sha256": weights_hash(tensors)}
     write_tensors(path, tensors, header)
     return path
@@ -63,6 +65,7 @@ def load_model(name_or_path: FilePath) -> FaceChannel:
     _check_format(path, metadata)
     if metadata.get("sha256") != weights_hash(tensors):
         raise CheckpointError(f"{path} is damaged: its weights do not have the hash that its header records")
+    _check_weights(tensors, path)
     try:
         config = Config(**metadata["config"])
         with torch.device("meta"):  # shapes first: a wrong config must not fill the memory
@@ -79,6 +82,24 @@ def load_model(name_or_path: FilePath) -> FaceChannel:
     model.load_state_dict(tensors)
     model.metadata = metadata
     return model.eval()
+
+
+def _check_weights(tensors: Mapping[str, torch.Tensor], what) -> None:
+    """Refuse weights that a network cannot use as they are.
+
+    Raises: CheckpointError for several types, one that is not allowed, and values that are not finite.
+    """
+    weights = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    kinds = {str(value.dtype).removeprefix("torch.") for value in weights.values()}
+    if len(kinds) != 1 or not kinds <= set(PRECISIONS):
+        raise CheckpointError(f"{what} holds weights of the types {', '.join(sorted(kinds)) or 'none'}: allowed: one "
+                              f"of {', '.join(PRECISIONS)} for all, as model.float() gives")  # fmt: skip
+    for name, value in weights.items():
+        if value.is_meta:
+            raise CheckpointError(f"{what} has no weights (they are on the device 'meta'): load them first")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{what} cannot be used: {name} holds NaN or infinity, as a training that diverged "
+                                  "leaves them: train again with a lower learning rate")  # fmt: skip
 
 
 @checked
@@ -215,7 +236,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mappi
     """
     try:
         texts = {name: json.dumps(value) for name, value in header.items()}
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:  # the last for what holds itself, or is nested too deeply
         raise InputError(f"the metadata of {path} must be what JSON can hold: {error}") from error
     # Copies: safetensors refuses tensors that share memory or are not contiguous.
     copies = {
@@ -245,7 +266,7 @@ def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch
             header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             names = () if header_only else file.keys()
             return {name: file.get_tensor(name) for name in names}, header
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return {}, {}  # another program's header
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged or truncated ({error})") from error

@@ -56,7 +56,10 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
             for first in range(0, len(rows), batch_size):
                 some = rows[first : first + batch_size]
                 images = faces["image"].isel(condition=c, sample=some).values
-                out[m, c][:, some] = forward(copies[m], images, batch_size, device)
+                out[m, c][:, some] = answers = forward(copies[m], images, batch_size, device)
+                if not np.isfinite(answers).all():
+                    raise InputError(f"model {list(resolved)[m]!r} answers with NaN or infinity: its weights cannot be "
+                                     "used")  # fmt: skip
                 bar.update(len(some))
     return xr.Dataset(
         {"prediction": (("model", "condition", "target", "sample"), out)},

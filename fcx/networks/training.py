@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import sys
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.std import tqdm
 
 from fcx.core.arguments import Count, FilePath, Number, Seed, Switch, Threads, checked
 from fcx.core.checks import check_memory, choose, real_number, whole_number
@@ -30,6 +29,7 @@ from fcx.networks.recipes import RECIPES, Recipe
 from fcx.networks.training_loop import Run, same_settings
 from fcx.statistics.agreement import evaluate
 
+LOG = logging.getLogger(__name__)
 SCHEMES = ("scratch", "last_conv", "all_layers")
 
 
@@ -180,7 +180,7 @@ def _finished(out: Path, settings: dict, progress: bool) -> FaceChannel:
     same_settings(out, read_metadata(out), settings)
     out.with_name(out.name + ".state").unlink(missing_ok=True)
     if progress:
-        tqdm.write(f"{out} is there already, trained with these settings: nothing to do", file=sys.stderr)
+        LOG.info("%s is there already, trained with these settings: nothing to do", out)
     return load_model(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import forward
 from fcx.networks.recipes import augment, loss_of
 from fcx.statistics.concordance import ccc
+
+LOG = logging.getLogger(__name__)
 
 
 def trained_modules(model: FaceChannel, scheme: str) -> list[str]:
@@ -74,7 +77,7 @@ class Run:
                 self.kept = self.epoch
             self._save()
             if progress:
-                tqdm.write(_line(self.out.stem, self.history[-1], self.recipe.epochs), file=sys.stderr)
+                LOG.info(_line(self.out.stem, self.history[-1], self.recipe.epochs))
         self.model.load_state_dict(self.best)
 
     def _learn(self, device, progress) -> float:
@@ -127,6 +130,14 @@ class Run:
     def _load(self):
         tensors, texts = read_tensors(self.state_path)
         same_settings(self.state_path, texts.get("settings", {}), self.settings)
+        try:
+            self._restore(tensors, texts)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError is torch's
+            raise CheckpointError(
+                f"{self.state_path} is damaged: remove it, or pass overwrite (--overwrite)"
+            ) from error
+
+    def _restore(self, tensors, texts):
         parts, moments = {"model": {}, "best": {}, "moments": {}}, {}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(" ")

@@ -43,8 +43,11 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
     known = usable(faces)[rows] & np.isfinite(t) & np.isfinite(p).all(tuple(range(len(lead))))
     keep = known.any(0)
     if not keep.any():
+        predicted = np.isfinite(p).all(tuple(range(len(lead)))).any(0)
+        counts = [side.sum() for side in (usable(faces)[rows], np.isfinite(t).any(0), predicted)]
         raise InputError(
-            f"none of the {len(rows)} faces is labelled and usable in every condition: nothing to evaluate"
+            "of {} faces {} are usable in every condition, {} labelled and {} predicted by every model, and none is "
+            "all of that: nothing to evaluate".format(len(rows), *counts)
         )
     p, t, known, rows = p[..., keep], t[:, keep], known[:, keep], rows[keep]
     names, group = np.unique(np.append("", column(faces, "expression")[rows]), return_inverse=True)
