@@ -32,6 +32,7 @@ TILTED = np.radians(30)  # a face further from level than this is looked at agai
 AGREED = 0.3  # interocular distances by which two meshes of one face may differ in the mean
 LEVEL = np.radians(3)  # eyes that a pass turns by less are where they were
 PASSES = 6
+BEYOND = 0.75  # of the mean colour is what the mesh sees beyond the picture: black would press a tight forehead down
 LEFT_EYE, RIGHT_EYE = (33, 133), (263, 362)  # corners, as seen in the picture
 
 
@@ -185,7 +186,8 @@ def _mesh_pass(picture, centre, side, angle) -> tuple[np.ndarray, float]:
     scale = SIDE / side
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     forward = np.column_stack([turn, (SIDE - 1) / 2 - turn @ centre])
-    crop = cv2.warpAffine(picture, forward, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    beyond = BEYOND * np.array(cv2.mean(picture))
+    crop = cv2.warpAffine(picture, forward, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderValue=beyond.tolist())
     network = _mesh_network()
     network.setInput(np.ascontiguousarray(crop.transpose(2, 0, 1)[None], dtype=np.float32) / 255)
     points, presence = (output.ravel().astype(np.float64) for output in network.forward(["conv2d_21", "conv2d_31"]))

@@ -18,7 +18,7 @@ UPPER = (
     68, 298, 71, 301, 9, 8, 168, 6, 33, 133, 362, 263, 34, 264, 143, 372, 35, 265, 226, 446, 244, 464, 122, 351,
 )  # fmt: skip
 HEIGHTS = (1.0, 0.84)  # of a face, against the canonical one: adults in photographs, and shorter (drawn, young) faces
-SHORT = 0.93  # the height of an upper face below which the second is taken; few faces of one kind lie on both sides
+SHORT = 0.91  # the height of an upper face below which the second is taken: adults in tight crops look shorter
 FLIP = np.array([1.0, -1.0, -1.0])  # pictures count y down and z away; the canonical face y up and z to the viewer
 
 
@@ -59,7 +59,7 @@ class Pose:
 def find_pose(mesh: np.ndarray) -> Pose:
     """Return the pose of a mesh (vertex, xyz) in picture pixels, fitted to the vertices `UPPER`.
 
-    Source: Umeyama 1991, eq. 40-42; then the nearer of two heights.
+    Source: Umeyama 1991, eq. 40-42; then one of two heights.
 
     >>> from fcx.geometry.landmarks import canonical
     >>> [round(abs(angle)) for angle in find_pose(canonical()["xyz"] * [9, -9, -9]).angles]

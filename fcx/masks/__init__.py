@@ -2,6 +2,7 @@
 
 - `styles`: what a mask looks like, one function each; `shapes`: its outline and relief in centimetres of
   the canonical face, and how it fits a face; `published`: the clip-art of the paper's authors.
+- `tones`: seams, folds and weave of cloth, which differ from mask to mask.
 - `light`: light, sharpness and noise of the uncovered upper face; `paint`: the mask as the picture shows it.
 - `options`: how a mask is worn; `wear`: `wear_mask` and what hash(sample, seed) draws; `leakage`: what it gives away.
 

@@ -12,6 +12,7 @@ from fcx.geometry.pose import UPPER, Pose
 SKIN = (151, 108, 337, 69, 299, 104, 333, 9, 8, 10, 109, 338, 67, 297, 116, 345, 117, 346, 143, 372, 111, 340)
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
 REBLUR = 1.0  # pixels
+BRIGHT = 235.0  # luma that the brightest of a face reaches in daylight
 SOFTEST, NOISIEST = 6.0, 14.0  # limits of what is matched: pixels, grey levels
 
 
@@ -21,14 +22,33 @@ def find_light(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[fl
     points = np.rint(pose.place(vertices)[:, :2]).astype(int)
     inside = ((points >= 0) & (points < [picture.shape[1], picture.shape[0]])).all(axis=1)
     inside[inside] = covered[points[inside, 1], points[inside, 0]] == 0
+    exposure = _exposure(picture, pose, covered)
     if inside.sum() < 6:
-        return 0.85, np.zeros(2)
+        return 0.85 * exposure, np.zeros(2)
     luma = picture[points[inside, 1], points[inside, 0]] @ LUMA.astype(float)
     # The brightest skin, so that the level says more of the light than of the skin's colour.
-    level = np.clip(0.48 + 0.52 * np.percentile(luma, 80) / 200, 0.3, 0.97)
+    level = exposure * np.clip(0.48 + 0.52 * np.percentile(luma, 80) / exposure / 200, 0.3, 0.97)
     across = vertices[inside, 0] / 7
     slope = np.polyfit(across, luma / max(np.median(luma), 1), 1)[0] if np.ptp(across) > 0.5 else 0.0
-    return float(level), np.array([np.clip(0.6 * slope, -0.22, 0.22), 0.18])
+    return float(level), np.array([np.clip(1.2 * slope, -0.45, 0.45), 0.3])
+
+
+def _exposure(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> float:
+    """Return how bright the brightest of the upper face is that is not `covered`, up to 1, which is daylight.
+
+    A dark skin has bright places too: eyes, highlights.
+    """
+    box = _upper_face(picture, pose)
+    seen = picture[box][covered[box] == 0] @ LUMA
+    return float(np.clip(np.percentile(seen, 98) / BRIGHT, 0.02, 1)) if len(seen) else 1.0
+
+
+def _upper_face(picture: np.ndarray, pose: Pose) -> tuple[slice, slice]:
+    """Return the rows and columns of the upper face, as far as they are in the picture."""
+    points = pose.place(canonical()["xyz"][list(UPPER)])[:, :2]
+    low = np.maximum(np.floor(points.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, [picture.shape[1], picture.shape[0]])
+    return slice(low[1], max(low[1], high[1])), slice(low[0], max(low[0], high[0]))
 
 
 def find_grain(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[float, float]:
@@ -38,11 +58,8 @@ def find_grain(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[fl
     again, at the strongest edges (Zhuo and Sim 2011, eq. 6). Noise: the mean absolute response of a
     difference of two Laplacians where there are no edges (Immerkær 1996, eq. 5).
     """
-    points = pose.place(canonical()["xyz"][list(UPPER)])[:, :2]
-    low = np.maximum(np.floor(points.min(axis=0)).astype(int), 0)
-    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, [picture.shape[1], picture.shape[0]])
-    box = slice(low[1], high[1]), slice(low[0], high[0])
-    if (high - low).min() < 16:
+    box = _upper_face(picture, pose)
+    if min(picture[box].shape[:2]) < 16:
         return 0.7, 1.0
     grey = cv2.cvtColor(picture[box], cv2.COLOR_RGB2GRAY).astype(np.float32)
     free = cv2.erode(np.uint8(covered[box] == 0), np.ones((11, 11), np.uint8)) > 0  # what the filters reach
@@ -53,7 +70,7 @@ def find_grain(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> tuple[fl
     middle, high = np.percentile(sharp[free], [50, 93])
     flat = free & (sharp <= middle)
     noise = np.sqrt(np.pi / 2) / 6 * float(noise[flat].mean())
-    strong = free & (sharp >= np.percentile(sharp[free], 93))
+    strong = free & (sharp >= high)
     ratio = float(
         np.median(sharp[strong] / np.maximum(_gradient(cv2.GaussianBlur(grey, (0, 0), REBLUR))[strong], 1e-3))
     )

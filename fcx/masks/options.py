@@ -16,9 +16,9 @@ class MaskOptions:
 
     `style` is a name of `STYLES`, a PNG (see `picture_style`), or "mixed": one of the masks that people wear, in
     one of its colours. `scale` and `shift` (centimetres to the right and up) change size and place. `colour` is a
-    name, #rrggbb, "any" (one of the style's) or "" (the style's own). `jitter` scales how much size, place, tilt and
-    brightness differ from face to face. `fit`: "rigid" places the mask by the pose of the upper face alone; "jaw"
-    bends it after nose, cheeks and jaw; "donor" bends it after those of another face.
+    name, #rrggbb, "any" (one of the style's) or "" (the style's own). `jitter` scales how much size, place, tilt,
+    upper edge and brightness differ from face to face. `fit`: "rigid" places the mask by the pose of the upper face
+    alone; "jaw" bends it after nose, cheeks and jaw; "donor" bends it after those of another face.
 
     Raises: UnknownNameError for a name; InputError for a number that is out of range.
 

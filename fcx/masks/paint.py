@@ -10,22 +10,25 @@ import numpy as np
 from fcx.geometry.landmarks import rasterise
 from fcx.geometry.pose import FLIP, Pose
 from fcx.masks.light import find_grain, find_light
-from fcx.masks.shapes import COLUMNS, ROWS, Shape, triangles
+from fcx.masks.shapes import COLUMNS, ROWS, triangles
 
 WIDTH = 13.0  # centimetres that a texture spans, about
 SHARPEST = 0.7  # pixels: the blur of an edge in the sharpest picture
-SHADOW = 0.35  # how dark the contact shadow is at most
-BAND = 225.0  # grey levels of the bands in full light
+SHADOW = 0.45  # how dark the contact shadow is at most
+BAND = 0.9  # the light on bands
+FRONTAL = 1.38  # the light on cloth that faces the viewer, against the skin's
+AMBIENT = 0.5  # the part of the light that reaches cloth from everywhere
 
 
-def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: bool, generator):
+def paint_surface(picture, pose: Pose, vertices, loops, texture, lit: bool, generator):
     """Return the paint (row, column, RGB) uint8 and the alpha (row, column) uint8 of a window, and its two slices.
 
     `vertices` (row, column, xyz) are in canonical centimetres, `texture` is (row, column, RGB or RGBA)
-    in [0, 255]. Where the alpha is 255 the paint depends on no pixel of the picture below it.
+    in [0, 255], `loops` is where bands go (2, xyz), or None. Where the alpha is 255 the paint depends on no pixel of
+    the picture below it.
     """
     placed = pose.place(vertices.reshape(-1, 3))
-    bands = _bands(vertices, shape, pose) if lit else []
+    bands = _bands(vertices, loops, pose)
     window = _window([placed, *bands], pose.scale, picture.shape)
     corner = np.array([window[1].start, window[0].start, 0])
     size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
@@ -40,9 +43,9 @@ def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: boo
     softness, noise = find_grain(picture, pose, covered) if lit else (SHARPEST, 0.0)
     if lit:
         light, slope = find_light(picture, pose, covered)
-        shade = np.clip(light * (1 + facing[0] * slope[0] + facing[1] * slope[1]), 0.12, 1.08)
-        bright = band * np.float32(BAND * light)
-        planes = [plane * shade + bright for plane in planes[:3]]
+        shade = light * _shade(*facing, *slope)
+        own = texture[..., :3].reshape(-1, 3).mean(axis=0) * BAND * light
+        planes = [plane * shade + band * np.float32(tone) for plane, tone in zip(planes[:3], own, strict=True)]
     # Colour times opacity is blurred together with opacity, so that a soft edge has no fringe.
     *planes, opaque = [cv2.GaussianBlur(plane, (0, 0), max(SHARPEST, softness)) for plane in (*planes[:3], opaque)]
     total = opaque
@@ -53,6 +56,12 @@ def paint_surface(picture, pose: Pose, vertices, shape: Shape, texture, lit: boo
     grain = np.float32(noise) * _grain(size, generator)
     paint = cv2.merge([cv2.add(plane * share, grain, dtype=cv2.CV_8U) for plane in planes])  # rounds and saturates
     return paint, alpha, window
+
+
+def _shade(right, up, slope, above) -> np.ndarray:
+    """Return the light on cloth (row, column) that faces `right` and `up`: full where it faces viewer and light."""
+    towards = np.sqrt(np.maximum(1 - right * right - up * up, 0))
+    return np.clip(FRONTAL * (AMBIENT + (1 - AMBIENT) * (towards + slope * right + above * up)), 0.15, 1.25)
 
 
 def _grain(size, generator) -> np.ndarray:
@@ -156,9 +165,9 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
 
 
-def _bands(vertices, shape: Shape, pose: Pose) -> list[np.ndarray]:
+def _bands(vertices, loops, pose: Pose) -> list[np.ndarray]:
     """Return the bands (point, xyz) in picture pixels on the sides that face the viewer."""
-    if shape.loops is None:
+    if loops is None:
         return []
     lines = []
     steps = np.linspace(0, 1, 12)[:, None]
@@ -166,7 +175,7 @@ def _bands(vertices, shape: Shape, pose: Pose) -> list[np.ndarray]:
         outward = pose.turn @ [sign * 0.95, 0, 0.31]
         if outward[2] < 0:  # the cheek is turned away, and hides the band
             continue
-        for row, end in ((1, shape.loops[0]), (-2, shape.loops[1])):
+        for row, end in ((1, loops[0]), (-2, loops[1])):
             start, end = vertices[row, column], end * [sign, 1, 1]
             lines.append(pose.place(start + (end - start) * steps + [sign * 0.5, 0, 0] * np.sin(np.pi * steps)))
     return lines

@@ -18,6 +18,8 @@ from fcx.geometry.pose import Pose
 
 COLUMNS, ROWS = 21, 14  # vertices of a surface, across (odd: one column runs over the tip of the nose) and down
 OFFSET = 0.32  # the cloth stands off the hull
+ACROSS_FOLLOWED, UP_FOLLOWED = 0.2, 0.1  # the parts of a face's displacement that cloth follows away from the chin
+RUMPLED = np.array([0.08, 0.10, 0.22])  # standard deviation of folds: across, up, towards the viewer
 FITS = ("rigid", "jaw", "donor")
 WEARINGS = ("proper", "under_nose", "under_chin")
 CENTRE = (0.0, -4.0)  # what scale and roll leave in its place
@@ -53,29 +55,29 @@ class Shape:
 
 SHAPES = {
     "pleated": Shape(
-        width=lambda down: 6.7 - 1.3 * down**2,
-        top=lambda side: 1.75 - 3.3 * side**1.5 + 0.5 * side**4,
-        bottom=lambda side: -10.3 + 2.9 * side**2.2,
+        width=lambda down: 6.6 - 1.1 * down**2,
+        top=lambda side: 1.4 - 1.8 * side**1.5,
+        bottom=lambda side: -10.3 + 3.2 * side**2.3,
         loops=EARS,
     ),
     "fitted": Shape(  # sewn of two halves: a seam that stands out, a point over the nose and one under the chin
-        width=lambda down: 6.6 - 1.0 * down**2,
-        top=lambda side: 2.3 - 4.6 * side**1.1,
-        bottom=lambda side: -10.5 + 4.6 * side**1.3,
+        width=lambda down: 6.5 - 0.8 * down**2,
+        top=lambda side: 1.65 - 2.1 * side**1.2,
+        bottom=lambda side: -10.4 + 4.4 * side**2,
         relief=lambda side, down: 0.7 * np.exp(-((side / 0.3) ** 2)) * np.sin(np.pi * np.clip(down, 0, 1)),
         loops=EARS,
     ),
     "folded": Shape(  # KN95 and FFP2: folded along the middle, which becomes a keel
-        width=lambda down: 6.5 - 0.8 * down**2,
-        top=lambda side: 2.5 - 4.9 * side,
-        bottom=lambda side: -10.4 + 5.2 * side**1.1,
+        width=lambda down: 6.4 - 0.7 * down**2,
+        top=lambda side: 1.75 - 2.2 * side**1.1,
+        bottom=lambda side: -10.3 + 4.6 * side**2.1,
         relief=lambda side, down: 1.9 * np.clip(1 - side / 0.75, 0, 1) * np.sin(np.pi * (0.12 + 0.76 * down)) ** 1.2,
         loops=EARS,
     ),
     "beak": Shape(  # duckbill: an upper and a lower panel that meet in a horizontal edge
-        width=lambda down: 6.3 - 2.2 * np.abs(down - 0.45) ** 1.5,
-        top=lambda side: 2.2 - 4.0 * side**1.2,
-        bottom=lambda side: -10.2 + 4.6 * side**1.6,
+        width=lambda down: 6.4 - 1.3 * np.abs(down - 0.45) ** 1.5,
+        top=lambda side: 1.6 - 2.0 * side**1.3,
+        bottom=lambda side: -10.2 + 4.4 * side**2.2,
         relief=lambda side, down: 2.8 * np.clip(1 - side**3, 0, 1) * np.clip(1 - np.abs(down - 0.55) / 0.5, 0, 1),
         loops=STRAPS,
     ),
@@ -86,9 +88,10 @@ SHAPES = {
 }  # fmt: skip
 
 
-def surface(shape: Shape, wearing: str = "proper", scale: float = 1.0, shift=(0.0, 0.0), roll: float = 0.0):
-    """Return the vertices (row, column, xyz) of a shape as it is worn; `roll` in degrees."""
-    top, bottom = shape.top(SIDE), shape.bottom(SIDE)
+def surface(shape: Shape, wearing: str = "proper", scale: float = 1.0, shift=(0.0, 0.0), roll: float = 0.0,
+            lift: float = 0.0):  # fmt: skip
+    """Return the vertices (row, column, xyz) of a shape as it is worn; `roll` in degrees, `lift` of the upper ends."""
+    top, bottom = shape.top(SIDE) + (0 if shape.upper else lift) * SIDE**1.5, shape.bottom(SIDE)
     if wearing == "under_nose":
         top, bottom = top - (shape.top(np.zeros(1)) + 1.85) * (1 - 0.5 * SIDE**2), bottom - 0.5
     if wearing == "under_chin":
@@ -108,13 +111,23 @@ def surface(shape: Shape, wearing: str = "proper", scale: float = 1.0, shift=(0.
     return np.stack([x, y, z], axis=-1)
 
 
+def rumple(vertices: np.ndarray, pattern: int) -> np.ndarray:
+    """Return the vertices (row, column, xyz), moved to and fro by smooth noise that a number draws."""
+    noise = np.random.default_rng(pattern).normal(0, 1, (6, 7, 3)).astype(np.float32)
+    return vertices + RUMPLED * cv2.resize(noise, (COLUMNS, ROWS), interpolation=cv2.INTER_CUBIC)
+
+
 def bend(vertices: np.ndarray, mesh: np.ndarray, pose: Pose) -> np.ndarray:
     """Return the vertices (row, column, xyz), moved as the support of this mesh (in pixels) differs from the canonical.
 
     The displacements of the vertices `SUPPORT` are interpolated by a smoothed thin-plate spline.
     """
     moved = pose.unplace(mesh[list(SUPPORT)]) - canonical()["xyz"][list(SUPPORT)]
-    return vertices + np.tensordot(_spline(), moved, axes=1)
+    moved = np.tensordot(_spline(), moved, axes=1)
+    # A mask is as wide as it is sewn and hangs on the ears: it follows the chin, and its edges hardly follow at all.
+    moved[:, :, 0] *= ACROSS_FOLLOWED
+    moved[:, :, 1] *= UP_FOLLOWED + (1 - UP_FOLLOWED) * DOWN * (1 - SIDE**1.5)
+    return vertices + moved
 
 
 @cache

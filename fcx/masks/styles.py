@@ -5,25 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from fcx.core.checks import choose
 from fcx.core.errors import InputError, UnknownNameError
+from fcx.masks import tones
 from fcx.masks.shapes import SHAPES, Shape
+from fcx.masks.tones import ACROSS, DOWN, TEXTURE, TEXTURE_SIDE, line
 
-TEXTURE = (192, 256)  # rows, columns
 COLOURS = {
     "blue": "#a6c9db", "white": "#eeeeec", "green": "#a9cfb6", "black": "#2e2f33", "grey": "#8d9196", "pink": "#e3b3bd",
     "red": "#a8343a", "navy": "#2d3c5e", "teal": "#3d7b7f", "beige": "#cdb99c", "violet": "#6f5a8e",
     "yellow": "#d9b44a",
 }  # fmt: skip
-ACROSS, DOWN = np.meshgrid(
-    np.linspace(0, 1, TEXTURE[1], dtype=np.float32), np.linspace(0, 1, TEXTURE[0], dtype=np.float32)
-)
-TEXTURE_SIDE = np.abs(2 * ACROSS - 1)
+CONTRAST = 0.5  # of a pattern
 
 
 @dataclass(frozen=True)
@@ -174,88 +172,24 @@ def rgb(colour: str) -> np.ndarray:
     return np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)], np.float32)
 
 
-def _line(distance, width) -> np.ndarray:
-    return np.exp(-((distance / width) ** 2))
+def _often(**times: int) -> tuple[str, ...]:
+    """Return colours, each as many times as it is drawn: shares of photographs of people with masks."""
+    return tuple(colour for colour, number in times.items() for _ in range(number))
 
 
-@cache
-def _weave(strength: float, grain: float) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(0, 1, TEXTURE)
-    noise = cv2.GaussianBlur(noise, (0, 0), grain)
-    return (strength * noise / noise.std()).astype(np.float32)
-
-
-@cache
-def _pleats() -> np.ndarray:
-    """Return the tone of a pleated mask: three folds, hems, a nose wire and side seams."""
-    tone = 1 + _weave(0.012, 0.8)
-    for pleat in (0.30, 0.50, 0.70):
-        below = DOWN - pleat
-        tone -= 0.16 * _line(below, 0.008)  # the fold itself
-        tone -= 0.09 * np.where((below > 0) & (below < 0.09), 1 - below / 0.09, 0)  # its shadow
-        tone += 0.05 * np.where((below < 0) & (below > -0.06), 1 + below / 0.06, 0)
-    tone -= 0.10 * (_line(DOWN - 0.06, 0.005) + _line(DOWN - 0.955, 0.005))
-    tone += 0.06 * _line(DOWN - 0.035, 0.012) * (np.abs(ACROSS - 0.5) < 0.2)
-    edge = np.minimum(ACROSS, 1 - ACROSS)
-    return tone - 0.10 * _line(edge - 0.035, 0.006) - 0.05 * _line(edge, 0.03)
-
-
-@cache
-def _sewn() -> np.ndarray:
-    """Return the tone of a sewn mask: a seam down the middle, hems with stitches, soft folds at the sides."""
-    tone = 1 + _weave(0.03, 0.7)
-    tone -= 0.14 * _line(ACROSS - 0.5, 0.004) + 0.05 * _line(np.abs(ACROSS - 0.5) - 0.012, 0.004)
-    edge = np.minimum(np.minimum(DOWN, 1 - DOWN), 0.75 * np.minimum(ACROSS, 1 - ACROSS))
-    stitches = np.sin(200 * (ACROSS + DOWN)) > -0.3
-    tone -= 0.13 * _line(edge - 0.045, 0.006) * stitches + 0.05 * _line(edge, 0.015)
-    for fold, lean in ((0.34, 0.10), (0.62, -0.08)):
-        tone -= 0.07 * np.clip(TEXTURE_SIDE - 0.35, 0, 1) * _line(DOWN - fold - lean * TEXTURE_SIDE, 0.02)
-    return tone
-
-
-@cache
-def _welded() -> np.ndarray:
-    """Return the tone of a folded respirator: a keel down the middle, welded edges, embossed lines, a nose wire."""
-    tone = 1 + _weave(0.02, 1.1)
-    tone -= 0.20 * _line(ACROSS - 0.5, 0.003) - 0.05 * _line(np.abs(ACROSS - 0.5) - 0.01, 0.006)
-    edge = np.minimum(DOWN, 1 - DOWN)
-    dots = np.sin(300 * ACROSS) * np.sin(220 * DOWN) > 0
-    tone -= 0.10 * dots * (_line(edge - 0.03, 0.008) + _line(np.minimum(ACROSS, 1 - ACROSS) - 0.03, 0.007))
-    arc = np.abs(TEXTURE_SIDE - 0.42 - 0.18 * np.cos(np.pi * (DOWN - 0.5)))
-    tone -= 0.09 * _line(arc, 0.008)
-    return tone + 0.10 * _line(DOWN - 0.06, 0.012) * (TEXTURE_SIDE < 0.3)
-
-
-@cache
-def _panels() -> np.ndarray:
-    """Return the tone of a duckbill: two panels that meet in a horizontal edge, the lower one in the shade."""
-    tone = 1 + _weave(0.015, 1.0)
-    tone -= 0.14 * _line(DOWN - 0.55, 0.006) + 0.10 * np.clip((DOWN - 0.55) / 0.45, 0, 1)
-    tone -= 0.12 * _line(TEXTURE_SIDE - 0.80 + 0.5 * np.abs(DOWN - 0.55), 0.012)
-    return tone - 0.09 * (_line(DOWN - 0.05, 0.006) + _line(DOWN - 0.955, 0.006))
-
-
-@cache
-def _window() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of a clear window before the mouth: where it is, its hem, and the light that it reflects."""
-    radius = (TEXTURE_SIDE / 0.62) ** 4 + (np.abs(DOWN - 0.56) / 0.27) ** 4
-    shine = _line(ACROSS - 0.36 - 0.12 * (DOWN - 0.5), 0.03) + 0.5 * _line(ACROSS - 0.64 + 0.1 * (DOWN - 0.5), 0.015)
-    return np.clip((1.06 - radius) / 0.12, 0, 1), _line(radius - 1.1, 0.08), shine
-
-
-@style("surgical", shape="pleated", colours=("blue", "white", "green", "black", "pink"), worn=True)
+@style("surgical", shape="pleated", colours=_often(blue=4, white=3, black=2, green=1), worn=True)
 def surgical(colour, pattern) -> np.ndarray:
     """Draw a pleated surgical mask with hems and a nose wire."""
-    return _pleats()[:, :, None] * colour
+    return tones.pleats(pattern)[:, :, None] * colour
 
 
-@style("cloth", shape="fitted", colours=("navy", "black", "grey", "red", "teal", "beige", "violet", "white"), worn=True)
+@style("cloth", shape="fitted", colours=_often(navy=1, black=4, grey=1, white=1, red=1, pink=1, blue=1), worn=True)
 def cloth(colour, pattern) -> np.ndarray:
     """Draw a mask sewn of plain cloth."""
-    return _sewn()[:, :, None] * colour
+    return tones.sewn(pattern)[:, :, None] * colour
 
 
-@style("patterned", shape="fitted", colours=("navy", "red", "teal", "beige", "violet", "yellow", "black"), worn=True)
+@style("patterned", shape="fitted", colours=_often(navy=2, black=2, red=1, beige=2, pink=1, yellow=2), worn=True)
 def patterned(colour, pattern) -> np.ndarray:
     """Draw a mask sewn of cloth with stripes, dots, checks or waves, by `pattern`."""
     kind, step = pattern % 4, (11, 15, 20)[pattern // 4 % 3]
@@ -266,28 +200,28 @@ def patterned(colour, pattern) -> np.ndarray:
         np.sin(x / 2) * np.sin(y / 2),
         np.sin(y + 2.2 * np.sin(x / 3)),
     )[kind]
-    share = np.clip(0.5 + 2.5 * wave, 0, 1)[:, :, None]
-    other = 245 - 0.15 * colour if colour @ [0.299, 0.587, 0.114] < 140 else 0.35 * colour
-    return _sewn()[:, :, None] * (colour + share * (other - colour))
+    share = np.clip(0.2 + 2.5 * wave, 0, 1)[:, :, None]
+    other = colour + CONTRAST * (240 - colour) if colour @ [0.299, 0.587, 0.114] < 140 else (1 - CONTRAST) * colour
+    return tones.sewn(pattern)[:, :, None] * (colour + share * (other - colour))
 
 
-@style("ffp2", shape="folded", colours=("white", "white", "black", "grey"), worn=True)
+@style("ffp2", shape="folded", colours=_often(white=6, black=4, grey=1, beige=1), worn=True)
 def ffp2(colour, pattern) -> np.ndarray:
     """Draw a folded respirator (KN95, FFP2)."""
-    return _welded()[:, :, None] * colour
+    return tones.welded(pattern)[:, :, None] * colour
 
 
-@style("duckbill", shape="beak", colours=("white", "blue", "green"), worn=True)
+@style("duckbill", shape="beak", colours=_often(white=6, black=3, blue=1), worn=True)
 def duckbill(colour, pattern) -> np.ndarray:
     """Draw a duckbill respirator."""
-    return _panels()[:, :, None] * colour
+    return tones.beaked(pattern)[:, :, None] * colour
 
 
 @style("transparent", shape="pleated", colours=("blue", "white", "black", "grey"))
 def transparent(colour, pattern) -> np.ndarray:
     """Draw a mask of cloth with a clear window before the mouth."""
-    window, hem, shine = _window()
-    paint = (_sewn() - 0.15 * hem)[:, :, None] * colour
+    window, hem, shine = tones.window()
+    paint = (tones.sewn(pattern) - 0.15 * hem)[:, :, None] * colour
     paint += window[:, :, None] * (235 - paint)
     opacity = 255 * (1 - window * (0.90 - 0.25 * shine))
     return np.concatenate([paint, opacity[:, :, None]], axis=2)
@@ -313,9 +247,7 @@ def sunglasses(colour, pattern) -> np.ndarray:
     frame = (np.abs(x) < 1.2) & (np.abs(y - 3.3) < 0.28) | (np.abs(x) > 5.6) & (np.abs(y - 3.2) < 0.3)
     inside = np.clip((1.06 - lens) / 0.12, 0, 1)
     tone = (
-        0.85
-        + 0.5 * _line(lens - 0.95, 0.12)
-        + 0.5 * inside * np.clip(0.8 - DOWN, 0, 1) * _line(ACROSS % 0.5 - 0.2, 0.12)
+        0.85 + 0.5 * line(lens - 0.95, 0.12) + 0.5 * inside * np.clip(0.8 - DOWN, 0, 1) * line(ACROSS % 0.5 - 0.2, 0.12)
     )
     opacity = 255 * np.maximum(inside, frame)
     return np.concatenate([tone[:, :, None] * colour, opacity[:, :, None]], axis=2)

@@ -16,13 +16,15 @@ from fcx.geometry.pose import FLIP, find_pose
 from fcx.masks.light import LUMA, is_grey
 from fcx.masks.options import MaskOptions, mask_options
 from fcx.masks.paint import paint_surface
-from fcx.masks.shapes import SHAPES, bend, surface
+from fcx.masks.shapes import SHAPES, bend, rumple, surface
 from fcx.masks.styles import STYLES, find_style, rgb
 
 SLAB = 512  # rows that are mixed at a time
 FINEST = 80.0  # pixels in a centimetre above which a mask is painted smaller and enlarged: a face of about 1,400
-# What a jitter of 1 means, standard deviations: size, centimetres to the side and up, degrees, brightness.
-SIZE, SHIFT, ROLL, BRIGHTNESS = 0.015, (0.10, 0.12), 1.2, 0.03
+# What a jitter of 1 means, standard deviations: size, centimetres to the side and up, degrees, brightness, centimetres
+SIZE, SHIFT, ROLL, BRIGHTNESS = 0.03, (0.15, 0.25), 1.5, 0.08
+LIFT = 0.9  # of the ends of the upper edge
+STRAPS = 0.3  # how often the bands are seen: hair and ears hide most
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Look:
     scale: float
     shift: tuple[float, float]
     roll: float
+    lift: float
+    straps: bool
     pattern: int
 
     def described(self) -> dict:
         """Return the look as plain values, rounded for reading."""
         rounded = {"scale": round(self.scale, 4), "shift": [round(value, 3) for value in self.shift],
-                   "roll": round(self.roll, 2)}  # fmt: skip
+                   "roll": round(self.roll, 2), "lift": round(self.lift, 3)}  # fmt: skip
         return asdict(self) | rounded
 
 
@@ -54,7 +58,8 @@ def choose_look(options: MaskOptions, sample: str = "") -> Look:
     draw = sample_generator(sample, options.seed)
     which, shade = draw.random(2)
     pattern, places = int(draw.integers(0, 2**31)), draw.standard_normal(5)
-    places = np.clip(places, -2.5, 2.5) * options.jitter
+    lift, straps = draw.standard_normal(), bool(draw.random() < STRAPS)
+    *places, lift = np.clip([*places, lift], -2.5, 2.5) * options.jitter
     if style == "mixed":
         worn = sorted(name for name, entry in STYLES.items() if entry.worn)
         style, colour = worn[int(which * len(worn))], colour or "any"
@@ -67,7 +72,7 @@ def choose_look(options: MaskOptions, sample: str = "") -> Look:
         colour = "#" + "".join(f"{round(float(value)):02x}" for value in bright)
     size, roll = float(options.scale * (1 + SIZE * places[0])), float(ROLL * places[3])
     moved = tuple(float(options.shift[i] + SHIFT[i] * places[1 + i]) for i in (0, 1))
-    return Look(style, colour, options.wearing, size, moved, roll, pattern)
+    return Look(style, colour, options.wearing, size, moved, roll, float(LIFT * lift), straps, pattern)
 
 
 @checked
@@ -116,13 +121,15 @@ def paint_mask(picture, mesh, options: MaskOptions, *, donor=None, sample: str =
         painted = paint_mask(small, moved, options, donor=donor, sample=sample)
         return tuple(cv2.resize(each, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR) for each in painted)
     shape = SHAPES[entry.shape]
-    vertices = surface(shape, look.wearing, look.scale, look.shift, look.roll)
+    vertices = surface(shape, look.wearing, look.scale, look.shift, look.roll, look.lift)
+    vertices = vertices if shape.upper else rumple(vertices, look.pattern)
     if fit != "rigid" and not shape.upper:
         other = mesh if fit == "jaw" else _checked(picture, donor)[1]
         vertices = bend(vertices, other, pose if fit == "jaw" else find_pose(other))
     texture = entry.texture(rgb(look.colour), look.pattern)
     grain = np.random.default_rng(look.pattern)
-    part, cover, window = paint_surface(picture, pose, vertices, shape, texture, entry.lit, grain)
+    loops = shape.loops if entry.lit and look.straps else None
+    part, cover, window = paint_surface(picture, pose, vertices, loops, texture, entry.lit, grain)
     paint, alpha = np.zeros_like(picture), np.zeros(picture.shape[:2], np.uint8)
     paint[window], alpha[window] = part, cover
     if entry.elsewhere:
