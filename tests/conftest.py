@@ -1,5 +1,7 @@
 """Fixtures: small contract-true Datasets, and faces from the demo set."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -38,6 +40,18 @@ def make_faces(count=6, seed=0, size=GRID):
         },
         attrs={"crop": "face"},
     )
+
+
+def at_once(function, *arguments, count=2):
+    """Run a function in several processes, which meet at a barrier."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(count, timeout=60)
+    processes = [context.Process(target=function, args=(barrier, *arguments)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * count
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import at_once
 from PIL import Image
 
 from fcx.core.contract import check
 from fcx.core.errors import InputError, StoreError, UnknownNameError
 from fcx.core.files import digest
+from fcx.core.provenance import STEP_VERSIONS
 from fcx.datasets import open_source
 from fcx.datasets import preparation as rooms
 from fcx.datasets.masked_folder import mask_pictures
@@ -141,6 +143,23 @@ def test_a_store_an_interrupted_store_and_several_workers_give_the_same(tmp_path
         for name in expected.data_vars:
             np.testing.assert_array_equal(other[name].values, expected[name].values, err_msg=name)
         np.testing.assert_array_equal(other["sample"].values, expected["sample"].values)
+
+
+def prepare_at_once(barrier, folder):
+    rooms.FACES_A_BLOCK = 2
+    for number in range(3):
+        barrier.wait()
+        prepare("demo", folder / f"{number}.zarr", limit=8, progress=False)
+
+
+def test_equal_calls_at_once_share_the_work(demo, tmp_path, monkeypatch):
+    at_once(prepare_at_once, tmp_path)
+    monkeypatch.setattr(rooms, "FACES_A_BLOCK", 2)
+    monkeypatch.setattr(rooms, "make_face", None)  # nothing is left to be made
+    for number in range(3):
+        again = prepare("demo", tmp_path / f"{number}.zarr", limit=8, progress=False)
+        for name in demo.variables:
+            np.testing.assert_array_equal(again[name].values, demo[name].values, err_msg=name)
 
 
 KILLED = """
@@ -336,7 +355,7 @@ class TestMaskedFiles:
                     assert 0.05 < change.mean() < 0.6
         assert (out / "masks.csv").read_text(encoding="utf-8").count("\n") == 1 + len(REASONS)
 
-    def test_a_second_run_goes_on_and_other_settings_are_refused(self, folder, tmp_path):
+    def test_a_second_run_goes_on_and_other_settings_are_refused(self, folder, tmp_path, monkeypatch):
         out = tmp_path / "out"
         first = mask_pictures(folder, out, progress=False)
         kept = (out / "a.jpg").stat().st_mtime_ns
@@ -348,6 +367,9 @@ class TestMaskedFiles:
         with pytest.raises(InputError, match="other settings"):
             mask_pictures(folder, out, seed=5, progress=False)
         mask_pictures(folder, out, seed=5, overwrite=True, progress=False)
+        monkeypatch.setitem(STEP_VERSIONS, "faces", STEP_VERSIONS["faces"] + 1)
+        with pytest.raises(InputError, match="another version of fcx"):
+            mask_pictures(folder, out, seed=5, progress=False)
 
     def test_an_interrupted_run_goes_on_with_its_own_files(self, folder, tmp_path, monkeypatch):
         from fcx.datasets import masked_folder

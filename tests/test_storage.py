@@ -12,7 +12,7 @@ import oracles
 import pytest
 import torch
 import xarray as xr
-from conftest import make_faces
+from conftest import at_once, make_faces
 from torch import nn
 
 from fcx.attribution import attribute, open_results
@@ -303,6 +303,22 @@ def test_ranks_share_the_blocks_and_finish_for_each_other(models, faces, tmp_pat
     assert (first["0"] % 2, first["1"] % 2) == (0, 1)
     assert {block for _, block in done} == set(range(8))
     assert len(done) <= 8 + 2
+
+
+def attribute_at_once(barrier, checkpoint, folder):
+    faces = make_faces(70, seed=2, size=16)
+    for number in range(2):
+        barrier.wait()
+        attribute(checkpoint, faces, METHODS_USED, out=folder / f"{number}.zarr", store="int8")
+
+
+def test_equal_calls_at_once_share_the_work(models, tmp_path):
+    save_model(models["one"], tmp_path / "one.safetensors", {"crop": "face"})
+    at_once(attribute_at_once, str(tmp_path / "one.safetensors"), tmp_path)
+    faces = make_faces(70, seed=2, size=16)
+    expected = attribute(str(tmp_path / "one.safetensors"), faces, METHODS_USED, store="int8")
+    for number in range(2):
+        xr.testing.assert_equal(open_results(tmp_path / f"{number}.zarr"), expected)
 
 
 def test_a_rank_alone_does_everything(models, faces, tmp_path, monkeypatch):

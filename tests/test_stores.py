@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import make_faces
+from conftest import at_once, make_faces
 
 from fcx.core.errors import StoreError
 from fcx.core.files import replacing, sweep, temporary_name
@@ -195,18 +195,6 @@ def write_at_once(barrier, folder, rounds):
     for number in range(rounds):
         barrier.wait()
         same(write(folder / f"{number}.zarr", faces), faces)
-
-
-def at_once(function, *arguments, count=2):
-    """Run a function in several processes, which meet at a barrier."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(count, timeout=60)
-    processes = [context.Process(target=function, args=(barrier, *arguments)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * count
 
 
 def test_equal_calls_at_once_lay_out_one_store_and_share_it(faces, tmp_path):
@@ -511,3 +499,6 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path):
     assert sorted(sweep(tmp_path)) == [".partial", "b.partial"]
     assert set(names(tmp_path)) == {mine.name, elsewhere.name, ".partial", "b.partial"}
     assert sweep(tmp_path / "nowhere") == []
+    left.touch()
+    with replacing(tmp_path / "c.txt"):
+        assert not left.exists()

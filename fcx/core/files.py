@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import uuid
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ def replacing(path: str | os.PathLike):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(path.parent.absolute())
     temporary = temporary_name(path)
     try:
         temporary.touch()
@@ -58,6 +60,11 @@ def sweep(folder: Path) -> list[str]:
             path = folder / left.string
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return [name for name in names if not TEMPORARY.fullmatch(name)]
+
+
+@cache
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)  # not at every file, for there may be many
 
 
 def _alive(process: int) -> bool:

@@ -115,6 +115,8 @@ class Store:
             for folder in (new, old):
                 shutil.rmtree(folder, ignore_errors=True)
         self.record = stored_record(self.path, self.name)
+        if self.record is None:
+            raise StoreError(f"{self.name} is being replaced by another process: wait for it, or choose another path")
 
     def _mend(self, files: dict[str, bytes]) -> None:
         """Write again what was lost of descriptions and coordinates since the store was laid out."""
@@ -209,8 +211,11 @@ def stored_record(path: Path, name: str) -> dict | None:
 
     Raises: StoreError where something else is there; `name` is what the text calls it.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return None
+    try:
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return None
+    except OSError as error:
+        raise StoreError(f"{name} cannot be read: {error.strerror or error}") from error
     if record := record_in(read_json(path / RECORD)):
         return record
     attrs = read_json(path / ".zattrs")

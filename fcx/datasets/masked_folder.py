@@ -16,6 +16,7 @@ from fcx.core.contract import ANGLES
 from fcx.core.errors import InputError
 from fcx.core.files import digest, replacing
 from fcx.core.parallel import in_order
+from fcx.core.provenance import STEP_VERSIONS
 from fcx.datasets import SUFFIXES, mark, open_source
 from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, masked_face, with_donors
 from fcx.geometry.landmarks import find_all_landmarks, find_landmarks
@@ -111,7 +112,7 @@ def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
 def _row(record, donors, settings) -> dict[str, str]:
     """Return the row of a record before anything is known of its face."""
     how = {name: value for name, value in settings.attrs().items() if name not in ("crop", "landmarks")}
-    how["drawn_from"] = drawn_from(settings.mask)
+    how |= {"drawn_from": drawn_from(settings.mask), "version": STEP_VERSIONS["faces"]}
     return dict.fromkeys(TABLE_COLUMNS, "") | {
         "path": record.id, "status": record.reason or "ok", "settings": json.dumps(how, ensure_ascii=False),
         "source": digest(repr([mark(one.read) for one in (record, *donors)]).encode(errors="surrogateescape")),
@@ -161,8 +162,8 @@ def _done(folder: Path, wanted: dict[str, dict], targets) -> dict[str, dict]:
     settings = next(iter(wanted.values()))["settings"]
     if any(row.get("settings") != settings for row in rows):
         raise InputError(
-            f"{folder} holds masks of other settings (see {TABLE}): choose another folder, or pass overwrite "
-            "(--overwrite)"
+            f"{folder} holds masks of other settings, or of another version of fcx (see {TABLE}): choose another "
+            "folder, or pass overwrite (--overwrite)"
         )
     known = {row["path"]: row for row in rows}
     for name, target in targets.items():
