@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
-from fcx.core.store import URL
+from fcx.core.store import FORMAT, URL
 from fcx.datasets import open_source
 from fcx.datasets.preparation import open_faces, prepare
 
@@ -20,7 +20,7 @@ def stored_faces(source: str, runs: str = "runs", **settings):
     """
     if is_store(source):
         return open_faces(source)
-    parts = open_source(source).fingerprint(), settings, STEP_VERSIONS["faces"]
+    parts = open_source(source).fingerprint(), settings, FORMAT, STEP_VERSIONS["faces"]
     return prepare(source, run_path(runs, "faces", Path(source).stem, *parts), **settings)
 
 

@@ -184,7 +184,7 @@ def _verdict(row) -> str:
 
 def _numbers(row, first: float, word: str, second: float) -> str:
     """Return '0.72 to 0.41, difference -0.31 [-0.35, -0.27]'."""
-    return f"{first:z.2f} {word} {second:z.2f}, difference {row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+    return f"{first:z.2f} {word} {second:z.2f}, difference {row.difference:+z.2f} [{row.low:+z.2f}, {row.high:+z.2f}]"
 
 
 def _times(value: float, low: float, high: float) -> str:

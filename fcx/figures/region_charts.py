@@ -28,7 +28,8 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
     axis, title = REGION_AXES[choose(quantity, REGION_AXES, "quantity")]
     targets, models, conditions, regions = (statistics[dim].values.tolist() for dim in DIMS)
     table = _table(statistics, method, quantity)
-    figure = make_subplots(len(targets), 1, shared_xaxes=True, vertical_spacing=0.08, figure=Figure(),
+    # Names of regions stand upright between the panels where the page is narrow.
+    figure = make_subplots(len(targets), 1, shared_xaxes=True, vertical_spacing=0.32 / len(targets), figure=Figure(),
                            subplot_titles=[f"<b>{t}</b>" for t in targets])  # fmt: skip
     slots = [(m, c) for m in models for c in conditions]
     for at, target in enumerate(targets, start=1):
@@ -55,8 +56,9 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
         f"Points are means over {how_many(statistics['n'].sel({'method': method}))} faces, lines 95 % intervals: "
         f"filled symbols {', open symbols '.join(conditions)}. The mask overlays the other regions."
     )
-    numbers, height = f"Highest region: {_tops(table)}.", 160 + 330 * len(targets)
-    return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140)
+    legend = 22 * (max(len(slots) - 8, 0) // 4)  # pixels beyond the room for four models
+    numbers, height = f"Highest region: {_tops(table)}.", 160 + 330 * len(targets) + legend
+    return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140 + legend)
 
 
 def _table(statistics, method: str, quantity: str) -> pd.DataFrame:

@@ -54,13 +54,14 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
 @contextlib.contextmanager
 def _orderly_end():
     """Let a request to end the process (SIGTERM) raise SystemExit here, so that nothing half done is left."""
-    if threading.current_thread() is not threading.main_thread():
+    own = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # as the command line has
+    if own or threading.current_thread() is not threading.main_thread():
         return (yield)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _page(path: Path, parameters: dict, folder: Path, tick):

@@ -9,6 +9,7 @@ from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
+from fcx.core.store import FORMAT
 from fcx.datasets.face_stores import is_store
 from fcx.datasets.face_stores import stored_faces as stored_faces
 
@@ -27,7 +28,7 @@ def stored_results(models: str, faces, methods: str, runs: str = "runs", **setti
     resolved = resolve_models(models)
     weights = {name: weights_hash(model.state_dict()) for name, model in resolved.items()}
     shown = [digest(faces[name].values) for name in ("image", "status")]
-    parts = weights, shown, methods.replace(" ", ""), settings, STEP_VERSIONS["results"]
+    parts = weights, shown, methods.replace(" ", ""), settings, FORMAT, STEP_VERSIONS["results"]
     out = run_path(runs, "results", f"{len(resolved)}-models", *parts)
     return attribute(resolved, faces, methods, out=out, **settings)
 
