@@ -8,15 +8,8 @@ later keep attributes in arithmetic):
     (results.sel(condition="masked") - results.sel(condition="plain")).mean("sample")
 """
 
-from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
-from fcx.attribution.batch import Batch
-from fcx.attribution.fills import FILLS
-from fcx.attribution.inhibition import inhibition_index
-from fcx.attribution.perturbation import region_effects
-from fcx.attribution.registry import METHODS, Method, method
-from fcx.attribution.runner import attribute
-from fcx.attribution.storage import open_results
+import lazy_loader
 
-__all__ = [
-    "FILLS", "METHODS", "Batch", "Method", "attribute", "inhibition_index", "method", "open_results", "region_effects",
-]  # fmt: skip
+from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,7 @@
+from .batch import Batch
+from .fills import FILLS
+from .inhibition import inhibition_index
+from .perturbation import region_effects
+from .registry import METHODS, Method, method
+from .runner import attribute
+from .storage import open_results
