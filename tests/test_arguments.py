@@ -13,13 +13,19 @@ from conftest import make_faces
 
 import fcx
 from fcx import reporting
+from fcx.attribution.inhibition import inhibition_index
 from fcx.attribution.plan import Plan
 from fcx.core.errors import FcxError
 from fcx.datasets import preparation
+from fcx.datasets.synthetic import synthetic_sets
+from fcx.faithfulness.known_truth import known_truth_scores
+from fcx.faithfulness.measurement import faithfulness_scores
+from fcx.geometry.landmark_quality import display_pictures
 from fcx.geometry.landmarks import canonical
-from fcx.masks import MASK_OPTIONS
+from fcx.masks import MASK_OPTIONS, leakage_audit, mask_shift
 from fcx.networks import training
 from fcx.networks.facechannel import FaceChannel
+from fcx.statistics.region_mass import sample_statistics
 
 WRONG = {
     "None": None, "5": 5, "1.5": 1.5, "nonsense": "nonsense", "[]": [], "{}": {}, "object": object(), "bytes": b"x",
@@ -174,6 +180,35 @@ def test_so_many_cases_are_tried(calls):
 def test_an_error_says_what_was_given_what_is_allowed_and_what_to_do(calls, call, says):
     with pytest.raises(FcxError, match=says):
         call(calls["predict"][1])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda c: faithfulness_scores(**c, count=0), "count is 0; allowed: whole numbers"),
+        (lambda c: faithfulness_scores(**c, measures=5), "measures is 5; allowed: names"),
+        (lambda c: faithfulness_scores(**c, shuffled=[1]), "shuffled is .1.; allowed: a dict"),
+        (lambda c: known_truth_scores(c["models"], c["models"]), "faces: given is a FaceChannel; allowed: a Dataset"),
+        (lambda c: known_truth_scores(5, {}), "models is 5; allowed: a dict"),
+        (lambda c: synthetic_sets("mouth", 10**12), "count 1000000000000 needs about .* GB of memory"),
+        (lambda c: synthetic_sets(None), "carriers is None; allowed: names"),
+        (lambda c: leakage_audit(np.zeros(3)), "faces: given is a ndarray of shape"),
+        (
+            lambda c: leakage_audit(c["faces"], seed=2**40),
+            "seed is 1099511627776; allowed: whole numbers from 0 to 4294",
+        ),
+        (lambda c: leakage_audit(c["faces"], None), "fits is None; allowed: names"),
+        (lambda c: mask_shift(5), "pictures is 5; allowed: pictures"),
+        (lambda c: mask_shift([np.zeros((9, 9, 3), np.uint8)], colour=5), "colour is 5; allowed: a text"),
+        (lambda c: display_pictures(c["faces"], "x"), "count is 'x'; allowed: whole numbers"),
+        (lambda c: inhibition_index(c["models"], None), "faces: given is None; allowed: a Dataset"),
+        (lambda c: sample_statistics(c["faces"], c["faces"]), "results: variable 'prediction' is missing"),
+    ],
+)
+def test_the_functions_of_rooms_say_it_too(calls, call, says):
+    given = calls["predict"][1]
+    with pytest.raises(FcxError, match=says):
+        call({"models": given["models"], "faces": given["faces"]})
 
 
 def test_numbers_of_numpy_and_lists_in_brackets_are_right(calls):

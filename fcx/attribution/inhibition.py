@@ -13,14 +13,16 @@ from fcx.attribution.lrp_descent import Descent
 from fcx.attribution.lrp_network import PIECE, Network, Trace
 from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
 from fcx.attribution.request import check_models
-from fcx.core.contract import TARGETS
+from fcx.core.arguments import checked
+from fcx.core.contract import TARGETS, Faces
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
 
 
-def inhibition_index(models, faces: xr.Dataset, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
+@checked
+def inhibition_index(models, faces: Faces, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
     """Return sum |R_I| / sum |R_y| at the shunt, (model, condition, target, sample, region), 0 where I is silent.
 
     Both sums are over the channels of the cells of 8x8 pixels of a region, each weighted by how much of the cell

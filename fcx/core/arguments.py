@@ -56,8 +56,11 @@ def checked(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
 
 def _kind(annotation) -> Callable | None:
     """Return what checks a value of this annotation."""
-    parts = (annotation, *get_args(annotation))  # those of `Count | None`: whose default is None
-    return next((part.__metadata__[0] for part in parts if hasattr(part, "__metadata__")), None)
+    parts = (annotation, *get_args(annotation))
+    kind = next((part.__metadata__[0] for part in parts if hasattr(part, "__metadata__")), None)
+    if kind and type(None) in parts:
+        return lambda value, name: None if value is None else kind(value, name)
+    return kind
 
 
 def word(value, name: str) -> str:

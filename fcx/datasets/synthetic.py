@@ -21,12 +21,14 @@ from functools import cache
 import cv2
 import numpy as np
 
-from fcx.core.checks import choose_all, whole_number
+from fcx.core.arguments import Count, Seed, Switch, Words, checked
+from fcx.core.checks import check_memory, choose_all
 from fcx.core.contract import CONDITIONS, GRID, PICTURE, REGIONS, TARGETS, check
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.geometry.landmarks import canonical
 from fcx.geometry.regions import OVERSAMPLING, region_maps
 
+FACE_BYTES = 3e5  # of a face while it is drawn and kept, without its display pictures
 CARRIERS = ("mouth", "eyes", "brows", "outline", "brightness")
 WORN_BY = {carrier: "masked" if carrier == "outline" else "plain" for carrier in CARRIERS}  # where it is to be seen
 # Nuisance: name -> what is drawn evenly. Grey values are of 255 and before the light, lengths in pixels of the grid.
@@ -219,13 +221,16 @@ def synthetic_faces(carrier: str = "mouth", count: int = 1000, seed: int = 0, *,
     return synthetic_sets([carrier], count, seed, pictures=pictures)[carrier]
 
 
-def synthetic_sets(carriers=CARRIERS, count: int = 1000, seed: int = 0, *, pictures: bool = False) -> dict:
+@checked
+def synthetic_sets(
+    carriers: Words = CARRIERS, count: Count = 1000, seed: Seed = 0, *, pictures: Switch = False
+) -> dict:
     """Return carrier -> faces Dataset: the same pictures, drawn once, with the labels and truth of each carrier.
 
     Raises: as `synthetic_faces`.
     """
     choose_all(carriers, CARRIERS, "carrier")
-    whole_number(count, "count"), whole_number(seed, "seed", 0)
+    check_memory(count * FACE_BYTES * (1 + pictures), f"count {count}")
     faces = [synthetic_face(index, seed) for index in range(count)]
     drawn: dict[str, list] = {}
     for face in faces:

@@ -10,8 +10,6 @@ density or AUC (NaN), and finds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 import xarray as xr
@@ -21,8 +19,9 @@ from fcx.attribution.batch import Batch, Subject
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import chosen_names
 from fcx.attribution.runner import attribute
+from fcx.core.arguments import Count, Names, Seed, Words, checked
 from fcx.core.checks import whole_number
-from fcx.core.contract import REGIONS, TARGETS, check, column, usable
+from fcx.core.contract import GRID, REGIONS, TARGETS, check, column, usable
 from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
@@ -43,9 +42,10 @@ TRUTH_MARGIN = 1  # pixels: the first convolution, 3x3, reads what lies in the t
 TIE = 1e-6  # relative
 
 
-def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets=TARGETS, margin: int = TRUTH_MARGIN,
-                       draws: int = 2000, seed: int = 0, batch_size: int = 64, device="cpu",
-                       progress=None) -> xr.Dataset:  # fmt: skip
+@checked
+def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Words = TARGETS,
+                       margin: int = TRUTH_MARGIN, draws: Count = 2000, seed: Seed = 0, batch_size: Count = 64,
+                       device="cpu", progress=None) -> xr.Dataset:  # fmt: skip
     """Return how often and how well each method finds the truth, by carrier, beside two controls.
 
     `models` and `faces` map the same names (carriers) to a model and to a faces Dataset with `truth` (condition,
@@ -66,11 +66,11 @@ def known_truth_scores(models: Mapping, faces: Mapping, methods=None, *, targets
     Source: the pointing game, Zhang et al. 2016 (1608.00507), section 4; planted truth, Arras, Osman and Samek
     2022 (2003.07258).
 
-    >>> validity({"mouth": model}, {"mouth": faces}, "lrp,gradient")["found_mean"]  # doctest: +SKIP
+    >>> known_truth_scores({"mouth": model}, {"mouth": faces}, "lrp,gradient")["found_mean"]  # doctest: +SKIP
     """
     if set(models) != set(faces) or not models:
         raise InputError(f"models are {sorted(models)} and faces {sorted(faces)}: give both, by the same names")
-    whole_number(margin, "margin", 0)
+    whole_number(margin, "margin", 0, GRID)
     targets = chosen_names(targets, TARGETS, "target")
     rows, described = [], {}
     for carrier, of_carrier in faces.items():

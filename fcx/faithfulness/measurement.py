@@ -9,7 +9,7 @@ beat both has shown nothing. Values are in units of the output unless the coordi
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -23,8 +23,9 @@ from fcx.attribution.fills import FILLS
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import check_models, chosen_names
 from fcx.attribution.runner import DEFAULT, DTYPES
+from fcx.core.arguments import Count, Names, Seed, Words, checked
 from fcx.core.checks import choose, real_number, whole_number
-from fcx.core.contract import TARGETS, column, usable
+from fcx.core.contract import TARGETS, Faces, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.targets import parse_all
@@ -47,10 +48,11 @@ PATIENCE = 2  # seconds, after which a bar is shown
 LEAST = {"steps": 1, "orders": 1, "perturbations": 1, "stages": 1, "bins": 2, "seed": 0}
 
 
-def faithfulness_scores(models, faces: xr.Dataset, methods=DEFAULT, measures: Iterable[str] | str | None = None,
-                        targets=TARGETS, *, count: int | None = 64, shuffled: Mapping | None = None,
-                        batch_size: int = 64, device="cpu", dtype: str = "float32", draws: int = 2000,
-                        seed: int = 0, **settings) -> xr.Dataset:  # fmt: skip
+@checked
+def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words | None = None, targets=TARGETS, *,
+                        count: Count | None = 64, shuffled: Names | None = None, batch_size: Count = 64, device="cpu",
+                        dtype: str = "float32", draws: Count = 2000, seed: Seed = 0,
+                        **settings) -> xr.Dataset:  # fmt: skip
     """Return what each measure says of each method: `value (model, condition, method, target, measure, sample)`.
 
     `mean`, `low` and `high` (..., measure) are over faces, with 95 % bootstrap intervals over subjects;
@@ -71,7 +73,7 @@ def faithfulness_scores(models, faces: xr.Dataset, methods=DEFAULT, measures: It
     Raises: UnknownNameError for a model, method, measure, target, fill or setting that does not exist; InputError
     for numbers out of range, for faces of another crop rule than a model's, and where no face is usable.
 
-    >>> faithfulness("plain_scratch", faces, "lrp,gradcam", "deletion")["mean"]  # doctest: +SKIP
+    >>> faithfulness_scores("plain_scratch", faces, "lrp,gradcam", "deletion")["mean"]  # doctest: +SKIP
     """
     settled, measures = _settings(settings, seed), _measures(measures, shuffled)
     explainers = _explainers(methods, seed)
@@ -82,7 +84,6 @@ def faithfulness_scores(models, faces: xr.Dataset, methods=DEFAULT, measures: It
         choose(name, resolved, "model that `shuffled` has a twin of")
     for every in (resolved, rivals):
         check_models(every, faces, [name for name, _ in explainers.values() if name in METHODS])
-    whole_number(batch_size, "batch_size")
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
@@ -119,7 +120,8 @@ def _scores(scene: Scene, name: str, options: Mapping, measures: list[str]) -> I
             yield f"{family} {part}", scores
 
 
-def contrast(scores: xr.Dataset, a: str, b: str, *, draws: int = 2000, seed: int = 0) -> xr.Dataset:
+@checked
+def contrast(scores: xr.Dataset, a: str, b: str, *, draws: Count = 2000, seed: Seed = 0) -> xr.Dataset:
     """Return the paired difference of two methods, a - b: difference, low, high, n (..., target, measure).
 
     Faces count for which both have a value; 95 % bootstrap intervals over subjects.

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import xarray as xr
 
-from fcx.core.checks import choose, real_number, whole_number
-from fcx.core.contract import usable
+from fcx.core.arguments import Count, checked
+from fcx.core.checks import choose, described, real_number
+from fcx.core.contract import Faces, usable
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.geometry.landmarks import BACKENDS, Landmarks, check_picture, find_landmarks
 
@@ -33,7 +34,8 @@ LEVELS = {
 }
 
 
-def display_pictures(faces, count: int = COUNT) -> dict[str, np.ndarray]:
+@checked
+def display_pictures(faces: Faces, count: Count = COUNT) -> dict[str, np.ndarray]:
     """Return the plain display pictures of `count` usable faces, spread evenly over a faces Dataset, by id.
 
     Raises: InputError where the Dataset keeps no pictures, or none of its faces can be used.
@@ -47,7 +49,7 @@ def display_pictures(faces, count: int = COUNT) -> dict[str, np.ndarray]:
     kept = np.flatnonzero(usable(faces))
     if not len(kept):
         raise InputError("no face is usable in every condition: the coverage table gives the reasons")
-    rows = kept[np.linspace(0, len(kept) - 1, min(whole_number(count, "count"), len(kept))).round().astype(int)]
+    rows = kept[np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)]
     plain = faces["picture"].sel(condition="plain")
     return {str(faces["sample"].values[row]): plain.isel(sample=row).values for row in rows}
 
@@ -110,7 +112,8 @@ def robustness(pictures, levels: Mapping[str, Iterable[float]] | None = None, *,
     )  # fmt: skip
 
 
-def lowest(faces, count: int = 24) -> xr.Dataset:
+@checked
+def lowest(faces: Faces, count: Count = 24) -> xr.Dataset:
     """Return the faces to look at for failures: up to `count` refused ones, then the `count` finds of lowest score.
 
     Raises: InputError where the Dataset keeps no detector scores.
@@ -166,7 +169,11 @@ def _level(name: str, level: float) -> float:
 
 def _find_all(pictures, progress: bool, what: str) -> dict[str, tuple[np.ndarray, Landmarks]]:
     """Return name -> (picture, its landmarks) of the pictures in which a face is found."""
-    named = pictures if isinstance(pictures, Mapping) else {str(i): picture for i, picture in enumerate(pictures)}
+    try:
+        named = pictures if isinstance(pictures, Mapping) else {str(i): picture for i, picture in enumerate(pictures)}
+    except TypeError:
+        raise InputError(f"pictures is {described(pictures)}; allowed: pictures (row, column, 3) uint8, as a list or a "
+                         "dict from names") from None  # fmt: skip
     if not named:
         raise InputError("no pictures are given: at least one with a face is needed")
     for picture in named.values():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from fcx.core.arguments import Seed, Switch, Word, checked
 from fcx.geometry.landmark_quality import FACE_PARTS, _find_all, _parts, _points_or_nan, counted
+from fcx.masks.options import mask_options
 from fcx.masks.wear import wear_mask
 
 
-def mask_shift(pictures, style: str = "surgical", *, seed: int = 0, progress: bool = True, **how) -> xr.Dataset:
+@checked
+def mask_shift(pictures, style: Word = "surgical", *, seed: Seed = 0, progress: Switch = True, **how) -> xr.Dataset:
     """Return how far landmarks move when the same face wears a drawn mask: `nme (part, picture)`, per cent.
 
     `how` is what `fcx.wear_mask` takes besides (fit, wearing, colour ...). NaN, and False in
@@ -17,6 +20,7 @@ def mask_shift(pictures, style: str = "surgical", *, seed: int = 0, progress: bo
 
     Raises: InputError for pictures that are none, or hold no face at all, or for a mask that is not known.
     """
+    mask_options(style=style, seed=seed, **how)  # what is wrong in them is said before faces are looked for
     plain = _find_all(pictures, progress, "faces")
     rows = []
     for name, (picture, before) in counted(plain.items(), progress, "landmarks under a mask"):

@@ -16,8 +16,9 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from fcx.core.checks import choose, whole_number
-from fcx.core.contract import GRID, TARGETS, check, column, usable
+from fcx.core.arguments import Switch, Words, checked
+from fcx.core.checks import check_memory, choose_all, whole_number
+from fcx.core.contract import GRID, TARGETS, Faces, column, usable
 from fcx.core.errors import InputError
 from fcx.geometry.pose import find_pose
 from fcx.masks.light import find_light
@@ -35,8 +36,10 @@ FEWEST = 30  # faces, below which ten folds tell nothing
 ALPHAS = np.logspace(-4, 4, 9)  # ridge penalties for inputs of total variance 1: from next to none to the mean alone
 
 
-def leakage_audit(faces, fits=tuple(AUDITED_FITS), *, style: str = "surgical", folds: int = 10, permutations: int = 200,
-                  limit: int = 1000, seed: int = 0, progress: bool = True, **look) -> xr.Dataset:  # fmt: skip
+@checked
+def leakage_audit(faces: Faces, fits: Words = tuple(AUDITED_FITS), *, style: str = "surgical", folds: int = 10,
+                  permutations: int = 200, limit: int = 1000, seed: int = 0, progress: Switch = True,
+                  **look) -> xr.Dataset:  # fmt: skip
     """Return how well ridge regression predicts the labels from a mask alone, against shuffled labels.
 
     On each labelled face of a faces Dataset a mask is worn anew for each of `fits` ("rigid", "jaw", and
@@ -68,6 +71,7 @@ def leakage_audit(faces, fits=tuple(AUDITED_FITS), *, style: str = "surgical", f
     _check(faces, fits, folds=(folds, 2), permutations=(permutations, 19), limit=(limit, FEWEST), seed=(seed, 0))
     chosen = _chosen(faces, limit, seed)
     cluster = clusters(column(chosen, "subject"))
+    check_memory(40 * permutations * len(cluster), f"{permutations} permutations")
     shuffles, parts = shuffled(cluster, permutations, seed), split(cluster, folds, seed)
     references = _references(chosen)
     rated = np.stack([chosen[target].values for target in TARGETS], axis=1).astype(np.float64)
@@ -89,13 +93,11 @@ def leakage_audit(faces, fits=tuple(AUDITED_FITS), *, style: str = "surgical", f
 
 
 def _check(faces, fits, **numbers) -> None:
-    check(faces, "faces")
-    for fit in fits:
-        choose(fit, AUDITED_FITS, "fit")
+    choose_all(fits, AUDITED_FITS, "fit")
     if not fits or len(set(fits)) < len(fits):
         raise InputError(f"fits are {fits}; give at least one of {', '.join(AUDITED_FITS)}, each once")
     for name, (value, least) in numbers.items():
-        whole_number(value, name, least)
+        whole_number(value, name, least, 2**32 - 1)  # scikit-learn takes no larger seed
 
 
 def _table(values: np.ndarray, fits) -> xr.Dataset:

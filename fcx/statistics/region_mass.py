@@ -103,7 +103,8 @@ def _blocks(maps, faces, rows):
                 yield m, c, some, cover, part[:, :, some - start]
 
 
-def sample_statistics(results, faces) -> xr.Dataset:
+@checked
+def sample_statistics(results: Results, faces: Faces) -> xr.Dataset:
     """Return `QUANTITIES` of every map, (model, condition, method, target, sample, region), and area (sample, region).
 
     The maps are read block by block, never all at once. Where they are compressed, or not there, the statistics
@@ -131,7 +132,8 @@ def sample_statistics(results, faces) -> xr.Dataset:
     return made.assign_coords({n: ("sample", c.values[rows]) for n, c in faces.coords.items() if c.dims == ("sample",)})
 
 
-def shift_null(results, faces) -> xr.Dataset:
+@checked
+def shift_null(results: Results, faces: Faces) -> xr.Dataset:
     """Return the mean enrichment that the same maps have when all are shifted in a circle by (dy, dx).
 
     One shift for all faces: faces are aligned, so that maps shifted each by its own average out to the
