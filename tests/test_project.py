@@ -80,6 +80,11 @@ def test_modules_load_on_first_use():
     assert {"cv2", "torch"} <= loaded_by("import fcx; fcx.masks.style; fcx.attribution.METHODS")
 
 
+def test_torchvision_can_be_imported_after_networks_which_do_not_import_it():
+    assert "torchvision" not in loaded_by("import fcx.networks")
+    assert "torchvision" in loaded_by("import fcx.networks, torchvision.models")
+
+
 def test_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="attribut"):
         fcx.attribut  # noqa: B018
