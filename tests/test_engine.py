@@ -436,13 +436,58 @@ class Residual(nn.Module):
         return self.head((images + self.relu(self.conv(images))).flatten(1))
 
 
+class Joined(nn.Module):
+    """Two branches that a function joins, before layers that read the result."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.a, self.b, self.join = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(1, 3, 3, padding=1), join
+        self.relu, self.head = nn.ReLU(), nn.LazyLinear(2)
+        with torch.no_grad():
+            self(torch.zeros(1, 1, 16, 16))
+
+    def forward(self, images):
+        return self.head(self.join(self.relu(self.a(images)), self.relu(self.b(images))).flatten(1))
+
+
+class PooledTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.head = nn.Conv2d(1, 3, 3, padding=1), nn.AvgPool2d(2), nn.Linear(48, 2)
+
+    def forward(self, images):
+        return self.head(self.pool(self.pool(self.conv(images))).flatten(1))
+
+
+@pytest.mark.parametrize("method", ["lrp", "lrp_epsilon", "guided_backprop"])
+def test_layers_that_work_in_place_are_explained_as_others_are(method):
+    faces, net = make_faces(2, size=16), regressor()
+    expected = attribute({"net": net}, faces, method)["attribution"]
+    net[2].inplace = True
+    np.testing.assert_array_equal(attribute({"net": net}, faces, method)["attribution"], expected)
+    assert net[2].inplace
+
+
+def test_branches_that_are_laid_side_by_side_or_compared_can_be_explained():
+    faces = make_faces(2, size=16)
+    for join in (lambda a, b: torch.cat([a, b], 1), torch.maximum):
+        net = Joined(join)
+        results = attribute({"net": net}, faces, "lrp_epsilon,input_x_gradient", dtype="float64")["attribution"]
+        np.testing.assert_allclose(*results[0].transpose("method", ...).values, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("net", "text"),
     [
+        (Joined(lambda a, b: (a + b) / 2), "misplaces relevance"),
+        (Joined(lambda a, b: torch.stack([a, b]).mean(0)), "misplaces relevance"),
+        (Joined(lambda a, b: a.mean((2, 3)) + 0 * b.amax((2, 3))), "misplaces relevance"),
+        (Joined(lambda a, b: nn.functional.avg_pool2d(torch.cat([a, b], 1), 2)), "misplaces relevance"),
+        (PooledTwice(), "calls the same AvgPool2d twice"),
         (nn.Sequential(nn.Flatten(), nn.Linear(256, 2), nn.Tanh()), "no rule for the layer Tanh; it has for Conv2d"),
         (Twice(), "calls the same Conv2d twice"),
         (nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(256, 2)), "batch norm does not follow a convolution"),
-        (Residual(), "creates or loses relevance"),
+        (Residual(), "creates, loses or misplaces relevance"),
     ],
 )
 def test_modules_that_lrp_cannot_explain_are_refused(net, text):

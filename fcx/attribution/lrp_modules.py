@@ -91,19 +91,44 @@ class Explainable:
         called = _called(self.model, image)
         _fuse(self.model, called, image)
         self.first = next((module for module in _called(self.model, image) if isinstance(module, nn.Conv2d)), None)
+        _check_slopes(copy.deepcopy(self).model.double(), image.double())
         bare = copy.deepcopy(self)
         for module in bare.model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         maps, outputs = _propagate(bare.model, image, torch.eye(2).to(image), Rule(first="rule"), bare.first)
-        error = (maps.sum((-2, -1)) - outputs.T).abs()
-        if not (error <= 1e-3 * maps.abs().sum((-2, -1)) + 1e-6 * outputs.abs().max()).all():
-            raise InputError(
-                "LRP cannot explain this module: what it does beside its layers creates or loses relevance "
-                f"({float(error.max()):.3g} of {float(outputs.abs().max()):.3g}, without biases); "
-                "write sums and products as layers that have a rule, or use another method"
-            )
+        _refuse_unless_small((maps.sum((-2, -1)) - outputs.T).abs(), maps.abs().sum((-2, -1)), outputs.abs().max())
         self.ready = True
+
+
+def _check_slopes(model: nn.Module, image: torch.Tensor) -> None:
+    """Refuse a module in which LRP epsilon is not the input times the gradient, both with every inhibition held fixed.
+
+    They are the same through layers and through sums and products by constants that are written as layers: a
+    mean that is written as a function gives each of its inputs the same relevance, whatever it holds.
+    """
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0), dtype=image.dtype).to(image)
+    images, weights = torch.cat([image, noise]), torch.eye(2).to(image)
+    maps, _ = _propagate(model, images, weights, Rule("epsilon", "rule", "signal_take_all"), None)
+    held = [m.register_forward_pre_hook(lambda _, given: (given[0], given[1].detach()))
+            for m in model.modules() if isinstance(m, Shunt)]  # fmt: skip
+    try:
+        outputs = model(images.requires_grad_())
+    finally:
+        for hook in held:
+            hook.remove()
+    slopes = torch.stack([torch.autograd.grad(value.sum(), images, retain_graph=True)[0] for value in outputs.T])
+    error = (maps - (images * slopes).sum(2)).abs().detach().sum((-2, -1))
+    _refuse_unless_small(error, maps.abs().sum((-2, -1)), outputs.detach().abs().max())
+
+
+def _refuse_unless_small(error: torch.Tensor, mass: torch.Tensor, output: torch.Tensor) -> None:
+    if not (error <= 1e-3 * mass + 1e-6 * output).all():
+        raise InputError(
+            "LRP cannot explain this module: what it does beside its layers creates, loses or misplaces relevance "
+            f"({float(error.max()):.3g} of {float(output):.3g}); "
+            "write sums, means and products as layers that have a rule, or use another method"
+        )
 
 
 def _propagate(model, images, weights, rule: Rule, first) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +157,7 @@ def _called(model: nn.Module, image: torch.Tensor) -> list[nn.Module]:
         if type(module) not in allowed:
             names = ", ".join(kind.__name__ for kind in allowed)
             raise InputError(f"LRP has no rule for the layer {type(module).__name__}; it has for {names}")
-        if isinstance(module, nn.Conv2d | nn.Linear | Shunt) and called.count(module) > 1:
+        if isinstance(module, (nn.Conv2d, nn.Linear, Shunt, *AVERAGES)) and called.count(module) > 1:
             raise InputError(f"LRP cannot explain a module that calls the same {type(module).__name__} twice")
     return called
 

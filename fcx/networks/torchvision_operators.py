@@ -17,7 +17,7 @@ import torch
 
 MISSING = ("nms", "qnms")
 
-for _folder in (spec.submodule_search_locations if (spec := find_spec("torchvision")) else ()):
+for _folder in spec.submodule_search_locations if (spec := find_spec("torchvision")) else ():
     for _library in (path for suffix in EXTENSION_SUFFIXES if (path := Path(_folder, f"_C{suffix}")).exists()):
         with contextlib.suppress(OSError):
             torch.ops.load_library(_library)
