@@ -282,7 +282,7 @@ def attribute(
         str, typer.Option(help="comma-separated: arousal, 'valence - arousal', excitement, 'valence @ 0.2'")
     ] = "arousal,valence",
     shunt_rule: Annotated[str, typer.Option(help="LRP through the shunt")] = "aumann_shapley",
-    batch_size: Annotated[int, typer.Option(help="faces at once")] = 64,
+    batch_size: Annotated[int, typer.Option(help="faces that are read at once")] = 64,
     store: Annotated[str, typer.Option(help="maps as float32, float64, float16 or int8; default: as computed")] = "",
     maps: Annotated[bool, typer.Option(help="keep the maps, or only their statistics by region")] = True,
     workers: Workers = 1,

@@ -99,7 +99,7 @@ def test_sensitivity_is_the_same_for_the_same_perturbations(model, trial, given)
 @pytest.fixture
 def same_ruins(monkeypatch, trial):
     """Quantus with the random models of fcx."""
-    found = list(randomisation.cascade(trial.batch.subject, 99, trial.settings.seed))
+    found = randomisation.cascade(trial.batch.subject.model, 99, trial.settings.seed)
     monkeypatch.setattr(PyTorchModel, "random_layer_generator_length", property(lambda self: len(found)))
     monkeypatch.setattr(
         PyTorchModel, "get_random_layer_generator", lambda self, order, seed: iter((n, s.model) for n, s in found)
@@ -238,6 +238,6 @@ def test_wrong_random_layers_of_one_shape_become_equal_and_decays_stay_trained(m
     torch.random.set_rng_state(state)
     assert torch.equal(ruined.conv10.weight, ruined.inhibitory.weight)
     assert torch.equal(ruined.shunt.rho, model.shunt.rho)
-    *_, (_, ours) = randomisation.cascade(Subject("m", model), 99, seed=42)
+    *_, (_, ours) = randomisation.cascade(model, 99, seed=42)
     assert not torch.equal(ours.model.conv10.weight, ours.model.inhibitory.weight)
     assert not torch.equal(ours.model.shunt.rho, model.shunt.rho)

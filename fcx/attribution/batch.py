@@ -54,11 +54,11 @@ class Subject:
                 private.to(memory_format=torch.channels_last)  # twice as fast on a CPU
         return cls(name, private)
 
-    def once(self, derive: Callable[[nn.Module], Any]) -> Any:
-        """Return derive(model), computed at the first call and kept while this model is explained."""
-        if derive not in self._derived:
-            self._derived[derive] = derive(self.model)
-        return self._derived[derive]
+    def once(self, derive: Callable[..., Any], *words) -> Any:
+        """Return derive(model, *words), computed at the first call and kept while this model is explained."""
+        if (derive, *words) not in self._derived:
+            self._derived[derive, *words] = derive(self.model, *words)
+        return self._derived[derive, *words]
 
 
 class Batch:

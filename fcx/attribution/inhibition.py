@@ -10,7 +10,7 @@ from fcx.attribution.batch import Subject
 from fcx.attribution.cam import CELL
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.lrp_descent import Descent
-from fcx.attribution.lrp_network import PIECE, Network, Trace
+from fcx.attribution.lrp_network import Network, Trace
 from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
 from fcx.attribution.request import check_models
 from fcx.core.arguments import checked
@@ -19,6 +19,7 @@ from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import PIECE, pieces
 
 
 @checked
@@ -48,9 +49,10 @@ def inhibition_index(models, faces: Faces, *, shunt_rule: str = "aumann_shapley"
         network = Network(subject.model)
         for c, condition in enumerate(reader.conditions):
             rows = np.flatnonzero(reader.good[c])
-            for first in range(0, len(rows), PIECE):
-                some = rows[first : first + PIECE]
-                index[m, c, some] = _index(network, reader.images(condition, some), reader.cover(some), rule)
+            for piece, count in pieces(len(rows), PIECE):
+                some = rows[piece]
+                values = _index(network, reader.images(condition, some), reader.cover(some), rule)
+                index[m, c, some[:count]] = values[:count]
     coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
     attrs = {
         "long_name": "inhibition index: absolute relevance of I over that of y",

@@ -26,8 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fcx.attribution.lrp_rules import PLAIN, Part
 from fcx.core.errors import FcxError, InputError
 from fcx.networks.facechannel import FaceChannel
-
-PIECE = 16  # faces that go through the network at once
+from fcx.networks.inference import PIECE
 
 
 def fuse_batch_norm(model: FaceChannel) -> FaceChannel:

@@ -20,6 +20,7 @@ from fcx.core.errors import FcxError
 from fcx.core.parallel import in_order, portable
 from fcx.core.store import Store
 from fcx.core.targets import Target
+from fcx.networks.inference import piece_size, pieces
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 
 
@@ -79,7 +80,9 @@ class Plan:
         """
         condition, sample = np.argwhere(self.reader.good)[0]
         for name in self.models:
-            self.explain(self.subject(name), condition, np.array([sample]))
+            some = np.array([sample])
+            images = self.reader.images(self.reader.conditions[condition], some)
+            self.explain(self.subject(name), condition, some, images)
         if "area" in self.variables:
             self.reader.cover(np.array([sample]))
         return {name: math.gcd(*sides) for name, sides in self.resolutions.items()}
@@ -106,11 +109,13 @@ class Plan:
         """Return the index and values of each variable for the faces of a block, NaN where a face is unusable."""
         subject, rows = self.subject(block.model), block.rows
         arrays = self._empty(block)
-        for first in range(0, len(block), self.batch_size):
-            some = np.array(block.usable[first : first + self.batch_size])
-            for name, values in self.explain(subject, block.condition, some).items():
-                before = 1 if name == "prediction" else 2  # dimensions before `sample`
-                arrays[name][(slice(None),) * before + (some - rows.start,)] = values
+        usable = np.array(block.usable, int)
+        images = self.reader.images(self.reader.conditions[block.condition], usable)
+        for piece, count in pieces(len(block), piece_size(subject.model, self.batch_size)):
+            explained = self.explain(subject, block.condition, usable[piece], images[piece])
+            for name, values in explained.items():
+                lead = (slice(None),) * (1 if name == "prediction" else 2)  # dimensions before `sample`
+                arrays[name][(*lead, usable[piece[:count]] - rows.start)] = values[(*lead, slice(count))]
         arrays |= self._statistics(block, arrays["attribution"])
         maps = arrays.pop("attribution")
         if "attribution" in self.variables:
@@ -146,16 +151,14 @@ class Plan:
             arrays[name][:, :, good] = values
         return arrays
 
-    def explain(self, subject: Subject, condition: int, some: np.ndarray) -> dict[str, np.ndarray]:
+    def explain(self, subject: Subject, condition: int, some: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return prediction (target, sample), maps (method, target, sample, y, x), extras (method, target, sample)."""
-        name = self.reader.conditions[condition]
-        images = self.reader.images(name, some)
         with own_mode(self.device):
             pixels = torch.from_numpy(images).to(self.device)[:, None].to(self.dtype) / 255
             weights = torch.tensor([target.weights for target in self.targets]).to(pixels)
             reference = torch.tensor([target.reference for target in self.targets], dtype=torch.float64).to(self.device)
             batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device), weights, reference,
-                          reader=self.reader, condition=name)  # fmt: skip
+                          reader=self.reader, condition=self.reader.conditions[condition])  # fmt: skip
             arrays = {"prediction": batch.values(batch.prediction).T.double()}
             maps, recorded = [], {name: [] for name in self.extras}
             for method in self.methods:

@@ -38,7 +38,8 @@ def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *
     reference value (see `fcx.core.targets`). A reference changes the maps of methods with the property `relative`
     only: a gradient of f - 0.2 is that of f. Maps are never scaled, explain the output before the activation of
     a tanh head, and are NaN for faces that could not be used; the attributes say in what units they are.
-    Computed as `dtype`, "float32" or "float64"; at most 64 faces at once. What a method records beside its maps
+    Computed as `dtype`, "float32" or "float64"; at most `batch_size` faces at once, of a FaceChannel always eight,
+    so that a map depends on no other face. What a method records beside its maps
     is a variable (model, condition, method, target, sample); these and `prediction` are float64 in either case, so
     that the ledger of LRP adds up.
 

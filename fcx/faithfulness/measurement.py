@@ -40,7 +40,7 @@ from fcx.faithfulness.measures import (
     labelled_methods,
 )  # fmt: skip
 from fcx.networks.checkpoints import resolve_models, weights_hash
-from fcx.networks.inference import usable_device
+from fcx.networks.inference import piece_size, pieces, usable_device
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
 
 SCORE_DIMS = ("model", "condition", "method", "target", "measure", "sample")
@@ -94,7 +94,7 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
             for e, explainer in enumerate(explainers.values()):
                 for name, scores in _scores(scene, *explainer, measures):
                     kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
-                    kept[m, c, e][:, some] = scores.double().cpu().numpy()
+                    kept[m, c, e][:, some] = scores[:, : len(some)].double().cpu().numpy()
                 bar.update(len(some))
     coords = {
         "model": list(resolved), "condition": faces["condition"].values, "method": list(explainers),
@@ -170,12 +170,12 @@ def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device
         rival = Subject.of(name, rivals[name], device, dtype) if name in rivals else None
         for c, condition in enumerate(reader.conditions):
             usable_rows = np.flatnonzero(reader.good[c, rows])
-            for first in range(0, len(usable_rows), batch_size):
-                some = usable_rows[first : first + batch_size]
+            for piece, count in pieces(len(usable_rows), piece_size(subject.model, batch_size)):
+                some = usable_rows[piece]
                 images = torch.from_numpy(reader.images(condition, rows[some])).to(device)[:, None].to(dtype) / 255
                 place = torch.from_numpy(rows[some]).to(device)
                 batch = Batch(subject, images, place, weights, reference, reader=reader, condition=condition)
-                yield Scene(batch, settings, rival), (m, c, some)
+                yield Scene(batch, settings, rival), (m, c, some[:count])
 
 
 def _rows(faces, count: int | None, seed: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -92,34 +91,27 @@ def randomise(name: str, module: nn.Module, seed: int) -> None:
             parameter.copy_(parameter.ravel()[mixed].reshape(parameter.shape))
 
 
-def cascade(subject: Subject, stages: int, seed: int) -> Iterator[tuple[str, Subject]]:
-    """Yield (layer, model) with more and more layers random, from the output to the input; the last is all random.
+def cascade(model: nn.Module, stages: int, seed: int) -> list[tuple[str, Subject]]:
+    """Return (layer, model) with more and more layers random, from the output to the input; the last is all random.
 
-    Of all layers at most `stages` are yielded, evenly spaced. The model that is given stays as it is.
+    Of all layers at most `stages` are returned, evenly spaced. The model that is given stays as it is.
     Source: Adebayo et al. 2018 (1810.03292), section 3.1.
     """
-    device = next(subject.model.parameters()).device
-    ruined = copy.deepcopy(subject.model).cpu()
+    device, ruined, ruins = next(model.parameters()).device, copy.deepcopy(model).cpu(), []
     layers = weighted_layers(ruined)
     shown = set(np.ceil(np.linspace(1, len(layers), min(stages, len(layers)))).astype(int))
     for number, layer in enumerate(layers, start=1):
         for name, module in layer:
             randomise(name, module, seed)
         if number in shown:
-            yield layer[-1][0], Subject(f"{subject.name} from {layer[-1][0]}", copy.deepcopy(ruined).to(device))
+            ruins.append((layer[-1][0], Subject(f"from {layer[-1][0]}", copy.deepcopy(ruined).to(device))))
+    return ruins
 
 
 def _ruined_maps(trial: Trial) -> torch.Tensor:
     """Return the maps (stage, target, sample, y, x) of the same faces by models of the cascade."""
-    settings = trial.settings
-
-    def models():
-        return [ruined for _, ruined in cascade(trial.batch.subject, settings.stages, settings.seed)]
-
-    def compute():
-        return torch.stack([trial.explain(subject=ruined) for ruined in trial.scene.once("cascade", models)])
-
-    return trial.once("ruined", compute)
+    ruins = trial.batch.subject.once(cascade, trial.settings.stages, trial.settings.seed)
+    return trial.once("ruined", lambda: torch.stack([trial.explain(subject=ruined) for _, ruined in ruins]))
 
 
 def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,8 +18,11 @@ from fcx.core.contract import TARGETS, Faces
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
-from fcx.networks.facechannel import Config
+from fcx.networks.facechannel import Config, FaceChannel
 
+# Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
+# otherwise, which decides where activations are equal. Fewer are slower, more are not faster on a CPU.
+PIECE = 8
 LONG = 5000  # faces, from which on a bar is shown
 
 
@@ -56,10 +60,13 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
             for first in range(0, len(rows), batch_size):
                 some = rows[first : first + batch_size]
                 images = faces["image"].isel(condition=c, sample=some).values
-                out[m, c][:, some] = answers = forward(copies[m], images, batch_size, device)
-                if not np.isfinite(answers).all():
-                    raise InputError(f"model {list(resolved)[m]!r} answers with NaN or infinity: its weights cannot be "
-                                     "used")  # fmt: skip
+                size = piece_size(copies[m], batch_size)
+                for piece, count in pieces(len(some), size):
+                    answers = forward(copies[m], images[piece], size, device)[:, :count]
+                    out[m, c][:, some[piece[:count]]] = answers
+                    if not np.isfinite(answers).all():
+                        words = "answers with NaN or infinity: its weights cannot be used"
+                        raise InputError(f"model {list(resolved)[m]!r} {words}")
                 bar.update(len(some))
     return xr.Dataset(
         {"prediction": (("model", "condition", "target", "sample"), out)},
@@ -77,6 +84,21 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
             }
         ),
     )
+
+
+def piece_size(model: nn.Module, batch_size: int) -> int:
+    """Return how many faces go through a model at once, so that a FaceChannel's numbers depend on no batch."""
+    return PIECE if isinstance(model, FaceChannel) else min(batch_size, PIECE)
+
+
+def pieces(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield `size` of `count` rows at a time, the last row repeated to fill the last piece, and how many are rows.
+
+    >>> [(rows.tolist(), count) for rows, count in pieces(3, 2)]
+    [([0, 1], 2), ([2, 2], 1)]
+    """
+    for first in range(0, count, size):
+        yield np.minimum(np.arange(first, first + size), count - 1), min(size, count - first)
 
 
 def private_copy(model: nn.Module, name: str, device="cpu", dtype: torch.dtype | None = None) -> nn.Module:
@@ -108,7 +130,8 @@ def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu")
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 raise InputError(f"a model cannot read faces of shape {tuple(pixels.shape)}: {error}") from error
             if not isinstance(answer, torch.Tensor) or answer.shape != (len(batch), len(TARGETS)):
-                given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
+                given = str(tuple(answer.shape)) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
+                given = given.replace(f"({len(batch)},", "(sample,")  # which pieces there are is no news to the caller
                 raise InputError(f"a model must return (sample, {len(TARGETS)}): {', '.join(TARGETS)}; not {given}")
             parts.append((answer if answer.dtype == torch.float64 else answer.float()).cpu())
     return torch.cat(parts).T.numpy() if parts else np.empty((len(TARGETS), 0), "f4")
