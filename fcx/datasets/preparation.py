@@ -30,7 +30,8 @@ from fcx.geometry.pose import find_pose
 from fcx.geometry.regions import region_maps
 from fcx.masks import MASK_OPTIONS, STYLES, mask_options
 
-FACES_A_BLOCK = 32  # faces that are written together
+FACES_A_BLOCK = 32  # faces that are written together, at most
+BLOCKS, LEAST = 16, 8  # blocks that workers can share, unless they would have fewer faces than that
 
 
 @checked
@@ -66,7 +67,8 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     }  # fmt: skip
     variables, coords = _layout(records, settings)
     jobs = with_donors(records, found.records, mask)
-    blocks = [FaceBlock(i, jobs[i : i + FACES_A_BLOCK]) for i in range(0, len(jobs), FACES_A_BLOCK)]
+    size = min(FACES_A_BLOCK, max(LEAST, -(-len(jobs) // BLOCKS)))
+    blocks = [FaceBlock(i, jobs[i : i + size]) for i in range(0, len(jobs), size)]
     work = partial(_make_block, variables=variables, settings=settings)
     start = begin_workers(mask) if workers > 1 else None
     if out is None:
@@ -75,9 +77,9 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     same |= {"inputs": found.fingerprint(), "style": drawn_from(mask)}
     ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=("sample",), settings=same, attrs=attrs,
-                  chunks={"sample": FACES_A_BLOCK, "condition": 1}, overwrite=overwrite)  # fmt: skip
+                  chunks={"sample": size, "condition": 1}, overwrite=overwrite)  # fmt: skip
     # Each process writes what it makes: sending pictures from one to another takes longer than storing them.
-    work = partial(_write_block, store=store, size=FACES_A_BLOCK, variables=variables, settings=settings)
+    work = partial(_write_block, store=store, size=size, variables=variables, settings=settings)
     for _ in in_order(work, [blocks[number] for number in store.pending()], workers, progress, "faces", start):
         pass
     return store.finish()

@@ -80,8 +80,9 @@ class Shunt(nn.Module):
         super().__init__()
         self.learned = learned
         if learned:
-            rho = torch.tensor(DECAY_INIT - DECAY_FLOOR).expm1().log()
-            self.rho = nn.Parameter(rho.repeat(channels))
+            # On the CPU, as `load_model` makes shapes first: without a device, expm1 loads torch's compiler.
+            rho = torch.tensor(DECAY_INIT - DECAY_FLOOR, device="cpu").expm1().log().item()
+            self.rho = nn.Parameter(torch.full((channels,), rho))
         else:
             self.register_buffer("constant", torch.full((channels,), DECAY_INIT), persistent=False)
 

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 import xarray as xr
-from scipy import sparse, stats
-from scipy.special import ndtr, ndtri
+from scipy import sparse
+from scipy.special import ndtr, ndtri, stdtr, stdtrit  # not scipy.stats, which takes a second to import
 
 from fcx.core.checks import check_memory, whole_number
 
@@ -80,7 +80,7 @@ def interval(draws, count) -> np.ndarray:
     ordered = np.sort(np.asarray(draws, np.float64), axis=0)  # NaN last
     last = np.maximum((~np.isnan(ordered)).sum(0) - 1, 0)
     count = np.where(np.greater(count, 1), count, np.nan)
-    reach = np.broadcast_to(stats.t.ppf(0.975, count - 1) / np.sqrt(1 - 1 / count), last.shape)
+    reach = np.broadcast_to(stdtrit(count - 1, 0.975) / np.sqrt(1 - 1 / count), last.shape)
     ranks = [np.rint(last * np.nan_to_num(ndtr(side * reach))).astype(int) for side in (-1, 1)]
     ends = np.concatenate([np.take_along_axis(ordered, rank[None], axis=0) for rank in ranks])
     return np.where(np.isnan(reach), np.nan, ends)
@@ -105,7 +105,7 @@ def p_values(draws, count) -> np.ndarray:
         z = -ndtri((least + 1) / (valid + 1))
         far = np.abs(data) / np.sqrt(np.nansum((drawn - data) ** 2, axis=0) / valid)
         z = np.where(least == 0, np.fmax(z, far), z)
-        p = np.minimum(2 * stats.t.sf(z * np.sqrt(1 - 1 / count), count - 1), 1)
+        p = np.minimum(2 * stdtr(count - 1, -z * np.sqrt(1 - 1 / count)), 1)
     return np.where((valid > 0) & ~np.isnan(data), p, np.nan)
 
 
