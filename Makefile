@@ -16,7 +16,7 @@ test: .venv/installed
 	@$(BIN)/ruff format --check --quiet . || { echo "make test: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@OMP_NUM_THREADS=1 $(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: .venv/installed-bench
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='bench_*.py' tests/benchmarks
