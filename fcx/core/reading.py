@@ -22,7 +22,7 @@ from fcx.core.contract import check
 from fcx.core.errors import FcxError, StoreError
 from fcx.core.store import FORMAT, RECORD, URL, record_in
 
-AGAIN = "run the command that wrote it again: it makes again what is lost"
+AGAIN = "run the command that wrote it once more, which makes what is lost"
 
 
 def open_store(path, kind: str) -> xr.Dataset:

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from fcx.core.contract import usable
 from fcx.core.errors import FcxError
+from fcx.core.provenance import nested_attr
 from fcx.figures.montage import TILE, Montage, picture, resize
 from fcx.figures.tables import Table
 from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish
@@ -112,7 +113,7 @@ def mask_shift_chart(shift) -> Figure:
 
 def landmark_table(agreement) -> Table:
     """Return how far each backend lies from the mesh, by part of the face, and which backends are not there."""
-    nme, absent = agreement["nme"].stack(pair=["backend", "part"]), agreement.attrs.get("absent", {})
+    nme, absent = agreement["nme"].stack(pair=["backend", "part"]), nested_attr(agreement, "absent")
     table = _summary(nme, "pair").set_axis(["faces", "median %", "95th percentile %"], axis=1)
     table.insert(0, "backend", nme["backend"].values)
     table.insert(1, "part", nme["part"].values)

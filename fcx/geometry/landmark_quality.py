@@ -19,6 +19,7 @@ from fcx.core.arguments import Count, checked
 from fcx.core.checks import choose, described, real_number
 from fcx.core.contract import Faces, usable
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
+from fcx.core.provenance import flat_attrs
 from fcx.geometry.landmarks import BACKENDS, Landmarks, check_picture, find_landmarks
 
 COUNT = 48  # faces: few enough to look at all disturbances in half a minute
@@ -68,8 +69,8 @@ def backend_agreement(pictures, *, progress: bool = True) -> xr.Dataset:
 
     `yunet` are the detector's five points (the eyes are compared with the mean of the mesh's eye points), which
     do not know the mesh; the others are the registered backends of 68 points. Where two of them place a point
-    by different definitions, that is part of the distance. The attribute `absent` has a word for each backend
-    that cannot run on this machine (`find_landmarks` says what it needs).
+    by different definitions, that is part of the distance. The attribute `absent` (JSON text) has a word for each
+    backend that cannot run on this machine (`find_landmarks` says what it needs).
 
     Raises: InputError for pictures that are none, or hold no face at all.
     """
@@ -82,7 +83,7 @@ def backend_agreement(pictures, *, progress: bool = True) -> xr.Dataset:
             absent[name] = "its weights are not on this machine"
     values = np.array(list(rows.values())).transpose(0, 2, 1)
     coords = {"backend": list(rows), "part": list(FACE_PARTS), "picture": list(plain)}
-    return xr.Dataset({"nme": (("backend", "part", "picture"), values)}, coords, {"absent": absent})
+    return xr.Dataset({"nme": (("backend", "part", "picture"), values)}, coords, flat_attrs({"absent": absent}))
 
 
 def robustness(pictures, levels: Mapping[str, Iterable[float]] | None = None, *, progress: bool = True) -> xr.Dataset:
