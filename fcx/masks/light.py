@@ -39,7 +39,9 @@ def _exposure(picture: np.ndarray, pose: Pose, covered: np.ndarray) -> float:
     A dark skin has bright places too: eyes, highlights.
     """
     box = _upper_face(picture, pose)
-    seen = picture[box][covered[box] == 0] @ LUMA
+    if not picture[box].size:
+        return 1.0
+    seen = cv2.cvtColor(picture[box], cv2.COLOR_RGB2GRAY)[covered[box] == 0]
     return float(np.clip(np.percentile(seen, 98) / BRIGHT, 0.02, 1)) if len(seen) else 1.0
 
 
