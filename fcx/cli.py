@@ -10,11 +10,12 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+import typer.core
 
 from fcx.core.checks import choose, read_number
 from fcx.core.errors import FcxError
@@ -38,6 +39,23 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is th
 Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one")]
 
 
+# What the help of a command names: command -> {heading: (module, registry)}; read when the help is asked for.
+STYLES, SOURCES = {"mask styles": ("fcx.masks", "STYLES")}, {"formats of sources": ("fcx.datasets", "ADAPTERS")}
+METHODS = {"methods": ("fcx.attribution", "METHODS")}
+RULES = {"rules for the shunt": ("fcx.attribution.lrp_rules", "SHUNT_RULES")}
+NAMED = {"mask": STYLES | SOURCES, "prepare": STYLES | SOURCES, "predict": METHODS, "attribute": METHODS | RULES}
+
+
+class NamedInHelp(typer.core.TyperCommand):
+    """A command whose help ends with the names that its registries hold."""
+
+    def format_epilog(self, ctx, formatter) -> None:
+        """Write the names under their headings."""
+        for heading, (module, registry) in NAMED.get(self.name, {}).items():
+            with formatter.section(heading.capitalize()):
+                formatter.write_text(", ".join(getattr(import_module(module), registry)))
+
+
 def command(fields_of: type | None = None) -> Callable:
     """Register the function below as a command, which takes the fields of a dataclass as options too, as keywords.
 
@@ -56,7 +74,7 @@ def command(fields_of: type | None = None) -> Callable:
             for number in {int, float} & {kind, *get_args(kind)}:
                 option.parser, option.metavar = READERS[number], f"<{number.__name__}>"
         function.__signature__ = signature.replace(parameters=taken)
-        return app.command()(function)
+        return app.command(cls=NamedInHelp)(function)
 
     return register
 

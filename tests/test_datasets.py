@@ -88,8 +88,6 @@ def test_a_new_format_is_one_decorated_function(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.records, "ADAPTERS", dict(ADAPTERS))
     path = tmp_path / "clips.avi"
     path.touch()
-    for name in list(datasets.records.ADAPTERS):
-        del datasets.records.ADAPTERS[name]
 
     @datasets.adapter("video", takes=lambda path: path.suffix == ".avi")
     def open_video(path, every=1):

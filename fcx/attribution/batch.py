@@ -13,10 +13,11 @@ from torch import nn
 
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.lrp_network import Network, Trace, network, traces
-from fcx.core.contract import TARGETS
+from fcx.core.contract import REGIONS, TARGETS
 from fcx.core.errors import FcxError, InputError
 from fcx.networks.facechannel import FaceChannel, check_input
 from fcx.networks.inference import private_copy
+from fcx.statistics.overlays import OVERLAYS
 
 
 @contextlib.contextmanager
@@ -118,12 +119,12 @@ class Batch:
     @property
     def regions(self) -> torch.Tensor:
         """Coverage (sample, region, y, x) in [0, 1] of `fcx.core.contract.REGIONS`, which partition the grid."""
-        return self._cover[:, :-1]
+        return self._cover[:, : len(REGIONS)]
 
     @property
     def alpha(self) -> torch.Tensor:
         """Coverage (sample, y, x) in [0, 1] by the mask that the masked twin of each face wears."""
-        return self._cover[:, -1]
+        return self._cover[:, len(REGIONS) + list(OVERLAYS).index("mask")]
 
     def pictures(self, condition: str) -> torch.Tensor:
         """Return the same faces in another condition, (sample, 1, y, x) in [0, 1]; zeros where one is unusable.

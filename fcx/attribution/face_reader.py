@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fcx.core.checks import choose
+from fcx.statistics.overlays import region_names
 from fcx.statistics.region_mass import region_cover
 
 FACES_AT_ONCE = 64  # faces read at once
@@ -57,14 +58,14 @@ class FaceReader:
         return self._backgrounds[condition, count, seed]
 
     def cover(self, rows: np.ndarray) -> np.ndarray:
-        """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the mask of the masked twin.
+        """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the overlays.
 
         It is good until other rows are asked for, which are written to the same memory.
         """
         if self._cover[0] != rows.tobytes():  # the next condition asks for the same faces
             if len(self._memory) < len(rows):
                 regions = self.faces["regions"].shape
-                self._memory = np.empty((max(len(rows), FACES_AT_ONCE), regions[1] + 1, *regions[2:]))
+                self._memory = np.empty((max(len(rows), FACES_AT_ONCE), len(region_names(self.faces)), *regions[2:]))
             self._cover = b"", self._memory  # should what follows fail, nothing is remembered
             self._cover = rows.tobytes(), region_cover(self.faces, rows, self._memory)
         return self._cover[1]

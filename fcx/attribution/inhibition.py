@@ -20,6 +20,7 @@ from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE, pieces
+from fcx.statistics.overlays import region_names
 
 
 @checked
@@ -41,7 +42,7 @@ def inhibition_index(models, faces: Faces, *, shunt_rule: str = "aumann_shapley"
         if not isinstance(model, FaceChannel) or model.config.shunt == "none":
             raise InputError(f"model {name!r} has no inhibition: give FaceChannels with a shunt")
     check_models(resolved, faces, ())
-    reader, regions = FaceReader(faces), [*map(str, faces["region"].values), "mask"]
+    reader, regions = FaceReader(faces), region_names(faces)
     index = np.full((len(resolved), *reader.good.shape, len(TARGETS), len(regions)), np.nan)
     for m, (name, model) in enumerate(resolved.items()):
         wide = model.head.weight.dtype == torch.float64

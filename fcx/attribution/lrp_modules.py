@@ -54,12 +54,16 @@ class ShuntRule(Hook):
 def zennit_composite(rule: Rule, first: nn.Module | None) -> Composite:
     """Return the zennit composite of a rule; `first` is the convolution that reads the pixels."""
     zero = ["bias"] if rule.biases == "share" else None
-    convolution = {
+    convolutions = {
         "zplus": lambda: ZPlus(STABILISER, zero_params=zero),
         "epsilon": lambda: Epsilon(rule.epsilon, zero_params=zero),
         "gamma": lambda: Gamma(rule.gamma, STABILISER, zero_params=zero),
         "alpha_beta": lambda: AlphaBeta(rule.alpha, rule.alpha - 1, STABILISER, zero_params=zero),
-    }[rule.convolution]()
+    }
+    if rule.convolution not in convolutions:
+        raise InputError(f"the LRP rule {rule.convolution!r} explains a FaceChannel; for other modules there is "
+                         f"{', '.join(convolutions)}")  # fmt: skip
+    convolution = convolutions[rule.convolution]()
     pixels = {"flat": Flat(stabilizer=STABILISER), "zbox": ZBox(0.0, 1.0, STABILISER), "rule": convolution}[rule.first]
     rules = {
         Shunt: ShuntRule(SHUNT_RULES[rule.shunt]),

@@ -7,6 +7,8 @@ A convolution that reads x >= 0 and ends in a ReLU hands on, with w = w+ + w- it
 so that a rule is a few numbers (p, n, c). The shunt y = u / (a + I) is homogeneous of degree 0 in (u, I, a), so
 that gradient times input does not conserve. Every rule for it is R_u = (1 + k) R, R_I = -k R with t = I / a,
 elementwise conservative; `SHUNT_RULES` holds k(t).
+
+A new rule is one function below `@convolution_rule` or `@shunt_rule`.
 """
 
 from __future__ import annotations
@@ -29,21 +31,55 @@ class Part(NamedTuple):
 
 
 PLAIN = Part(1, 1, 1)
-CONVOLUTION_RULES: dict[str, Callable[[float, float], tuple[Part, ...]]] = {
-    "zplus": lambda gamma, alpha: (Part(1, 0, 1),),
-    "epsilon": lambda gamma, alpha: (PLAIN,),
-    "gamma": lambda gamma, alpha: (Part(1 + gamma, 1, 1),),
-    "alpha_beta": lambda gamma, alpha: (Part(1, 0, alpha), Part(0, 1, 1 - alpha)),
-}
 FIRST_RULES = ("flat", "zbox", "rule")
 BIASES = ("absorb", "share")
+CONVOLUTION_RULES: dict[str, Callable[[float, float], tuple[Part, ...]]] = {}
+SHUNT_RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
 
 
+def convolution_rule(function):
+    """Register a function (gamma, alpha) -> terms as the rule of convolutions that has its name."""
+    CONVOLUTION_RULES[function.__name__] = function
+    return function
+
+
+def shunt_rule(function):
+    """Register a function t -> k as the rule of the shunt that has its name."""
+    SHUNT_RULES[function.__name__] = function
+    return function
+
+
+@convolution_rule
+def zplus(gamma: float, alpha: float) -> tuple[Part, ...]:
+    """Return z+: what excites (Montavon et al. 2017, 1512.02479)."""
+    return (Part(1, 0, 1),)
+
+
+@convolution_rule
+def epsilon(gamma: float, alpha: float) -> tuple[Part, ...]:
+    """Return epsilon: the weights as they are (Bach et al. 2015)."""
+    return (PLAIN,)
+
+
+@convolution_rule
+def gamma(gamma: float, alpha: float) -> tuple[Part, ...]:
+    """Return gamma: w + gamma w+ (Montavon et al. 2019)."""
+    return (Part(1 + gamma, 1, 1),)
+
+
+@convolution_rule
+def alpha_beta(gamma: float, alpha: float) -> tuple[Part, ...]:
+    """Return alpha-beta, beta = alpha - 1 (Bach et al. 2015)."""
+    return (Part(1, 0, alpha), Part(0, 1, 1 - alpha))
+
+
+@shunt_rule
 def signal_take_all(t: torch.Tensor) -> torch.Tensor:
     """Return k = 0: inhibition is a gate and gets no relevance (Arras et al. 2017, 1706.07206)."""
     return torch.zeros_like(t)
 
 
+@shunt_rule
 def aumann_shapley(t: torch.Tensor) -> torch.Tensor:
     """Return k = (1 + 1/t) ln(1 + t) - 1, from the gradient integrated along the straight path from (0, 0) to (u, I).
 
@@ -60,6 +96,7 @@ def aumann_shapley(t: torch.Tensor) -> torch.Tensor:
     return torch.where(small, series, (1 + 1 / safe) * safe.log1p() - 1).to(t.dtype)
 
 
+@shunt_rule
 def normalised_taylor(t: torch.Tensor) -> torch.Tensor:
     """Return k = t / (1 + t + t^2) <= 1/3, from first-order terms around I = 0, normalised to the whole.
 
@@ -69,13 +106,6 @@ def normalised_taylor(t: torch.Tensor) -> torch.Tensor:
     tensor([0.0000, 0.3333])
     """
     return 1 / (1 + t + 1 / t)  # 1/t is infinite at t = 0, and k is 0 there
-
-
-SHUNT_RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "signal_take_all": signal_take_all,
-    "aumann_shapley": aumann_shapley,
-    "normalised_taylor": normalised_taylor,
-}
 
 
 @dataclass(frozen=True)

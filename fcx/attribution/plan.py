@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from fcx.attribution.batch import Batch, Subject, own_mode
 from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, SHUNT_RULES
 from fcx.attribution.registry import Method
 from fcx.attribution.storage import MAPS_A_BLOCK, compress
 from fcx.core.errors import FcxError
@@ -22,6 +23,9 @@ from fcx.core.store import Store
 from fcx.core.targets import Target
 from fcx.networks.inference import piece_size, pieces
 from fcx.statistics.map_scores import QUANTITIES, score_maps
+from fcx.statistics.overlays import OVERLAYS, region_names
+
+REGISTRIES = (CONVOLUTION_RULES, SHUNT_RULES, OVERLAYS)
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,12 @@ class Plan:
     device: torch.device
     dtype: torch.dtype
     variables: Mapping[str, tuple]  # name -> (dims, dtype, attributes)
+    # What this session may have added, which a worker process learns with its plan.
+    registered: tuple[Mapping, ...] = field(default_factory=lambda: tuple(map(dict, REGISTRIES)))
 
     def __post_init__(self):
+        for registry, entries in zip(REGISTRIES, self.registered, strict=True):
+            registry.update(entries)
         self.reader = FaceReader(self.faces)
         self.resolutions: dict[str, set[int]] = {method.name: set() for method in self.methods}
         self._subject: Subject | None = None
@@ -97,13 +105,14 @@ class Plan:
         if workers > 1:
             portable(self.models, "the models")
             portable(self.methods, "the methods")
+            portable(self.registered, "the LRP rules and overlay regions")
         work = partial(_work, self, store if isinstance(store, Store) else None)
         for _, values in in_order(work, mine + theirs, workers, True, "attribute"):
             if values is not None:
                 store.write(values)
 
     def __reduce__(self):
-        return Plan, tuple(getattr(self, field.name) for field in fields(self))  # without what was derived here
+        return Plan, tuple(getattr(self, each.name) for each in fields(self))  # without what was derived here
 
     def block(self, block: Block) -> dict[str, tuple]:
         """Return the index and values of each variable for the faces of a block, NaN where a face is unusable."""
@@ -139,7 +148,7 @@ class Plan:
             return {}
         rows = np.arange(block.rows.start, block.rows.stop)
         good = self.reader.good[:, block.rows].all(0)
-        regions = len(self.faces["region"]) + 1
+        regions = len(region_names(self.faces))
         arrays = {name: np.full((*maps.shape[:3], regions), np.nan, np.float32) for name in QUANTITIES}
         if not good.any():
             return arrays

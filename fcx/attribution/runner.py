@@ -20,6 +20,7 @@ from fcx.core.store import Store
 from fcx.core.targets import Target, parse_all
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.inference import usable_device
+from fcx.statistics.overlays import region_names
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -107,7 +108,7 @@ def _coords(resolved, faces, methods, targets: list[Target]) -> dict:
     """Return the coordinates of the results as name -> (dims, values)."""
     values = {
         "model": list(resolved), "condition": faces["condition"].values, "method": methods,
-        "target": [target.name for target in targets], "region": [*map(str, faces["region"].values), "mask"],
+        "target": [target.name for target in targets], "region": region_names(faces),
     }  # fmt: skip
     values |= {dim: np.arange(faces.sizes[dim]) for dim in ("y", "x")}
     coords = {name: ((name,), np.asarray(value)) for name, value in values.items()}

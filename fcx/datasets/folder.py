@@ -27,7 +27,7 @@ KERNEL = frozenset((
 MOST = 5_000_000  # files; larger data sets are given as a CSV
 
 
-@adapter("folder", takes=Path.is_dir)
+@adapter("folder", takes=Path.is_dir, last=True)
 def open_folder(path: Path) -> list[Record]:
     """Return a record for each picture below `path`, sorted; its id is the path inside the folder.
 
@@ -68,7 +68,7 @@ def open_folder(path: Path) -> list[Record]:
                    reason=unused.get(inside, "")) for inside in sorted({*pictures, *unused})]  # fmt: skip
 
 
-@adapter("picture", takes=lambda path: path.is_file() or path.is_symlink())
+@adapter("picture", takes=lambda path: path.is_file() or path.is_symlink(), last=True)
 def open_picture(path: Path) -> list[Record]:
     """Return the record of one picture file; whether it can be read shows when it is read."""
     return [Record(id=_name(path.name), read=partial(read_picture, path), source=path.parent.name)]

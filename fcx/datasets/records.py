@@ -87,26 +87,30 @@ def mark(read: Callable) -> tuple:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A format: `takes` says whether a path is of it (None: asked for by name), `open` returns its records."""
+    """A format: `takes` says whether a path is of it (None: asked for by name), `open` returns its records.
+
+    `last`: it takes what no other format knows, as a folder of pictures does.
+    """
 
     name: str
     takes: Callable[[Path], bool] | None
     open: Callable[..., list[Record]]
+    last: bool = False
 
 
 ADAPTERS: dict[str, Adapter] = {}
 
 
-def adapter(name: str, takes: Callable[[Path], bool] | None) -> Callable:
+def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False) -> Callable:
     """Register the function below as the adapter for the paths that `takes` accepts.
 
     The function gets a Path and its own keyword options, and returns a list of records.
-    The first registered adapter that takes a path gets it. Where `takes` is None, the source is
-    asked for by `name`.
+    The first registered adapter that takes a path gets it, those that are `last` after all others. Where
+    `takes` is None, the source is asked for by `name`.
     """
 
     def register(function: Callable[..., list[Record]]) -> Callable[..., list[Record]]:
-        ADAPTERS[name] = Adapter(name, takes, function)
+        ADAPTERS[name] = Adapter(name, takes, function, last)
         return function
 
     return register
@@ -162,7 +166,7 @@ def _find(source: str | os.PathLike) -> Adapter:
         near = difflib.get_close_matches(str(source), named, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"there is no file or folder {str(source)!r}: {hint}allowed: {_formats()}")
-    for candidate in ADAPTERS.values():
+    for candidate in sorted(ADAPTERS.values(), key=lambda candidate: candidate.last):
         if candidate.takes is not None and candidate.takes(path):
             return candidate
     raise InputError(f"{path} is of no known format: allowed: {_formats()}")

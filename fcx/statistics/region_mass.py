@@ -1,46 +1,52 @@
 """Where a map lies: statistics of single maps by face region, and a null model of shifted maps.
 
-Mass is absolute attribution unless a name says net, positive or negative. A region is a coverage in
-[0, 1] for each pixel, so that soft edges count in part; the regions of the face partition the grid and
-`mask`, the alpha of the masked twin, overlays it in every condition. A sample counts where its face is
-usable in every condition. A map of zeros has no share, density, enrichment or AUC (NaN), and a region
-that covers nothing has no statistics at all (NaN).
+Mass is absolute attribution unless a name says net, positive or negative. A region is a coverage in [0, 1]
+for each pixel, so that soft edges count in part; the regions of the face partition the grid, and others
+(`fcx.statistics.overlays`) overlay it in every condition: first of all `mask`, the alpha of the masked twin. A
+sample counts where its face is usable in every condition. A map of zeros has no share, density, enrichment or
+AUC (NaN), and a region that covers nothing has no statistics at all (NaN).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
 from scipy import fft
 
 from fcx.core.arguments import Count, Seed, checked
+from fcx.core.checks import choose
 from fcx.core.contract import Faces, Results, check, column, match, ordered, usable
 from fcx.core.errors import ContractError
 from fcx.statistics.bootstrap import INTERVAL, estimates, interval, means
 from fcx.statistics.map_scores import QUANTITIES, score_maps
+from fcx.statistics.overlays import OVERLAYS, region_names
 
 RATIOS = ("density", "enrichment")  # of a mean share and a mean area
 MAPS_AT_ONCE = 64  # samples whose maps are held at once, unless the store's chunks say more
 
 
-def region_cover(faces, rows, out: np.ndarray | None = None) -> np.ndarray:
-    """Return (sample, region, y, x) float64 in [0, 1]: the partition, normalised to sum to 1, then `mask`.
+def region_cover(faces, rows, out: np.ndarray | None = None, overlays: Iterable[str] | None = None) -> np.ndarray:
+    """Return (sample, region, y, x) float64 in [0, 1]: the partition, normalised to sum to 1, then `overlays`.
 
     With `out`, of at least as many samples, it is written there: fresh memory can cost more than the arithmetic.
 
-    Raises: ContractError where the regions leave a pixel uncovered.
+    Raises: ContractError where the regions leave a pixel uncovered; UnknownNameError for an overlay that is not known.
     """
+    overlays = OVERLAYS if overlays is None else [choose(name, OVERLAYS, "overlay region") for name in overlays]
     cover = faces["regions"].isel(sample=rows).values
     total = cover.sum(1, dtype=np.uint16)[:, None]
     if (total == 0).any():
         name = str(faces["sample"].values[rows[np.argwhere(total == 0)[0, 0]]])
         raise ContractError(f"faces: the regions of {name!r} leave a pixel uncovered: they must partition the grid")
-    conditions = [str(name) for name in faces["condition"].values]
-    worn = conditions.index("masked") if "masked" in conditions else 0
-    made = np.empty((len(cover), cover.shape[1] + 1, *cover.shape[2:])) if out is None else out[: len(cover)]
-    np.divide(cover, total, out=made[:, :-1])
-    np.divide(faces["alpha"].isel(condition=worn).isel(sample=rows).values, 255, out=made[:, -1])
-    return made
+    parts = cover.shape[1]
+    shape = (len(cover), parts + len(overlays), *cover.shape[2:])
+    regions = np.empty(shape) if out is None else out[: len(cover)]
+    np.divide(cover, total, out=regions[:, :parts])
+    for number, name in enumerate(overlays, start=parts):
+        regions[:, number] = OVERLAYS[name](faces, rows)
+    return regions
 
 
 def exact(results) -> bool:
@@ -63,12 +69,14 @@ def _stored(results, faces) -> xr.Dataset:
         raise ContractError(f"results hold {what} and no stored {missing[0]!r}: make them with fcx.attribute")
     rows = match(results, faces)
     table = results[[*QUANTITIES, "area"]].reset_coords("area", drop=False).astype(np.float64).load()
-    shares = table["share"].isel(region=slice(None, -1))  # NaN for a region that covers nothing
+    parts = faces.sizes["region"]
+    shares = table["share"].isel(region=slice(parts))  # NaN for a region that covers nothing
     if ((abs(shares.sum("region") - 1) > 1e-3) & shares.notnull().any("region")).any():
         raise ContractError("results: the shares of the regions do not sum to 1: they are not those of single maps")
     some = np.flatnonzero(table["area"].notnull().all("region"))
     some = some[:: max(1, len(some) // MAPS_AT_ONCE)]
-    if not np.allclose(region_cover(faces, rows[some]).mean((-2, -1)), table["area"][some], atol=1e-5):
+    cover = region_cover(faces, rows[some], overlays=map(str, table["region"].values[parts:]))
+    if not np.allclose(cover.mean((-2, -1)), table["area"][some], atol=1e-5):
         raise ContractError("the stored statistics are of other regions or masks: give the faces that were explained")
     return table
 
@@ -115,7 +123,7 @@ def sample_statistics(results: Results, faces: Faces) -> xr.Dataset:
     if not exact(results) and "area" in results:
         return _stored(results, faces)
     maps, rows = _checked(results, faces)
-    regions = [*map(str, faces["region"].values), "mask"]
+    regions = region_names(faces)
     dims, shape = maps.dims[:-2], maps.shape[:-2]
     scores = {name: np.full((*shape, len(regions)), np.nan) for name in QUANTITIES}
     area = np.full((shape[-1], len(regions)), np.nan)
@@ -149,7 +157,7 @@ def shift_null(results: Results, faces: Faces) -> xr.Dataset:
     Source: torus shifts, Lotwick and Silverman, Journal of the Royal Statistical Society B 44(3), 1982.
     """
     maps, rows = _checked(results, faces)
-    regions = [*map(str, faces["region"].values), "mask"]
+    regions = region_names(faces)
     lead, grid = maps.shape[:4], maps.shape[-2:]
     spectrum = np.zeros((*lead, len(regions), grid[0], grid[1] // 2 + 1), complex)
     area = np.zeros((*lead, len(regions)))

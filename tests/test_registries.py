@@ -1,0 +1,101 @@
+"""A new entry of a registry is one function: names, help, errors, figures, statistics and worker processes know it."""
+
+import numpy as np
+import pytest
+import toys
+from typer.testing import CliRunner
+
+import fcx
+from fcx import figures
+from fcx.attribution import METHODS, method
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, SHUNT_RULES, convolution_rule, shunt_rule
+from fcx.cli import app
+from fcx.core.errors import UnknownNameError
+from fcx.datasets import ADAPTERS, Record, adapter
+from fcx.masks import STYLES, style
+from fcx.statistics.overlays import OVERLAYS, overlay
+
+REGISTRIES = (METHODS, CONVOLUTION_RULES, SHUNT_RULES, STYLES, ADAPTERS, OVERLAYS)
+
+
+@pytest.fixture
+def toy():
+    """Register one of each, and forget them afterwards."""
+    before = [dict(registry) for registry in REGISTRIES]
+    convolution_rule(toys.steep)
+    shunt_rule(toys.half_taken)
+    method("toy_lrp", title="Toy LRP", signed=True, conserves=True, resolution=1, extras=("bias", "stabiliser"))(
+        toys.toy_lrp
+    )
+    overlay("upper_half")(toys.upper_half)
+    style("toy_cloth", shape="pleated", colours=("blue", "white"))(toys.checked_cloth)
+
+    @adapter("toy_set", takes=None)
+    def open_toy_set(path, count=3):
+        return [Record(id=f"toy{i}", read=np.zeros((64, 64, 3), np.uint8).copy) for i in range(count)]
+
+    yield
+    for registry, entries in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
+def help_of(command):
+    return " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
+
+
+def test_the_help_of_commands_names_them(toy):
+    assert "toy_lrp" in help_of("attribute")
+    assert "half_taken" in help_of("attribute")
+    assert "toy_lrp" in help_of("predict")
+    assert "toy_cloth" in help_of("mask")
+    assert "toy_set" in help_of("prepare")
+
+
+def test_errors_name_them(toy, faces):
+    with pytest.raises(UnknownNameError, match="did you mean 'toy_lrp'"):
+        fcx.attribute("plain_scratch", faces, "toy_lpr")
+    with pytest.raises(UnknownNameError, match="did you mean 'half_taken'"):
+        fcx.attribute("plain_scratch", faces, "lrp", shunt_rule="half_take")
+    with pytest.raises(UnknownNameError, match="did you mean 'toy_cloth'"):
+        fcx.prepare("demo", style="toy_cloht")
+    results = fcx.attribute("plain_scratch", faces, "toy_lrp")
+    with pytest.raises(UnknownNameError, match="allowed: .*toy_lrp"):
+        figures.saliency_panel(faces, results, method="lrp", target="arousal")
+
+
+def test_statistics_figures_and_workers_know_them(toy, faces):
+    alone = fcx.attribute("plain_scratch", faces, "toy_lrp", store="int8")
+    shared = fcx.attribute("plain_scratch", faces, "toy_lrp", store="int8", workers=2, batch_size=2)
+    np.testing.assert_array_equal(shared["share"].values, alone["share"].values)
+    np.testing.assert_array_equal(shared["attribution"].values, alone["attribution"].values)
+    table = fcx.region_statistics(alone, faces, draws=20)
+    assert list(table["region"].values[-2:]) == ["mask", "upper_half"]
+    whole = fcx.attribute("plain_scratch", faces, "toy_lrp")
+    maps = np.abs(whole["attribution"].values.astype(float))
+    upper = maps[..., :32, :].sum((-2, -1)) / maps.sum((-2, -1))
+    exact = fcx.region_statistics(whole, faces, draws=20)["share"].sel(region="upper_half")
+    np.testing.assert_allclose(exact.values, upper, rtol=1e-6)
+    chart = figures.region_chart(table, method="toy_lrp")
+    assert chart.meta["title"].startswith("Toy LRP")
+    assert "upper_half" in set(chart.meta["table"]["region"])
+    sides = [{"model": "plain_scratch", "condition": condition} for condition in ("masked", "plain")]
+    assert "upper_half" in fcx.compare(table, faces, *sides, quantity="enrichment", draws=20)["region"]
+
+
+def test_statistics_of_an_overlay_that_is_gone_are_refused(toy, faces):
+    results = fcx.attribute("plain_scratch", faces, "toy_lrp", store="int8")
+    del OVERLAYS["upper_half"]
+    with pytest.raises(UnknownNameError, match="unknown overlay region 'upper_half'"):
+        fcx.region_statistics(results, faces, draws=20)
+
+
+def test_a_style_is_worn_and_drawn_and_a_data_set_opened(toy, demo):
+    made = fcx.prepare("toy_set", count=2, progress=False)
+    assert made.attrs["adapter"] == "toy_set"
+    assert made.sizes["sample"] == 2
+    gallery = figures.style_gallery(demo, count=1)
+    assert any("toy cloth" in str(row) for row in np.array(gallery.meta["table"]["row"]))
+    one, two = (fcx.prepare("demo", limit=4, style="toy_cloth", workers=w, progress=False) for w in (1, 2))
+    np.testing.assert_array_equal(one["image"].values, two["image"].values)
+    assert one["worn"].values[0] != ""
