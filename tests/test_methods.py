@@ -12,8 +12,11 @@ from conftest import make_faces
 from torch import nn
 
 from fcx.attribution import FILLS, METHODS, attribute, cam, deeplift
+from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.face_reader import FaceReader
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.core.provenance import nested_attr
+from fcx.networks.checkpoints import resolve_models
 
 SIZE = 16
 KINDS = {"paper": {}, "paper, batch norm": {"batch_norm": True}, "code2020": {"preset": "code2020"}}
@@ -177,6 +180,18 @@ def test_smoothgrad_averages_noise_of_the_stated_size():
     flat = left.reshape(40, -1) / span[:, 0]
     assert np.abs(np.corrcoef(flat) - np.eye(40)).max() < 0.35  # every face has noise of its own
     np.testing.assert_allclose(maps(Square(), faces, "smoothgrad", noise=0)[0], x)
+
+
+@pytest.mark.parametrize("method", ["smoothgrad", "expected_gradients"])
+def test_drawn_maps_nearly_repeat_with_another_seed_and_say_how_nearly(method, demo):
+    plain = demo.sel(condition=["plain"])
+    reader, model = FaceReader(plain), resolve_models("plain_scratch")["plain_scratch"]
+    subject = Subject.of("m", model, torch.device("cpu"), torch.float32)
+    images = pixels(plain.isel(sample=[0])).float()
+    batch = Batch(subject, images, weights=torch.tensor([[0.0, 1.0]]), reader=reader, condition="plain")
+    one, other = (METHODS[method].function(batch, seed=seed).numpy().ravel() for seed in (0, 1))
+    assert np.corrcoef(one, other)[0, 1] > 0.7
+    assert "raise `samples`" in METHODS[method].properties()["caution"]
 
 
 def test_random_numbers_depend_on_the_face_and_the_seed_alone(small):
@@ -412,8 +427,6 @@ def hooks_of(model):
 
 @pytest.mark.parametrize("method", ["guided_backprop", "deeplift", *CAMS])
 def test_no_hook_stays_behind_even_on_the_private_copy(method, small, monkeypatch):
-    from fcx.attribution.batch import Batch, Subject
-
     model = kind("paper").eval()
     options = {"layer": "conv10"} if method in CAMS else {}
     batch = Batch(Subject("m", model), pixels(small))
