@@ -60,7 +60,7 @@ def test_errors_name_them(toy, faces):
     with pytest.raises(UnknownNameError, match="did you mean 'toy_cloth'"):
         fcx.prepare("demo", style="toy_cloht")
     results = fcx.attribute("plain_scratch", faces, "toy_lrp")
-    with pytest.raises(UnknownNameError, match="allowed: .*toy_lrp"):
+    with pytest.raises(UnknownNameError, match=r"allowed: .*toy_lrp"):
         figures.saliency_panel(faces, results, method="lrp", target="arousal")
 
 
