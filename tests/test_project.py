@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import fcx
-from fcx.attribution import FILLS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "cv2", "xarray", "plotly", "zarr", "captum", "zennit", "papermill", "scipy"}
@@ -67,10 +66,9 @@ def definitions():
 
 def test_a_public_name_means_one_thing():
     rooms = {name.split(".")[-1] for name in module_names()}
-    fills = set(FILLS)  # entries of a registry, which a dict keeps
     homes = {}
     for module, name in definitions():
-        if not name.startswith("_") and not (module == "fcx.attribution.fills" and name in fills):
+        if not name.startswith("_"):
             homes.setdefault(name, []).append(module)
     assert {name: where for name, where in homes.items() if len(where) > 1 or name in rooms} == {}
 

@@ -1,21 +1,35 @@
 """A new entry of a registry is one function: names, help, errors, figures, statistics and worker processes know it."""
 
+import sys
+
 import numpy as np
 import pytest
+import torch
 import toys
+import xarray as xr
+from torch import nn
 from typer.testing import CliRunner
 
 import fcx
 from fcx import figures
 from fcx.attribution import METHODS, method
-from fcx.attribution.lrp_rules import CONVOLUTION_RULES, SHUNT_RULES, convolution_rule, shunt_rule
+from fcx.attribution.fills import FILLS, fill
+from fcx.attribution.lrp_rules import (
+    CONVOLUTION_RULES,
+    FIRST_RULES,
+    SHUNT_RULES,
+    convolution_rule,
+    first_rule,
+    shunt_rule,
+)
 from fcx.cli import app
-from fcx.core.errors import UnknownNameError
+from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.rooms import load_modules
 from fcx.datasets import ADAPTERS, Record, adapter
 from fcx.masks import STYLES, style
 from fcx.statistics.overlays import OVERLAYS, overlay
 
-REGISTRIES = (METHODS, CONVOLUTION_RULES, SHUNT_RULES, STYLES, ADAPTERS, OVERLAYS)
+REGISTRIES = (METHODS, CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, FILLS, STYLES, ADAPTERS, OVERLAYS)
 
 
 @pytest.fixture
@@ -23,7 +37,9 @@ def toy():
     """Register one of each, and forget them afterwards."""
     before = [dict(registry) for registry in REGISTRIES]
     convolution_rule(toys.steep)
+    first_rule(toys.everywhere)
     shunt_rule(toys.half_taken)
+    fill(toys.halftone)
     method("toy_lrp", title="Toy LRP", signed=True, conserves=True, resolution=1, extras=("bias", "stabiliser"))(
         toys.toy_lrp
     )
@@ -81,6 +97,31 @@ def test_statistics_figures_and_workers_know_them(toy, faces):
     assert "upper_half" in set(chart.meta["table"]["region"])
     sides = [{"model": "plain_scratch", "condition": condition} for condition in ("masked", "plain")]
     assert "upper_half" in fcx.compare(table, faces, *sides, quantity="enrichment", draws=20)["region"]
+
+
+def test_first_rules_and_fills_work_in_workers_too(toy, faces):
+    options = {"first_rule": "everywhere", "fill": "halftone", "batch_size": 2}
+    alone, shared = (
+        fcx.attribute("plain_scratch", faces, "toy_lrp,region_ablation", workers=n, **options) for n in (1, 2)
+    )
+    xr.testing.assert_identical(shared["attribution"], alone["attribution"])
+    maps = alone["attribution"].sel({"method": "toy_lrp"}).values
+    np.testing.assert_allclose(maps, maps[..., :1, :1] + 0 * maps)
+    with pytest.raises(UnknownNameError, match="did you mean 'everywhere'"):
+        fcx.attribute("plain_scratch", faces, "toy_lrp", first_rule="everywere")
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(2))
+    net(torch.zeros(1, 1, 64, 64))
+    with pytest.raises(InputError, match="'everywhere' explains a FaceChannel; for other modules there is flat, zbox"):
+        fcx.attribute({"net": net}, faces, "lrp", first_rule="everywhere")
+
+
+def test_a_new_file_of_a_room_is_found(tmp_path, monkeypatch):
+    (tmp_path / "found_by_being_there.py").write_text("import toys\ntoys.loaded = True\n")
+    monkeypatch.setattr(toys, "loaded", False, raising=False)
+    monkeypatch.setattr(fcx.attribution, "__path__", [*fcx.attribution.__path__, str(tmp_path)])
+    load_modules("fcx.attribution", [str(tmp_path)])
+    del sys.modules["fcx.attribution.found_by_being_there"], fcx.attribution.found_by_being_there
+    assert toys.loaded
 
 
 def test_statistics_of_an_overlay_that_is_gone_are_refused(toy, faces):

@@ -1,8 +1,10 @@
 """Functions for one entry of each registry: tests register them at run time, and worker processes find them here."""
 
 import numpy as np
+import torch
 
 from fcx.attribution.lrp import explain
+from fcx.attribution.lrp_network import times
 from fcx.attribution.lrp_rules import Part, Rule
 
 
@@ -23,9 +25,20 @@ def half_taken(t):
     return t / 2
 
 
-def toy_lrp(batch, *, shunt_rule="half_taken"):
+def everywhere(descent, c):
+    """Spread what the first convolution has over the whole picture."""
+    total = times(descent.trace.active[0][0], c).sum((1, 2, 3), keepdim=True)
+    return total.expand(-1, 1, *c.shape[2:]) / c[0, 0].numel()
+
+
+def halftone(batch):
+    """Return pictures of every second pixel."""
+    return batch.images * (torch.arange(batch.images.shape[-1]) % 2)
+
+
+def toy_lrp(batch, *, shunt_rule="half_taken", first_rule="rule"):
     """Go down by the toy rules."""
-    return explain(batch, Rule("steep", "rule", shunt_rule))
+    return explain(batch, Rule("steep", first_rule, shunt_rule))
 
 
 def checked_cloth(colour, pattern):

@@ -10,6 +10,7 @@ later keep attributes in arithmetic):
 
 import lazy_loader
 
-from fcx.attribution import cam, deeplift, gradient, lrp, perturbation  # noqa: F401  registers the methods
+from fcx.core.rooms import load_modules
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+load_modules(__name__, __path__)  # methods, rules and fills register themselves

@@ -8,7 +8,7 @@ An effect that holds under one fill only is an effect of the fill: use several.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -21,21 +21,34 @@ BLUR = 1 / 8  # standard deviation of the blur, of the side of the picture: coar
 AT_ONCE = 16  # pictures in one pass: larger ones are slower on a CPU (measured with gradients), and take more memory
 
 
+FILLS: dict[str, Callable[[Batch], torch.Tensor]] = {}
+
+
+def fill(function: Callable) -> Callable:
+    """Register a function batch -> pictures (sample, 1, y, x) as the fill that has its name."""
+    FILLS[function.__name__] = function
+    return function
+
+
+@fill
 def black(batch: Batch) -> torch.Tensor:
     """Return black pictures."""
     return torch.zeros_like(batch.images)
 
 
+@fill
 def grey(batch: Batch) -> torch.Tensor:
     """Return pictures of middle grey, 0.5."""
     return torch.full_like(batch.images, 0.5)
 
 
+@fill
 def mean(batch: Batch) -> torch.Tensor:
     """Return the mean face: of all usable faces of the Dataset in the condition that is explained."""
     return batch.mean().expand_as(batch.images)
 
 
+@fill
 def blur(batch: Batch) -> torch.Tensor:
     """Return each picture blurred by a Gaussian whose standard deviation is an eighth of its side, reflected."""
     down, across = (
@@ -45,6 +58,7 @@ def blur(batch: Batch) -> torch.Tensor:
     return down @ batch.images @ across.T
 
 
+@fill
 def mask(batch: Batch) -> torch.Tensor:
     """Return pictures of one grey: the mean of each face's masked twin where its mask covers it.
 
@@ -53,9 +67,6 @@ def mask(batch: Batch) -> torch.Tensor:
     worn = batch.pictures("masked")[:, 0] * batch.alpha
     tone = worn.sum((1, 2)) / batch.alpha.sum((1, 2))  # 0 / 0 where nothing is worn
     return tone[:, None, None, None].expand_as(batch.images)
-
-
-FILLS = {"black": black, "grey": grey, "mean": mean, "blur": blur, "mask": mask}
 
 
 def filled(batch: Batch, fill: str) -> torch.Tensor:

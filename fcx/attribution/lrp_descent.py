@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from fcx.attribution.lrp_network import Convolution, Trace, times
-from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
+from fcx.attribution.lrp_rules import FIRST_RULES, SHUNT_RULES, Rule, first_rule
 
 CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
 
@@ -84,12 +84,12 @@ class Descent:
         """Return the relevance of the pixels, and the ledger."""
         network, active = self.network, self.trace.active
         c = self._dense()
-        c = self._convolutions(c, len(network.trunk), self._shunt())
+        c = self.convolutions(c, len(network.trunk), self._shunt())
         for level in reversed(range(len(network.trunk))):
             c = self.trace.up(c) if network.pooled[level] else c
-            if level or self.rule.first == "rule":
-                c = self._convolutions(c, level, [active[level][0]])
-        maps = {"flat": self._flat, "zbox": self._zbox, "rule": self._pixels}[self.rule.first](c)
+            if level:
+                c = self.convolutions(c, level, [active[level][0]])
+        maps = FIRST_RULES[self.rule.first](self, c)
         return Relevance(maps.unflatten(0, self.bias.shape[1:]).squeeze(2), network.layers, self.bias, self.stabiliser)
 
     def map_relevance(self) -> torch.Tensor:
@@ -163,7 +163,7 @@ class Descent:
         k = SHUNT_RULES[self.rule.shunt](self.trace.active[-1][1] / self.network.decay)
         return [(1 + k) * passed, -k * passed] if k.any() else [passed]
 
-    def _convolutions(self, c: torch.Tensor, level: int, shares: list[torch.Tensor]) -> torch.Tensor:
+    def convolutions(self, c: torch.Tensor, level: int, shares: list[torch.Tensor]) -> torch.Tensor:
         """Return c below a level whose convolutions have the relevance `shares` (of each) times c."""
         sources, kernels = [], []
         for branch, share in enumerate(shares):
@@ -171,7 +171,7 @@ class Descent:
             for part in self.rule.parts:
                 z = self.trace.denominator(level, branch, part, self.rule.biases == "absorb")
                 whole = share if part.share == 1 else part.share * share
-                s = self._source(conv, whole, z, c, self.rule.stabiliser)
+                s = self.source(conv, whole, z, c, self.rule.stabiliser)
                 weight, bias = conv.kernel(part)
                 if bias is not None and self.rule.biases == "absorb":
                     self._absorb(self.bias, conv.name, s.permute(0, 2, 3, 1) @ bias)
@@ -182,7 +182,7 @@ class Descent:
         source, kernel = (v[0] if len(v) == 1 else torch.cat(v, d) for v, d in ((sources, 1), (kernels, 0)))
         return F.conv_transpose2d(source, kernel, padding=1)
 
-    def _source(self, conv: Convolution, share: torch.Tensor, z: torch.Tensor, c: torch.Tensor,
+    def source(self, conv: Convolution, share: torch.Tensor, z: torch.Tensor, c: torch.Tensor,
                 epsilon: float = 0.0) -> torch.Tensor:  # fmt: skip
         """Return R / z for R = share times c; what has no denominator goes to the stabilisers."""
         sign = None  # positive, behind a ReLU
@@ -199,23 +199,28 @@ class Descent:
             self._absorb(self.stabiliser, conv.name, s if sign is None else times(sign, s), epsilon)
         return s
 
-    # --- the convolution that reads the pixels ------------------------------------------------
 
-    def _pixels(self, c: torch.Tensor) -> torch.Tensor:
-        return times(self.trace.inputs[0], c)
+@first_rule
+def flat(descent: Descent, c: torch.Tensor) -> torch.Tensor:
+    """Hand the relevance of a unit to all the pixels that it reads alike (Lapuschkin et al. 2019, 1902.10178)."""
+    total = times(descent.trace.active[0][0], c).sum(1, keepdim=True)
+    box = c.new_ones(1, 1, 3, 3)
+    pixels = F.conv2d(c.new_ones(1, 1, *c.shape[2:]), box, padding=1)
+    return F.conv_transpose2d(total / pixels, box, padding=1)
 
-    def _flat(self, c: torch.Tensor) -> torch.Tensor:
-        """Hand the relevance of a unit to all the pixels that it reads alike."""
-        total = times(self.trace.active[0][0], c).sum(1, keepdim=True)
-        box = c.new_ones(1, 1, 3, 3)
-        pixels = F.conv2d(c.new_ones(1, 1, *c.shape[2:]), box, padding=1)
-        return F.conv_transpose2d(total / pixels, box, padding=1)
 
-    def _zbox(self, c: torch.Tensor) -> torch.Tensor:
-        """R_j = sum_k (x_j w - l w+ - h w-) / z_k R_k for pixels between l = 0 and h = 1; biases cancel."""
-        conv, x = self.network.trunk[0], self.trace.inputs[0]
-        negative = conv.weight.clamp(max=0)
-        z = conv(x, biased=False) - F.conv2d(torch.ones_like(x[:1]), negative, padding=1)
-        s = self._source(conv, self.trace.active[0][0], z, c)
-        of_pixel, of_white = F.conv_transpose2d(s, torch.cat([conv.weight, negative], 1), padding=1).split(1, 1)
-        return times(x, of_pixel) - of_white
+@first_rule
+def zbox(descent: Descent, c: torch.Tensor) -> torch.Tensor:
+    """R_j = sum_k (x_j w - l w+ - h w-) / z_k R_k for pixels between l = 0 and h = 1; biases cancel."""
+    conv, x = descent.network.trunk[0], descent.trace.inputs[0]
+    negative = conv.weight.clamp(max=0)
+    z = conv(x, biased=False) - F.conv2d(torch.ones_like(x[:1]), negative, padding=1)
+    s = descent.source(conv, descent.trace.active[0][0], z, c)
+    of_pixel, of_white = F.conv_transpose2d(s, torch.cat([conv.weight, negative], 1), padding=1).split(1, 1)
+    return times(x, of_pixel) - of_white
+
+
+@first_rule
+def rule(descent: Descent, c: torch.Tensor) -> torch.Tensor:
+    """Go by the rule of the other convolutions."""
+    return times(descent.trace.inputs[0], descent.convolutions(c, 0, [descent.trace.active[0][0]]))

@@ -60,11 +60,13 @@ def zennit_composite(rule: Rule, first: nn.Module | None) -> Composite:
         "gamma": lambda: Gamma(rule.gamma, STABILISER, zero_params=zero),
         "alpha_beta": lambda: AlphaBeta(rule.alpha, rule.alpha - 1, STABILISER, zero_params=zero),
     }
-    if rule.convolution not in convolutions:
-        raise InputError(f"the LRP rule {rule.convolution!r} explains a FaceChannel; for other modules there is "
-                         f"{', '.join(convolutions)}")  # fmt: skip
+    firsts = {"flat": lambda: Flat(stabilizer=STABILISER), "zbox": lambda: ZBox(0.0, 1.0, STABILISER), "rule": None}
+    for name, known in ((rule.convolution, convolutions), (rule.first, firsts)):
+        if name not in known:
+            words = f"explains a FaceChannel; for other modules there is {', '.join(known)}"
+            raise InputError(f"the LRP rule {name!r} {words}")
     convolution = convolutions[rule.convolution]()
-    pixels = {"flat": Flat(stabilizer=STABILISER), "zbox": ZBox(0.0, 1.0, STABILISER), "rule": convolution}[rule.first]
+    pixels = convolution if rule.first == "rule" else firsts[rule.first]()
     rules = {
         Shunt: ShuntRule(SHUNT_RULES[rule.shunt]),
         nn.Conv2d: convolution,

@@ -8,7 +8,8 @@ so that a rule is a few numbers (p, n, c). The shunt y = u / (a + I) is homogene
 that gradient times input does not conserve. Every rule for it is R_u = (1 + k) R, R_I = -k R with t = I / a,
 elementwise conservative; `SHUNT_RULES` holds k(t).
 
-A new rule is one function below `@convolution_rule` or `@shunt_rule`.
+A new rule is one function below `@convolution_rule`, `@first_rule` (the convolution that reads the pixels) or
+`@shunt_rule`.
 """
 
 from __future__ import annotations
@@ -31,15 +32,21 @@ class Part(NamedTuple):
 
 
 PLAIN = Part(1, 1, 1)
-FIRST_RULES = ("flat", "zbox", "rule")
 BIASES = ("absorb", "share")
 CONVOLUTION_RULES: dict[str, Callable[[float, float], tuple[Part, ...]]] = {}
+FIRST_RULES: dict[str, Callable] = {}  # in `lrp_descent`, whose sums they need
 SHUNT_RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
 
 
 def convolution_rule(function):
     """Register a function (gamma, alpha) -> terms as the rule of convolutions that has its name."""
     CONVOLUTION_RULES[function.__name__] = function
+    return function
+
+
+def first_rule(function):
+    """Register a function (descent, c) -> relevance (target sample, 1, y, x) as the first rule that has its name."""
+    FIRST_RULES[function.__name__] = function
     return function
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from fcx.attribution.batch import Batch, Subject, own_mode
 from fcx.attribution.face_reader import FaceReader
-from fcx.attribution.lrp_rules import CONVOLUTION_RULES, SHUNT_RULES
+from fcx.attribution.fills import FILLS
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES
 from fcx.attribution.registry import Method
 from fcx.attribution.storage import MAPS_A_BLOCK, compress
 from fcx.core.errors import FcxError
@@ -25,7 +26,7 @@ from fcx.networks.inference import piece_size, pieces
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 from fcx.statistics.overlays import OVERLAYS, region_names
 
-REGISTRIES = (CONVOLUTION_RULES, SHUNT_RULES, OVERLAYS)
+REGISTRIES = (CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, FILLS, OVERLAYS)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Plan:
         if workers > 1:
             portable(self.models, "the models")
             portable(self.methods, "the methods")
-            portable(self.registered, "the LRP rules and overlay regions")
+            portable(self.registered, "the LRP rules, fills and overlay regions")
         work = partial(_work, self, store if isinstance(store, Store) else None)
         for _, values in in_order(work, mine + theirs, workers, True, "attribute"):
             if values is not None:

@@ -1,6 +1,6 @@
 """The registry of attribution methods.
 
-A new method is one function with one decorator, in any module that this package imports:
+A new method is one function with one decorator, in any module of this room:
 
     @method("gradient_x_input", signed=True, conserves=False, resolution=1)
     def gradient_x_input(batch, *, power=1):

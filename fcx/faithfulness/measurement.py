@@ -29,7 +29,6 @@ from fcx.core.contract import TARGETS, Faces, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.targets import parse_all
-from fcx.faithfulness import randomisation, removal  # noqa: F401  they register the measures
 from fcx.faithfulness.measures import (
     CONTROLS,
     MEASURES,

@@ -1,6 +1,6 @@
 """What a measure of faithfulness is given: some faces as one model sees them, one method, and ways to ask again.
 
-A measure is one function with one decorator, in any module that `fcx.faithfulness.measurement` imports:
+A measure is one function with one decorator, in any module of this room:
 
     @measure("completeness", unit="output", best="zero")
     def completeness(trial):
