@@ -12,7 +12,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-che
 report: .venv/installed
 	@$(BIN)/fcx report
 
-test: .venv/installed
+# The tests need the extra bench, for Quantus. One of them that is skipped is printed with its reason.
+test: .venv/installed-bench
 	@$(BIN)/ruff format --check --quiet . || { echo "make test: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-logo --no-cache

@@ -54,6 +54,13 @@ def at_once(function, *arguments, count=2):
     assert [process.exitcode for process in processes] == [0] * count
 
 
+def few_steps(method):
+    """Return options with which a method that goes step by step takes three, for tests that ask nothing of its maps."""
+    from fcx.attribution import METHODS
+
+    return {name: 3 for name in ("steps", "samples", "descent_steps") if name in METHODS[method].options}
+
+
 @pytest.fixture
 def faces():
     return make_faces()

@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from conftest import make_faces
+from conftest import few_steps, make_faces
 from torch import nn
 
 from fcx.attribution import METHODS, attribute, lrp_network, lrp_rules
@@ -307,8 +307,7 @@ def assert_independent_of_the_batch(model, faces, methods, **options):
 def test_maps_do_not_depend_on_the_batch(method, name):
     torch.manual_seed(1)
     net = FaceChannel.preset(name, width=8, size=16, hidden=8)
-    short = {name: 3 for name in ("steps", "samples", "descent_steps") if name in METHODS[method].options}
-    assert_independent_of_the_batch({"m": net}, flat_faces(), method, **short)
+    assert_independent_of_the_batch({"m": net}, flat_faces(), method, **few_steps(method))
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -320,8 +319,8 @@ def test_maps_of_whole_networks_do_not_depend_on_the_batch(trained):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_target_alone_equals_both(method, small):
-    both = attribute({"m": kind("paper")}, small, method, dtype="float64")
+    both = attribute({"m": kind("paper")}, small, method, dtype="float64", **few_steps(method))
     for target in TARGETS:
-        alone = attribute({"m": kind("paper")}, small, method, target, dtype="float64")
+        alone = attribute({"m": kind("paper")}, small, method, target, dtype="float64", **few_steps(method))
         np.testing.assert_array_equal(alone["attribution"].sel(target=target), both["attribution"].sel(target=target))
         np.testing.assert_array_equal(alone["prediction"].sel(target=target), both["prediction"].sel(target=target))

@@ -9,7 +9,7 @@ import oracles
 import pytest
 import torch
 import xarray as xr
-from conftest import make_faces
+from conftest import few_steps, make_faces
 from torch import nn
 from tqdm.std import tqdm
 
@@ -242,14 +242,14 @@ def test_the_callers_model_is_untouched(name, preset, training, small):
 
     theirs.head.register_forward_hook(count)
     before = state_of(theirs)
-    attribute({"m": theirs}, small, name)
+    attribute({"m": theirs}, small, name, **few_steps(name))
     assert_same_state(before, state_of(theirs))
     total = len(calls)
     assert total
     for fail_at[0] in sorted({1, 2, total // 2, total - 1, total} & set(range(1, total + 1))):
         calls.clear()
         with pytest.raises(BoomError):
-            attribute({"m": theirs}, small, name)
+            attribute({"m": theirs}, small, name, **few_steps(name))
         assert_same_state(before, state_of(theirs))
     assert all(a is b for a, b in zip(optimiser.param_groups[0]["params"], theirs.parameters(), strict=True))
 
@@ -257,11 +257,11 @@ def test_the_callers_model_is_untouched(name, preset, training, small):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
 def test_the_callers_mode_does_not_matter(name, mode, small):
-    expected = attribute({"m": model()}, small, name)
+    expected = attribute({"m": model()}, small, name, **few_steps(name))
     with mode():
         made_inside = copy.deepcopy(model())
         for theirs in (model(), made_inside):
-            xr.testing.assert_equal(attribute({"m": theirs.train()}, small, name), expected)
+            xr.testing.assert_equal(attribute({"m": theirs.train()}, small, name, **few_steps(name)), expected)
 
 
 def test_other_precisions_and_layouts_of_the_model_do_not_matter(small):

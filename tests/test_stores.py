@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -414,7 +415,6 @@ def test_a_store_of_the_first_format_is_refused_and_may_be_replaced(faces, path)
 
 
 def test_a_store_is_read_from_a_url(faces, path):
-    fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.put(str(path), "/stored.zarr", recursive=True)
     same(open_store("memory://stored.zarr", "faces"), faces)

@@ -4,6 +4,7 @@ Agreement is asserted before anything is timed; no timing can fail a run. Both s
 same faces by the same weights.
 """
 
+import copy
 import time
 
 import numpy as np
@@ -41,6 +42,19 @@ def batch(model, faces):
     return lambda: Batch(subject, images, reader=FaceReader(faces), condition="plain")
 
 
+@pytest.fixture
+def untied(model, faces):
+    """A few faces with noise of a grey level, in double precision, where gradients are compared.
+
+    In flat areas activations tie exactly, and elsewhere now and then in single precision: which of them wins a
+    pooling is then decided by rounding, differently on either side, and changes a map by up to a tenth.
+    """
+    images, noise = torch.from_numpy(faces["image"].values[0, :8, None]), torch.Generator().manual_seed(0)
+    images = (images + torch.rand(images.shape, generator=noise, dtype=torch.float64)) / 256
+    subject = Subject("m", copy.deepcopy(model).double())
+    return lambda: Batch(subject, images, reader=FaceReader(faces), condition="plain")
+
+
 def beside(works, rounds=3):
     """Return the shortest processor time of each work, taken in turns, after one round that warms up."""
     times = {name: [] for name in works}
@@ -65,39 +79,32 @@ def ours(batch, method, **options):
 
 
 def assert_alike(found, expected):
-    """Most maps are equal; where rounding decides between two winners of a pooling, a face differs by a little."""
-    gap = np.abs(found - expected).max((-1, -2)) / np.abs(expected).max((-1, -2))
-    assert np.median(gap) < 1e-4
-    assert gap.max() < 0.1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-def test_gradient(capsys, model, batch):
-    images = batch().images
+def test_gradient(capsys, batch, untied):
+    def theirs(batch):
+        captum, images = Saliency(batch.model), batch.images.clone().requires_grad_()
+        return np.stack([captum.attribute(images, t, abs=False)[:, 0] for t in (0, 1)])
 
-    def theirs():
-        captum = Saliency(model)
-        return np.stack([captum.attribute(images.clone().requires_grad_(), t, abs=False)[:, 0] for t in (0, 1)])
-
-    assert_alike(ours(batch, "gradient"), theirs())
-    show(capsys, "gradient", {"fcx": lambda: ours(batch, "gradient"), "captum": theirs})
+    assert_alike(ours(untied, "gradient"), theirs(untied()))
+    show(capsys, "gradient", {"fcx": lambda: ours(batch, "gradient"), "captum": lambda: theirs(batch())})
 
 
-def test_integrated_gradients(capsys, model, batch):
-    images = batch().images
-
-    def theirs(internal=None):
-        captum = IntegratedGradients(model)
+def test_integrated_gradients(capsys, batch, untied):
+    def theirs(batch, internal=None):
+        captum = IntegratedGradients(batch.model)
         return np.stack([
-            captum.attribute(images, 0 * images, t, n_steps=50, internal_batch_size=internal)[:, 0].detach()
+            captum.attribute(batch.images, 0 * batch.images, t, n_steps=50, internal_batch_size=internal)[:, 0].detach()
             for t in (0, 1)
         ])  # fmt: skip
 
     def mine():
         return ours(batch, "integrated_gradients")
 
-    assert_alike(mine(), theirs(64))
-    show(capsys, "integrated gradients, 50 steps", {"fcx": mine, "captum": theirs}, rounds=1)
-    works = {f"captum, {n} at once": lambda n=n: theirs(n) for n in (FACES, 2 * FACES)}
+    assert_alike(ours(untied, "integrated_gradients"), theirs(untied(), 64))
+    show(capsys, "integrated gradients, 50 steps", {"fcx": mine, "captum": lambda: theirs(batch())}, rounds=1)
+    works = {f"captum, {n} at once": lambda n=n: theirs(batch(), n) for n in (FACES, 2 * FACES)}
     show(capsys, "integrated gradients, 50 steps", {"fcx": mine, **works})
 
 
