@@ -278,10 +278,11 @@ def test_inhibition_index_leaves_a_model_in_training_as_it_is():
     np.testing.assert_array_equal(found, inhibition_index({"m": net.eval()}, faces))
 
 
-def test_inhibition_index_needs_inhibition():
+def test_inhibition_index_of_a_model_without_inhibition_is_nan():
     faces = make_faces(1, size=16)
-    with pytest.raises(InputError, match="has no inhibition"):
-        inhibition_index({"m": kind("code2020")}, faces)
+    index = inhibition_index({"with": kind("paper"), "without": kind("code2020")}, faces)
+    assert index.sel(model="without").isnull().all()
+    assert index.sel(model="with").notnull().any()
     assert float(inhibition_index({"m": kind("paper")}, faces, shunt_rule="signal_take_all").max()) == 0
 
 

@@ -24,7 +24,7 @@ from fcx.figures.theme import CONFIG, SYMBOLS, looks
 from fcx.figures.wording import plain_name
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.comparison import compare_all
-from fcx.statistics.region_mass import region_statistics
+from fcx.statistics.region_mass import region_statistics, shift_null
 
 MODELS = ("plain_scratch", "masked_scratch", "<i>mine</i>")
 METHODS = ("lrp", "gradcam")
@@ -174,6 +174,33 @@ def test_tables_equal_what_was_given(faces, results, numbers):
     sums = results["attribution"].sel({"method": "lrp", "target": "arousal", "sample": samples}).sum(("y", "x"))
     column = panel["sum of map, plain_scratch, masked"].tolist()
     assert column == pytest.approx(sums.sel(model="plain_scratch", condition="masked").values.tolist(), rel=1e-4)
+
+
+def test_places_are_those_that_no_shifted_map_has(faces, results):
+    null = shift_null(results, faces)
+    frame = figures.place_table(null, target="valence").frame
+    valence = null.sel(target="valence")
+    outside = (valence["enrichment"] < valence["low"]) | (valence["enrichment"] > valence["high"])
+    assert len(frame) == int(outside.sum())
+    for row in frame.itertuples():
+        method = next(name for name in METHODS if ATTRIBUTION[name].title == row.method)
+        cell = valence.sel({"method": method, "model": row.model, "condition": row.condition, "region": row.region})
+        assert row.enrichment == float(cell["enrichment"])
+    with pytest.raises(UnknownNameError, match="unknown target 'joy'"):
+        figures.place_table(null, target="joy")
+
+
+def test_inhibition_has_a_row_for_each_model_that_has_one(faces):
+    names = ("model", "condition", "target", "sample", "region")
+    values = np.random.default_rng(0).random((2, 2, 2, 6, 3))
+    values[1] = np.nan  # a model without inhibition
+    coords = {"model": ["m", "n"], "condition": ["plain", "masked"], "target": ["arousal", "valence"],
+              "region": ["mouth", "eyes", "mask"]}  # fmt: skip
+    frame = figures.inhibition_table(xr.DataArray(values, coords, names), target="valence").frame
+    assert frame.columns.tolist() == ["model", "condition", "mouth", "eyes", "mask"]
+    masked = frame.set_index(["model", "condition"]).loc[("m", "masked")]
+    np.testing.assert_array_equal(masked, np.median(values[0, 1, 1], 0))
+    assert set(frame["model"]) == {"m"}
 
 
 def test_the_papers_table_is_table_3():

@@ -15,7 +15,6 @@ from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
 from fcx.attribution.request import check_models
 from fcx.core.arguments import checked
 from fcx.core.contract import TARGETS, Faces
-from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
@@ -29,22 +28,21 @@ def inhibition_index(models, faces: Faces, *, shunt_rule: str = "aumann_shapley"
 
     Both sums are over the channels of the cells of 8x8 pixels of a region, each weighted by how much of the cell
     the region covers; region `mask` is the alpha of the masked twin. R_I = -k R_y, so the index is a mean of
-    k(I / a) weighted by relevance: it depends on `shunt_rule`, a name in `SHUNT_RULES`. NaN for faces that could
-    not be used, for regions that cover nothing or have no relevance.
+    k(I / a) weighted by relevance: it depends on `shunt_rule`, a name in `SHUNT_RULES`. NaN for models without
+    inhibition, for faces that could not be used, for regions that cover nothing or have no relevance.
 
-    Raises: InputError for a model without inhibition, or of another crop rule or size than the faces;
+    Raises: InputError for a model of another crop rule or size than the faces;
     UnknownNameError for another rule; ContractError for a Dataset that holds no faces.
 
     >>> inhibition_index("plain_scratch", faces).sel(region="mouth").median("sample")  # doctest: +SKIP
     """
     rule, resolved = Rule(shunt=shunt_rule), resolve_models(models)
-    for name, model in resolved.items():
-        if not isinstance(model, FaceChannel) or model.config.shunt == "none":
-            raise InputError(f"model {name!r} has no inhibition: give FaceChannels with a shunt")
     check_models(resolved, faces, ())
     reader, regions = FaceReader(faces), region_names(faces)
     index = np.full((len(resolved), *reader.good.shape, len(TARGETS), len(regions)), np.nan)
     for m, (name, model) in enumerate(resolved.items()):
+        if not isinstance(model, FaceChannel) or model.config.shunt == "none":
+            continue
         wide = model.head.weight.dtype == torch.float64
         subject = Subject.of(name, model, torch.device("cpu"), torch.float64 if wide else torch.float32)
         network = Network(subject.model)

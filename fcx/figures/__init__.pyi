@@ -14,6 +14,8 @@ from .tables import (
     Table,
     agreement_table,
     coverage_table,
+    inhibition_table,
     method_table,
+    place_table,
     provenance_table,
 )

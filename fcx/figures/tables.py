@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from fcx.core.checks import choose
 from fcx.core.provenance import nested_attr, run_provenance
 from fcx.datasets.usable_faces import coverage_rows
 from fcx.figures.theme import plain_table
@@ -140,6 +141,25 @@ def method_table(results) -> Table:
                      "the same, % of |prediction|": 100 * np.nanmedian(np.concatenate(parts)),
                      "caution": declared.get("caution", "")})  # fmt: skip
     return Table("methods", "What the methods declare, and how their maps add up", pd.DataFrame(rows))
+
+
+def place_table(null, *, target: str) -> Table:
+    """Return the regions whose enrichment lies outside what 95 % of the shifts of `shift_null` have."""
+    rows = null.drop_vars("null").sel(target=choose(target, null["target"].values.tolist(), "target"), drop=True)
+    frame = rows.to_dataframe(dim_order=["method", "model", "condition", "region"]).reset_index()
+    frame["method"] = [method_title(name, null) for name in frame["method"]]
+    frame = frame[(frame.enrichment < frame.low) | (frame.enrichment > frame.high)].reset_index(drop=True)
+    title = f"Regions whose enrichment (log2) is not that of a shifted map, {target}"
+    return Table("places", title, frame.rename(columns={"low": "shifted maps, low", "high": "shifted maps, high"}))
+
+
+def inhibition_table(index, *, target: str) -> Table:
+    """Return the median over faces of `fcx.attribution.inhibition_index`, a column for each region."""
+    median = index.sel(target=choose(target, index["target"].values.tolist(), "target"), drop=True).median("sample")
+    frame = median.to_series().dropna().unstack("region").reindex(columns=index["region"].values)
+    frame.columns.name = None
+    title = f"Relevance of inhibition over that of excitation less inhibition, {target}"
+    return Table("inhibition", title, frame.reset_index())
 
 
 def provenance_table(*datasets, **parameters) -> Provenance:

@@ -179,7 +179,8 @@ def shift_null(results: Results, faces: Faces) -> xr.Dataset:
     p = np.where(np.isnan(flat[..., 0]), np.nan, np.minimum(2 * np.minimum(*tails), 1))
     made = {"enrichment": flat[..., 0], "low": low, "high": high, "p": p}
     coords = {name: maps[name].values for name in maps.dims[:4] if name in maps.coords} | {"region": regions}
-    return xr.Dataset({k: (dims, v) for k, v in made.items()} | {"null": ((*dims, "dy", "dx"), null)}, coords)
+    made = {name: (dims, values) for name, values in made.items()} | {"null": ((*dims, "dy", "dx"), null)}
+    return xr.Dataset(made, coords, {name: results.attrs[name] for name in results.attrs if name != "kind"})
 
 
 @checked
