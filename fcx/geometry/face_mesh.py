@@ -4,8 +4,8 @@ Both networks know level faces. What they make of one that lies on its side or s
 the detector and hardly to the mesh: where the mesh's presence is doubtful, the picture is looked at from other angles,
 and the angle for which most speaks, by detector and mesh, is right.
 
-Measured on 40 demo faces turned by every 15 degrees: 960 of 960 right (the mean distance from the turned mesh is below
-a tenth of that between the eyes). Of 745 turned 48x48 crops of FER+ 710 were right, 27 refused and 8 wrong (beyond .4).
+Measured on 60 demo faces at 0, 90, 180 and 270 degrees: all 240 plain ones right (the points lie within .3 of the
+distance between the eyes on average); of the 240 in drawn masks 223 right, 10 refused and 7 wrong, one of them upright.
 """
 
 from __future__ import annotations
