@@ -12,6 +12,7 @@ from fcx.datasets import open_source
 from fcx.geometry import detection, face_mesh
 from fcx.geometry.landmarks import _face_alignment, canonical, find_landmarks, rasterise
 from fcx.geometry.pose import find_pose
+from fcx.masks import wear_mask
 
 MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38,
             37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]  # fmt: skip
@@ -214,3 +215,13 @@ class TestFaceAlignment:
         side = np.ptp(found.mesh[:, :2], axis=0).max()
         assert (np.abs(found.points - found.mesh[:, :2].mean(axis=0)) < 2 * side).all()
         assert not np.allclose(found.points, find_landmarks(pictures[0]).points)
+
+
+@pytest.mark.parametrize("name", ["surprise__svvoozzb_3", "angry__bjaqkgtt_6", "neutral__bjjtiumb_0"])
+def test_an_upright_face_in_a_mask_is_not_taken_for_one_on_its_head(name):
+    record = next(record for record in open_source("demo").records if name in record.id)
+    picture = record.read()
+    mesh = find_landmarks(picture).mesh
+    masked, _ = wear_mask(picture, mesh, "mixed", seed=0, sample=record.id)
+    roll, masked_roll = (find_pose(each).angles[2] for each in (mesh, find_landmarks(masked).mesh))
+    assert abs(masked_roll - roll) < 30
