@@ -11,7 +11,7 @@ from fcx.core.files import write_whole
 
 
 class WholeFiles(LocalStore):
-    """A local folder whose files are replaced whole, under temporary names that `fcx.core.store.sweep` knows."""
+    """A local folder whose files are replaced whole, under temporary names that `fcx.core.files.sweep` knows."""
 
     async def set(self, key, value) -> None:
         """Write the bytes of one key."""

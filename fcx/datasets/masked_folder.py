@@ -48,8 +48,6 @@ def mask_pictures(source, out: FilePath, *, several: str = "largest", workers: W
     """
     settings = FaceOptions(mask_options(**options), "whole", several=several)
     start = begin_workers(settings.mask) if workers > 1 else None
-    if not isinstance(out, str | os.PathLike) or not str(out) or "\0" in str(out):
-        raise InputError(f"out is {out!r}; allowed: the path of a folder, or of a picture for one picture")
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out

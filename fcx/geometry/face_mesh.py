@@ -112,7 +112,7 @@ def every_face(picture: np.ndarray) -> list[SeenFace]:
                 continue
             same = [other for other in faces if _overlap(face, other)]
             # Another look at a face replaces it where it says otherwise, and is surer.
-            if all(face.presence > other.presence and not _agree(other, face) for other in same):
+            if all(face.evidence > other.evidence + HABIT and not _agree(other, face) for other in same):
                 faces = [other for other in faces if other not in same] + [face]
     if not faces:
         faces = [largest_face(picture)[0]]
