@@ -136,6 +136,7 @@ def prepare(
     backend: Annotated[str, typer.Option(help="landmarks: mesh, or face-alignment where its weights are")] = "mesh",
     several: Several = "largest",
     pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="stop at a faulty row, which else has its reason")] = False,
     limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
@@ -145,8 +146,8 @@ def prepare(
     import fcx
     from fcx.datasets.usable_faces import coverage_rows
 
-    faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, limit=limit,
-                        workers=workers, overwrite=overwrite, **options)  # fmt: skip
+    faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, strict=strict,
+                        limit=limit, workers=workers, overwrite=overwrite, **options)  # fmt: skip
     status = faces["status"].values
     failed = (status != "ok").argmax(axis=0)
     chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))

@@ -98,6 +98,35 @@ def test_a_new_format_is_one_decorated_function(tmp_path, monkeypatch):
     assert source.records[0].id == "clips.avi-25"
 
 
+def test_a_faulty_row_has_its_reason_or_stops_and_what_a_data_set_excludes_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.records, "ADAPTERS", dict(ADAPTERS))
+    (tmp_path / "list.frames").touch()
+    (tmp_path / "list.clips").touch()
+    excluded = datasets.Record("a", PICTURE.copy, split="excluded", reason="few votes")
+
+    @datasets.adapter("frames", takes=lambda path: path.suffix == ".frames")
+    def open_frames(path, strict=False):
+        return [excluded, datasets.Record("b", PICTURE.copy, reason=datasets.fault(f"{path}, line 2: no", strict))]
+
+    @datasets.adapter("clips", takes=lambda path: path.suffix == ".clips")
+    def open_clips(path):
+        return [excluded, datasets.Record("b", PICTURE.copy, reason="cut short")]
+
+    for name, reason in (("list.frames", r"list\.frames, line 2: no"), ("list.clips", "cut short")):
+        assert len(open_source(tmp_path / name).records) == 2
+        with pytest.raises(InputError, match=reason):
+            open_source(tmp_path / name, strict=True)
+        with pytest.raises(UnknownNameError, match=r"option of a .* source 'strickt'"):
+            open_source(tmp_path / name, strickt=True)
+
+
+def test_boxes_and_landmarks_belong_to_what_is_known_of_a_picture():
+    plain, boxed = datasets.Record("a", PICTURE.copy), datasets.Record("a", PICTURE.copy, box=(1, 2, 30, 40))
+    pointed, other = (datasets.Record("a", PICTURE.copy, points=np.full((68, 2), value)) for value in (3.0, 4.0))
+    marks = {datasets.Source([record], "csv", "x").fingerprint() for record in (plain, boxed, pointed, other)}
+    assert len(marks) == 4
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [

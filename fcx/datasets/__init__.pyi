@@ -1,2 +1,2 @@
 from .pictures import SUFFIXES, read_picture
-from .records import ADAPTERS, Record, Source, adapter, mark, open_source
+from .records import ADAPTERS, Record, Source, adapter, fault, mark, open_source

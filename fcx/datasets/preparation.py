@@ -36,17 +36,18 @@ BLOCKS, LEAST = 16, 8  # blocks that workers can share, unless they would have f
 
 @checked
 def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend: str = "mesh", several: str = "largest",
-            pictures: Switch = True, workers: Workers = 1, limit: Count | None = None, overwrite: Switch = False,
-            progress: Switch = True, **options):  # fmt: skip
+            pictures: Switch = True, strict: Switch = False, workers: Workers = 1, limit: Count | None = None,
+            overwrite: Switch = False, progress: Switch = True, **options):  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
     `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are the fields of
     `fcx.masks.MaskOptions`, and what the format of the source takes besides. Every input has a row: `status
-    (condition, sample)` is "ok" or says why it could not be used. Landmarks, mesh and regions come from the unmasked
-    picture; `pose` (degrees) is that of the head in it, `worn` the look of the mask as JSON, and hashes tell whether
-    two people made the same. The fit `donor` takes the outline of another face of the source, drawn by hash of the
-    sample and the seed. With `pictures`, the colour crop is kept at 224x224 for display. An interrupted run with
-    `out` goes on where it stopped. The result does not depend on `workers`.
+    (condition, sample)` is "ok" or says why it could not be used; with `strict`, a faulty row of the source stops.
+    Landmarks, mesh and regions come from the unmasked picture; `pose` (degrees) is that of the head in it, `worn`
+    the look of the mask as JSON, and hashes tell whether two people made the same. The fit `donor` takes the
+    outline of another face of the source, drawn by hash of the sample and the seed. With `pictures`, the colour
+    crop is kept at 224x224 for display. An interrupted run with `out` goes on where it stopped. The result does not
+    depend on `workers`.
 
     Raises: InputError for a source or a setting that cannot be used; StoreError where `out` holds
     something else; MissingWeightsError where a landmark backend lacks its weights.
@@ -59,7 +60,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     choose_all(options, [*MASK_OPTIONS, *source_options(source)], "option of prepare")
     mask = mask_options(**{name: options.pop(name) for name in MASK_OPTIONS if name in options})
     settings = FaceOptions(mask, crop, backend, several, pictures)
-    found = open_source(source, **options)
+    found = open_source(source, strict=strict, **options)
     records = found.records if limit is None else found.records[:limit]
     attrs = {
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,

@@ -42,7 +42,8 @@ class Record:
 
     `read()` returns the picture, RGB uint8 (row, column, channel), or raises ImageError.
     `valence` and `arousal` are in [-1, 1] or NaN, the spreads are the raters' standard deviations
-    where they are known. `reason` is empty, or says why the row cannot be used.
+    where they are known. `reason` is empty, or says why the row cannot be used. `box` (left, top, width, height)
+    and `points`, 68 landmarks (point, xy), are what the data set itself says of the face, in picture pixels.
     """
 
     id: str
@@ -56,6 +57,8 @@ class Record:
     reason: str = ""
     valence_spread: float = UNKNOWN
     arousal_spread: float = UNKNOWN
+    box: tuple[float, float, float, float] | None = None
+    points: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,15 @@ class Source:
 
     def fingerprint(self) -> str:
         """Return a hash of ids, labels and pictures (of files: path, size and time), to tell an input that changed."""
-        marks = [repr((r.id, r.valence, r.arousal, r.expression, r.reason, mark(r.read))) for r in self.records]
+        marks = [repr((r.id, r.valence, r.arousal, r.expression, r.reason, mark(r.read), *_place(r)))
+                 for r in self.records]  # fmt: skip
         return digest("\n".join(marks).encode(errors="surrogateescape"))
+
+
+def _place(record: Record) -> tuple:
+    """Return where the data set says that the face is, nothing where it does not."""
+    points = () if record.points is None else (digest(np.ascontiguousarray(record.points, dtype=float)),)
+    return (*(() if record.box is None else (record.box,)), *points)
 
 
 def mark(read: Callable) -> tuple:
@@ -104,7 +114,8 @@ ADAPTERS: dict[str, Adapter] = {}
 def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False) -> Callable:
     """Register the function below as the adapter for the paths that `takes` accepts.
 
-    The function gets a Path and its own keyword options, and returns a list of records.
+    The function gets a Path and its own keyword options, and returns a list of records. With an option `strict`, it
+    gives each faulty row a record whose `reason` is `fault(text, strict)`.
     The first registered adapter that takes a path gets it, those that are `last` after all others. Where
     `takes` is None, the source is asked for by `name`.
     """
@@ -116,10 +127,11 @@ def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False)
     return register
 
 
-def open_source(source: str | os.PathLike, **options) -> Source:
+def open_source(source: str | os.PathLike, *, strict: bool = False, **options) -> Source:
     """Return the records of `source`: 'demo', a folder, a CSV, a FER+ array (.npz) or one picture.
 
-    `options` are those of the adapter. A folder that is called demo is given as './demo'.
+    `options` are those of the adapter. A folder that is called demo is given as './demo'. A row that is faulty has a
+    record with the reason, or, where `strict`, stops; rows that the data set itself excludes are no faults.
 
     Raises: InputError where nothing is found, the table or an option is wrong, or two records share an id.
 
@@ -129,9 +141,31 @@ def open_source(source: str | os.PathLike, **options) -> Source:
     """
     found = _find(source)
     choose_all(options, source_options(source), f"option of a {found.name} source")
-    records = found.open(_path(source), **options)
+    told = {"strict": strict} if "strict" in inspect.signature(found.open).parameters else {}
+    records = found.open(_path(source), **options, **told)
+    if strict:
+        _refuse_faults(records, source)
     _check_ids(records, source)
     return Source(records, found.name, str(source), dict(options))
+
+
+def _refuse_faults(records: list[Record], source) -> None:
+    for record in records:
+        if record.reason and record.split != EXCLUDED:
+            raise InputError(f"{source}, {record.id}: {record.reason}")
+
+
+def fault(text: str, strict: bool) -> str:
+    """Return `text`, which names file, line and column of a faulty row, as the `reason` of its record.
+
+    Raises: InputError with the text where `strict`.
+
+    >>> fault("labels.csv, line 3: valence is 'x'", strict=False)
+    "labels.csv, line 3: valence is 'x'"
+    """
+    if strict:
+        raise InputError(text)
+    return text
 
 
 def _check_ids(records: list[Record], source) -> None:
@@ -148,7 +182,7 @@ def _check_ids(records: list[Record], source) -> None:
 
 def source_options(source: str | os.PathLike) -> list[str]:
     """Return the names of the options that the format of `source` takes."""
-    return list(inspect.signature(_find(source).open).parameters)[1:]
+    return [name for name in list(inspect.signature(_find(source).open).parameters)[1:] if name != "strict"]
 
 
 def _find(source: str | os.PathLike) -> Adapter:
