@@ -4,10 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
+from fcx.core.contract import GRID
 from fcx.core.errors import InputError, UnknownNameError
+from fcx.geometry.crops import crop_face
 from fcx.geometry.landmarks import canonical, find_landmarks
 from fcx.geometry.pose import FLIP, UPPER, find_pose
 from fcx.masks import FITS, STYLES, MaskOptions, choose_look, composite, paint_mask, picture_style, style, wear_mask
+from fcx.masks.fixed_patch import _outline
 from fcx.masks.light import SKIN, find_grain
 from fcx.masks.shapes import SUPPORT, surface
 from fcx.masks.wear import FINEST
@@ -215,6 +218,24 @@ def test_the_patch_elsewhere_has_the_same_area_and_leaves_the_mouth(found):
         assert here.sum() == there.sum()
         assert ((here > 0) & (there > 0)).sum() < 0.35 * (here > 0).sum()
         assert (at(there, mesh, LIPS) == 0).all()
+
+
+@pytest.mark.parametrize("rule", ["face", "upright"])
+def test_the_fixed_patch_covers_the_same_part_of_every_crop(found, rule):
+    covers = []
+    for picture, mesh in found:
+        crop, mesh, _ = crop_face(picture, mesh, mesh[:, :2], rule)
+        masked, alpha = wear_mask(crop, mesh, "fixed_patch", scale=1.3, shift="2,1", jitter=5, fit="jaw")
+        other, moved = wear_mask(crop, opened(mesh), "fixed_patch", sample="another")
+        assert (alpha == moved).all()
+        assert (masked == other).all()
+        assert (alpha == _outline(len(crop))).all()  # it depends on nothing else
+        assert len(np.unique(masked[alpha == 255], axis=0)) == 1
+        assert (at(alpha, mesh, LIPS) > 200).all()
+        assert (at(alpha, mesh, EYES) < 30).all()
+        covers.append(cv2.resize(alpha, (GRID, GRID), interpolation=cv2.INTER_AREA).astype(int))
+    assert np.ptp(covers, axis=0).max() <= 6  # of 255: a fortieth of a pixel of the grid
+    assert 0.2 < np.mean(covers) / 255 < 0.3  # as much as a surgical mask
 
 
 def test_masks_follow_a_moved_face(found):

@@ -31,19 +31,29 @@ def crop_face(picture: np.ndarray, mesh: np.ndarray, points: np.ndarray, rule: s
         side = max(picture.shape[:2])
         centre = np.array([picture.shape[1] - 1, picture.shape[0] - 1]) / 2
     else:
-        placed = find_pose(mesh).place(canonical()["xyz"])[:, :2]
-        low, high = placed.min(axis=0), placed.max(axis=0)
-        if (high - low).max() < SMALLEST:
-            raise FaceError(f"the face is only {(high - low).max():.0f} pixels large, at least {SMALLEST} are needed")
-        centre, side = (low + high) / 2, CROP_MARGIN * (high - low).max()
-    side = max(1, round(float(side)))
-    corner = np.rint(centre - (side - 1) / 2).astype(int)
+        centre, side = face_square(mesh)
+        if side < CROP_MARGIN * SMALLEST:
+            raise FaceError(f"the face is only {side / CROP_MARGIN:.0f} pixels large, at least {SMALLEST} are needed")
+    corner, side = whole_pixels(centre, side)
     crop = _square(picture, corner, side)
     scale = min(1.0, CROP_LIMIT / side)
     if scale < 1:
         crop = cv2.resize(crop, (CROP_LIMIT, CROP_LIMIT), interpolation=cv2.INTER_AREA)
     moved = mesh - [*corner, 0]
     return crop, scaled(moved, scale), scaled(points - corner, scale)
+
+
+def face_square(mesh: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the centre (xy) and the side, in pixels, of the square around the canonical face in the pose of a mesh."""
+    placed = find_pose(mesh).place(canonical()["xyz"])[:, :2]
+    low, high = placed.min(axis=0), placed.max(axis=0)
+    return (low + high) / 2, CROP_MARGIN * float((high - low).max())
+
+
+def whole_pixels(centre: np.ndarray, side: float) -> tuple[np.ndarray, int]:
+    """Return the corner (xy) and the side of a square as the whole pixels that are cut."""
+    side = max(1, round(float(side)))
+    return np.rint(centre - (side - 1) / 2).astype(int), side
 
 
 def scaled(points: np.ndarray, scale: float) -> np.ndarray:

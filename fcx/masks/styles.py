@@ -253,4 +253,4 @@ def sunglasses(colour, pattern) -> np.ndarray:
     return np.concatenate([tone[:, :, None] * colour, opacity[:, :, None]], axis=2)
 
 
-from fcx.masks import published  # noqa: E402, F401  registers its style
+from fcx.masks import fixed_patch, published  # noqa: E402, F401  register their styles
