@@ -1,8 +1,10 @@
 """Adapters: what they find, what they refuse."""
 
 import csv
+import io
 import os
 import pickle
+import re
 from collections import Counter
 
 import numpy as np
@@ -154,6 +156,35 @@ def test_a_folder_called_demo_is_reached_by_its_path(tmp_path, monkeypatch):
 
 
 # --- folders and single pictures ---
+
+
+def test_a_folder_whose_pictures_have_labels_in_a_known_format_says_what_to_give(album):
+    open_source(album)  # says nothing: warnings are errors here
+    write_table(album, "path,score\na.jpg,1\n", "scores.csv")
+    write_table(album, "no,table\n", "sub/labels.csv")
+    np.savez(album / "landmarks.npz", points=np.zeros(3))
+    (album / "link.csv").symlink_to(album / "nowhere.csv")
+    assert len(open_source(album).records) == 4
+    labels = write_table(album, HEADER + "a.jpg,0,0\n", "training.csv")
+    with pytest.warns(UserWarning, match=r"training\.csv is of the format 'csv': give that path"):
+        assert len(open_source(album).records) == 4
+    labels.unlink()
+    write_table(album, HEADER + "sub/deep/c.webp,0,0\n", "labels.tsv")  # names the folder below
+    with pytest.warns(UserWarning, match=r"labels\.tsv is of the format 'csv'"):
+        open_source(album / "sub")
+    (album / "labels.tsv").unlink()
+    write_ferplus(album / "fer.npz")
+    with pytest.warns(UserWarning, match=r"fer\.npz is of the format 'ferplus'"):
+        open_source(album)
+
+
+def test_a_folder_in_or_above_a_known_layout_says_what_to_give(album, monkeypatch):
+    (album / "sub" / "notes").mkdir()
+    layout = datasets.records.Adapter("layout", None, list, evident=lambda path: (path / "notes").is_dir())
+    monkeypatch.setitem(ADAPTERS, "layout", layout)
+    for place in (album, album / "sub" / "deep"):
+        with pytest.warns(UserWarning, match="sub is of the format 'layout'"):
+            assert open_source(place).records
 
 
 def test_folder_takes_pictures_in_a_fixed_order(album):
@@ -309,33 +340,101 @@ HEADER = "path,valence,arousal\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file;valence;arousal\na.jpg;0;0\n", "no column 'path', 'valence', 'arousal': its first line names file;"),
+        ("file;valence;arousal\na.jpg;0;0\n", "no column 'path': its first line names file, valence, arousal;"),
         ("path,valence\na.jpg,0\n", "no column 'arousal'"),
         ("", "its first line names nothing"),
         (HEADER, "has a header and no rows"),
         ("path,valence,arousal,valence\n", "names the column valence more than once"),
-        (HEADER + "a.jpg,0,0\nb.jpg,1.5,0\n", r"line 3 \(b\.jpg\): valence is 1\.5; allowed: -1 to 1, or empty"),
-        (HEADER + "a.jpg,0,-2\n", r"arousal is -2; .*-2 and -5 mark 'unknown'"),
-        (HEADER + "a.jpg,0,inf\n", "arousal is inf; allowed: -1 to 1"),
-        (HEADER + "a.jpg,high,0\n", "valence is 'high'; allowed: a number"),
-        (HEADER + "a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
-        (HEADER + "a.jpg,0,0\n./a.jpg,1,1\n", r"line 3 \(\./a\.jpg\): this picture stands in line 2 too"),
-        (HEADER + "b/../a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
-        (HEADER + "{folder}/a.jpg,0,0\na.jpg,1,1\n", r"line 3 \(a\.jpg\): this picture stands in line 2 too"),
-        (HEADER + "a\0.jpg,0,0\n", "line 2: a cell holds a NUL character"),
-        (HEADER + "a.jpg,0_1,0\n", "valence is '0_1'; allowed: a number"),
-        (HEADER + "a.jpg,0,\u0661\n", "arousal is '\u0661'; allowed: a number"),
-        (HEADER + ".,0,0\n", r"the id '\.' cannot be the name of a file"),
-        (HEADER + ",0,0\n", "line 2 .*the cell 'path' is empty"),
-        (HEADER + "a.jpg,0\n", "line 2: 2 cells, the header names 3 columns"),
-        (HEADER + 'a.jpg,"0,0\n', "is not a CSV"),
-        ("path,valence,arousal,expression\na.jpg,0,0,hapy\n", "unknown expression 'hapy': did you mean 'happy'"),
-        ("path,valence,arousal,expression\na.jpg,0,0,3\n", "unknown expression '3'"),
+        ("path,valence,arousal,face_x,face_y\na.jpg,0,0,1,1\n", "no column face_height, face_width: a face box needs"),
     ],
 )
-def test_table_errors_name_the_place(tmp_path, text, message):
+def test_a_table_that_is_none_is_refused_as_a_whole(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
-        open_source(write_table(tmp_path, text.replace("{folder}", str(tmp_path))))
+        open_source(write_table(tmp_path, text))
+
+
+BOXED = "path,valence,arousal,face_x,face_y,face_width,face_height,landmarks\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b.jpg,1.5,0", r"line 3, column 'valence': valence is 1\.5; allowed: -1 to 1, or empty"),
+        ("b.jpg,0,-2", r"column 'arousal': arousal is -2; .*-2 and -5 mark 'unknown'"),
+        ("b.jpg,0,inf", "arousal is inf; allowed: -1 to 1"),
+        ("b.jpg,high,0", "valence is 'high'; allowed: a number"),
+        ("a.jpg,1,1", r"line 3, column 'path': a\.jpg stands in .*line 2 too"),
+        ("./a.jpg,1,1", r"line 3, column 'path': \./a\.jpg stands in .*line 2 too"),
+        ("b/../a.jpg,1,1", r"line 3, column 'path': b/\.\./a\.jpg stands in .*line 2 too"),
+        ("{folder}/a.jpg,1,1", r"line 3, column 'path': .*a\.jpg stands in .*line 2 too"),
+        ("b\0.jpg,0,0", "line 3, column 1: the cell holds a NUL character"),
+        ("b.jpg,0_1,0", "valence is '0_1'; allowed: a number"),
+        ("b.jpg,0,\u0661", "arousal is '\u0661'; allowed: a number"),
+        (".,0,0", r"line 3, column 'path': it is '\.'; allowed: the path of a picture"),
+        (",0,0", "line 3, column 'path': it is ''; allowed: the path of a picture"),
+        ("b.jpg,0", "line 3, column 3: the row has 2 cells, the header 3"),
+        ("b.jpg,0,0,5", "line 3, column 4: the row has 4 cells, the header 3"),
+        ('b.jpg,"0,0', "line 3, column 2: unexpected end of data"),
+        ('b.jpg,0,"0" 1', "line 3, column 3: ',' expected after"),
+        ("b.jpg,0,0,hapy", "column 'expression': unknown expression 'hapy': did you mean 'happy'"),
+        ("b.jpg,0,0,3", "column 'expression': unknown expression '3'"),
+        ("b.jpg,0,0,1,2,0,4,", "line 3, column 'face_width': 0; allowed: numbers of pixels, sizes above 0"),
+        ("b.jpg,0,0,1,2,,4,", "line 3, column 'face_width': empty; allowed: numbers of pixels"),
+        ("b.jpg,0,0,1,2,x,4,", "line 3, column 'face_width': face_width is 'x'"),
+        ("b.jpg,0,0,1,2,3,4,1;2;3", "line 3, column 'landmarks': 3 numbers; allowed: 136, x;y of 68 points"),
+    ],
+)
+def test_a_faulty_row_has_file_line_and_column_and_the_rest_is_used(tmp_path, row, message):
+    cells = row.count(",")
+    header = BOXED if cells == 7 else "path,valence,arousal,expression\n" if row.endswith(("hapy", "3")) else HEADER
+    rest = "," * (header.count(",") - 2)
+    text = f"{header}a.jpg,0,0{rest}\n{row}\nc.jpg,0.5,0{rest}\n".replace("{folder}", str(tmp_path))
+    path = write_table(tmp_path, text)
+    first, faulty, last = open_source(path).records
+    assert (first.reason, last.reason, last.id, last.valence) == ("", "", "c.jpg", 0.5)
+    assert re.search(message, faulty.reason)
+    assert faulty.reason.startswith(f"{path}, line 3")
+    unread = re.search(r"column (\d|'path')", message)  # the path, which is the id
+    assert faulty.id == ("labels.csv, line 3" if unread else "b.jpg")
+    assert np.isnan([faulty.valence, faulty.arousal]).all()
+    with pytest.raises(InputError, match=message):
+        open_source(path, strict=True)
+
+
+def test_a_table_with_semicolons_decimal_commas_tabs_or_spreadsheet_text_reads_as_one_with_commas(tmp_path):
+    points = [f"{value}.5" for value in range(136)]
+    rows = [
+        ["path", "valence", "arousal", "split", "face_x", "face_y", "face_width", "face_height", "landmarks"],
+        ["C:\\faces\\a, b.jpg", "0.25", "-0.5", "train", "1.5", "2", "30", "40.25", ";".join(points)],
+        ["c.jpg", "", "1", "", "", "", "", "", ""],
+    ]
+    texts = {}
+    for delimiter in ",;\t":
+        buffer = io.StringIO()
+        csv.writer(buffer, delimiter=delimiter).writerows(rows)
+        texts[delimiter] = buffer.getvalue()
+    number = re.compile(r"(\d)\.(\d)")
+    commas = texts[";"].replace(" b.jpg", "\0").replace("0.25", "0,25")
+    commas = number.sub(r"\1,\2", commas).replace("\0", " b.jpg")
+    variants = [(texts[","], "utf-8"), (texts[";"], "utf-8-sig"), (commas, "utf-8"), (texts["\t"], "utf-16")]
+    columns = [*rows[0][:-1], *(f"{axis}_{i}" for i in range(68) for axis in "xy")]
+    wide = [columns, [*rows[1][:-1], *points], [*rows[2][:-1], *[""] * 136]]
+    variants.append(("\n".join(";".join(cells) for cells in wide), "utf-8"))
+    for number, (text, encoding) in enumerate(variants):
+        first, second = open_source(write_table(tmp_path, text, f"t{number}.csv", encoding)).records
+        assert (first.id, first.valence, first.arousal, first.split) == ("C:/faces/a, b.jpg", 0.25, -0.5, "train")
+        assert first.box == (1.5, 2, 30, 40.25)
+        np.testing.assert_array_equal(first.points.ravel(), np.arange(136) + 0.5)
+        assert (second.box, second.points, second.arousal) == (None, None, 1)
+        assert not first.reason
+        assert not second.reason
+
+
+def test_a_quotation_mark_that_nobody_closed_takes_no_other_row_with_it(tmp_path):
+    rows = 'a.jpg,0,0,"two\nlines"\nb.jpg,0,0,"open\nc.jpg,0,0,\nd.jpg,0,0,"closed"\n"e.jpg,0,0,\n'
+    records = open_source(write_table(tmp_path, "path,valence,arousal,remark\n" + rows)).records
+    assert [r.id for r in records] == ["a.jpg", "labels.csv, line 4", "c.jpg", "d.jpg", "labels.csv, line 7"]
+    assert [bool(r.reason) for r in records] == [False, True, False, False, True]
 
 
 def test_an_id_is_the_path_without_what_leads_nowhere(tmp_path):

@@ -6,6 +6,7 @@ Distribution", ICMI 2016 (the votes).
 
 from __future__ import annotations
 
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,15 @@ UNUSABLE = ("unknown", "NF")  # votes for no expression
 ENLARGED = 192  # pixels: the 48x48 crops are enlarged before detection
 
 
-@adapter("ferplus", takes=lambda path: path.suffix.lower() == ".npz" and not path.is_dir())
+def _is_ferplus(path: Path) -> bool:
+    """Return whether a file holds the arrays of FER+, by their names."""
+    if path.suffix.lower() != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {f"{name}.npy" for name in ARRAYS} <= set(archive.namelist())
+
+
+@adapter("ferplus", takes=lambda path: path.suffix.lower() == ".npz" and not path.is_dir(), evident=_is_ferplus)
 def open_ferplus(path: Path, minimum_votes: int = 5) -> list[Record]:
     """Return a record for each face, labelled with the vote-weighted mean of PROXY and its spread.
 

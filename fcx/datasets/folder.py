@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from fcx.core.errors import InputError
+from fcx.datasets.neighbours import labels_beside
 from fcx.datasets.pictures import SUFFIXES, read_picture
 from fcx.datasets.records import Record, adapter
 
@@ -34,7 +36,7 @@ def open_folder(path: Path) -> list[Record]:
     Pictures are known by their suffix. What is named like a picture and is none, a file of another suffix,
     and a folder below that is not entered, has a row with the reason. Hidden files and folders, Zarr stores
     and what accompanies pictures (`COMPANIONS`) are passed over. A linked folder is entered, each real
-    folder once.
+    folder once. A warning says where labels of the pictures lie in a format that fcx reads.
 
     Raises: InputError where there is no picture, or more than 5,000,000 files, or `path` cannot be listed.
     """
@@ -64,6 +66,8 @@ def open_folder(path: Path) -> list[Record]:
             f"{path} holds no picture: looked in it and below for {', '.join(sorted(SUFFIXES))}"
             + (f"; it holds {len(unused)} other files ({', '.join(others)})" if others else "")
         )
+    if labels := labels_beside(path):
+        warnings.warn(labels, stacklevel=3)
     return [Record(id=_name(inside), read=partial(read_picture, path / inside), source=path.name,
                    reason=unused.get(inside, "")) for inside in sorted({*pictures, *unused})]  # fmt: skip
 

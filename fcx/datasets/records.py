@@ -99,29 +99,32 @@ def mark(read: Callable) -> tuple:
 class Adapter:
     """A format: `takes` says whether a path is of it (None: asked for by name), `open` returns its records.
 
-    `last`: it takes what no other format knows, as a folder of pictures does.
+    `last`: it takes what no other format knows, as a folder of pictures does. `evident` says, more sceptically than
+    `takes`, whether a path that nobody asked for is of the format.
     """
 
     name: str
     takes: Callable[[Path], bool] | None
     open: Callable[..., list[Record]]
     last: bool = False
+    evident: Callable[[Path], bool] | None = None
 
 
 ADAPTERS: dict[str, Adapter] = {}
 
 
-def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False) -> Callable:
+def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False, evident=None) -> Callable:
     """Register the function below as the adapter for the paths that `takes` accepts.
 
     The function gets a Path and its own keyword options, and returns a list of records. With an option `strict`, it
     gives each faulty row a record whose `reason` is `fault(text, strict)`.
     The first registered adapter that takes a path gets it, those that are `last` after all others. Where
-    `takes` is None, the source is asked for by `name`.
+    `takes` is None, the source is asked for by `name`. Where a folder is read as plain pictures, a warning names what
+    lies in it or above it for which `evident` (else `takes`) holds: a `takes` that looks at a suffix only needs one.
     """
 
     def register(function: Callable[..., list[Record]]) -> Callable[..., list[Record]]:
-        ADAPTERS[name] = Adapter(name, takes, function, last)
+        ADAPTERS[name] = Adapter(name, takes, function, last, evident or takes)
         return function
 
     return register
