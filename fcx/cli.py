@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, get_args
@@ -19,6 +19,7 @@ import typer.core
 
 from fcx.core.checks import choose, read_number
 from fcx.core.errors import FcxError
+from fcx.core.recipes import RECIPES, Recipe
 from fcx.masks.options import MaskOptions
 
 app = typer.Typer(
@@ -56,20 +57,26 @@ class NamedInHelp(typer.core.TyperCommand):
                 formatter.write_text(", ".join(getattr(import_module(module), registry)))
 
 
-def command(fields_of: type | None = None) -> Callable:
+def command(fields_of: type | None = None, named: Mapping | None = None) -> Callable:
     """Register the function below as a command, which takes the fields of a dataclass as options too, as keywords.
 
+    Where several of the dataclass are `named`, an option that is not given is None, and its help says what each has.
     Numbers are read as they are written: 0_1 is none.
     """
+
+    def described(field) -> inspect.Parameter:
+        kind, default, text = type(field.default), field.default, field.metadata["help"]
+        if named:
+            kind, default = kind | None, None
+            text += f" ({', '.join(f'{name}: {getattr(each, field.name)}' for name, each in named.items())})"
+        return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
+                                 annotation=Annotated[kind, typer.Option(help=text)])  # fmt: skip
 
     def register(function: Callable) -> Callable:
         signature = inspect.signature(function, eval_str=True)
         taken = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        taken += [
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
-                              annotation=Annotated[type(field.default), typer.Option(help=field.metadata["help"])])
-            for field in (dataclasses.fields(fields_of) if fields_of else ())
-        ]  # fmt: skip
+        fields = dataclasses.fields(fields_of) if fields_of else ()
+        taken += [described(field) for field in fields if field.metadata]
         for kind, option in (get_args(each.annotation) for each in taken):
             for number in {int, float} & {kind, *get_args(kind)}:
                 option.parser, option.metavar = READERS[number], f"<{number.__name__}>"
@@ -218,34 +225,42 @@ def predict(
         typer.echo(those[0]["picture"])
 
 
-@command()
+@command(Recipe, RECIPES)
 def train(
     faces: Annotated[str, typer.Argument(help="a store that fcx prepare wrote, with splits train and validation")],
     out: Annotated[str, typer.Argument(help="the checkpoint to write (.safetensors)")],
     condition: Annotated[str, typer.Option(help="what the network learns on: plain or masked")] = "plain",
-    scheme: Annotated[str, typer.Option(help="scratch, last_conv or all_layers")] = "scratch",
-    start: Annotated[str | None, typer.Option(help="checkpoint to start from (last_conv, all_layers)")] = None,
-    recipe: Annotated[str, typer.Option(help="modern or paper")] = "modern",
+    scheme: Annotated[
+        str,
+        typer.Option(
+            help="what is changed: scratch and all_layers everything, last_conv the last convolution "
+            "and what follows, head the dense layers"
+        ),
+    ] = "scratch",
+    start: Annotated[str | None, typer.Option(help="checkpoint to start from (all schemes but scratch)")] = None,
+    recipe: Annotated[str, typer.Option(help="modern or paper; what it says can be changed one by one:")] = "modern",
     preset: Annotated[str | None, typer.Option(help="paper, code2020 or v1")] = None,
     width: Annotated[int | None, typer.Option(help="channels of the last convolution")] = None,
     hidden: Annotated[int | None, typer.Option(help="units of the hidden layer")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="batch norm after conv1 to conv9")] = None,
-    dropout: Annotated[float | None, typer.Option(help="share of units left out while training")] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="faces in a step")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="peak learning rate")] = None,
+    shuffled_labels: Annotated[
+        bool, typer.Option("--shuffled-labels", help="a control: each training face gets the labels of another")
+    ] = False,
+    train_faces: Annotated[int | None, typer.Option(help="only so many training faces, drawn by the seed")] = None,
     seed: Seed = 0,
     threads: Annotated[int | None, typer.Option(help="processor threads")] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
+    **changes,
 ):
-    """Train a FaceChannel; the same command after an interruption goes on after the last finished epoch."""
+    """Train a FaceChannel; the same command after an interruption goes on where it stopped."""
     import fcx
 
     model = fcx.train(
         fcx.open_faces(faces), out, condition=condition, scheme=scheme, start=start, recipe=recipe, preset=preset,
-        width=width, hidden=hidden, batch_norm=batch_norm, dropout=dropout, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, seed=seed, threads=threads, device=device, overwrite=overwrite,
+        width=width, hidden=hidden, batch_norm=batch_norm, shuffled_labels=shuffled_labels, train_faces=train_faces,
+        seed=seed, threads=threads, device=device, overwrite=overwrite,
+        **{name: value for name, value in changes.items() if value is not None},
     )  # fmt: skip
     _table([{"condition": name, "target": target, "CCC": f"{score['ccc']:.3f}",
              "95 % interval": f"[{score['low']:.3f}, {score['high']:.3f}]"}

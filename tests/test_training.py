@@ -6,15 +6,17 @@ import torch
 from conftest import make_faces
 from oracles import training_loss
 
+from fcx.core import recipes
 from fcx.core.contract import TARGETS
 from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
-from fcx.networks import recipes, training_loop
+from fcx.networks import training_loop
+from fcx.networks.augmentation import augment
 from fcx.networks.checkpoints import load_model, read_metadata, read_tensors, save_model, write_tensors
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
-from fcx.networks.recipes import augment, loss_of
-from fcx.networks.training import SCHEMES, train
-from fcx.networks.training_loop import trained_modules
+from fcx.networks.losses import loss_of
+from fcx.networks.training import Data, train
+from fcx.networks.training_loop import SCHEMES, trained_modules
 from fcx.statistics.agreement import evaluate
 
 SMALL = {"width": 4, "hidden": 4, "epochs": 3, "batch_size": 8, "progress": False}
@@ -93,8 +95,8 @@ def test_a_new_network_is_what_recipe_and_options_say(tmp_path, monkeypatch):
 def test_recipe_of_the_paper_keeps_the_last_epoch_and_marks_what_is_filled_in(tmp_path):
     metadata = small(teachable(), tmp_path / "a.safetensors", recipe="paper", batch_norm=False).metadata
     assert metadata["kept_epoch"] == metadata["epochs"] == 3
-    assert (metadata["recipe"]["optimiser"], metadata["recipe"]["rate"]) == ("sgd", 0.05)
-    assert not {"optimiser", "rate"} & set(metadata["recipe"]["filled_in"])
+    assert (metadata["recipe"]["optimiser"], metadata["recipe"]["learning_rate"]) == ("sgd", 0.05)
+    assert not {"optimiser", "learning_rate"} & set(metadata["recipe"]["filled_in"])
     assert {"schedule", "epochs", "batch_size"} <= set(metadata["recipe"]["filled_in"])
 
 
@@ -123,8 +125,30 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path, start, monkeypatch, recip
     assert len(calls) == 9 + 1 + (batch - 1) % 3  # finished epochs were not repeated
     assert resumed.metadata["sha256"] == whole.metadata["sha256"]
     assert resumed.metadata["history"] == whole.metadata["history"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.safetensors", "start.safetensors",
-                                                                "whole.safetensors"]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cut.log.csv", "cut.safetensors", "start.safetensors", "whole.log.csv", "whole.safetensors",
+    ]  # fmt: skip
+    assert (tmp_path / "cut.log.csv").read_text() == (tmp_path / "whole.log.csv").read_text()
+
+
+def test_a_run_killed_within_an_epoch_goes_on_at_the_last_saved_batch(tmp_path, monkeypatch):
+    whole = small(teachable(), tmp_path / "whole.safetensors")
+    calls = []
+
+    def interrupted(*given):
+        calls.append(1)
+        if len(calls) == 6:  # the third of three batches of the second epoch
+            raise KeyboardInterrupt
+        return loss_of(*given)
+
+    monkeypatch.setattr(training_loop, "loss_of", interrupted)
+    monkeypatch.setattr(training_loop, "SAVE_EVERY", 0)
+    with pytest.raises(KeyboardInterrupt):
+        small(teachable(), tmp_path / "cut.safetensors")
+    resumed = small(teachable(), tmp_path / "cut.safetensors")
+    assert len(calls) == 9 + 1  # no batch was learnt twice
+    assert resumed.metadata["sha256"] == whole.metadata["sha256"]
+    assert resumed.metadata["history"] == whole.metadata["history"]
 
 
 def test_seed_decides_and_the_caller_keeps_generator_and_threads(tmp_path):
@@ -208,6 +232,48 @@ def test_a_frozen_trunk_costs_no_backward_pass(tmp_path, start, monkeypatch):
         assert not any(part.training for part in trunk.modules())  # no dropout, no moving statistics
 
 
+@pytest.mark.parametrize("scheme", ["last_conv", "head"])
+def test_frozen_maps_are_computed_once_and_change_nothing(tmp_path, start, monkeypatch, scheme):
+    options = {"scheme": scheme, "start": start, "width": None, "hidden": None, "augmented": False}
+    trunks = []
+    forward = FaceChannel.inhibited
+    monkeypatch.setattr(FaceChannel, "inhibited", lambda self, maps: trunks.append(len(maps)) or forward(self, maps))
+    once = small(teachable(), tmp_path / "once.safetensors", **options)
+    calls = len(trunks)
+    monkeypatch.setattr(training_loop, "memory", lambda: 0)  # nothing can be kept
+    again = small(teachable(), tmp_path / "again.safetensors", **options)
+    assert len(trunks) - calls > calls if scheme == "head" else len(trunks) - calls == calls
+    for name, value in once.state_dict().items():
+        torch.testing.assert_close(value, again.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_head_changes_hidden_layer_and_outputs_alone(tmp_path, start):
+    before = load_model(start).state_dict()
+    after = small(teachable(), tmp_path / "a.safetensors", scheme="head", start=start, width=None, hidden=None)
+    for name, value in after.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith(("hidden.", "head.")), name
+
+
+def test_shuffled_labels_are_those_of_other_training_faces(tmp_path):
+    faces = teachable()
+    data, shuffled = Data(faces, "plain"), Data(faces, "plain", seed=1, shuffled=True)
+    assert torch.equal(data.images, shuffled.images)
+    assert not torch.equal(data.labels, shuffled.labels)
+    assert sorted(map(tuple, data.labels.T.tolist())) == sorted(map(tuple, shuffled.labels.T.tolist()))
+    assert (data.truth == shuffled.truth).all()  # validation keeps its own
+    metadata = small(faces, tmp_path / "a.safetensors", shuffled_labels=True).metadata
+    assert metadata["data"]["labels"] == "shuffled between training faces"
+
+
+def test_fewer_training_faces_are_part_of_more_and_steps_may_be_more_than_they_fill(tmp_path):
+    rows = [set(Data(teachable(), "plain", train_faces=count).rows["train"].tolist()) for count in (9, 18)]
+    assert rows[0] < rows[1]
+    log = small(teachable(), tmp_path / "a.safetensors", train_faces=9, steps=4, epochs=2).metadata
+    assert (log["data"]["train"], log["recipe"]["steps"]) == (9, 4)
+    with pytest.raises(InputError, match="train_faces is 25; allowed: up to 24"):
+        Data(teachable(), "plain", train_faces=25)
+
+
 def test_rows_that_cannot_be_used_play_no_part(tmp_path):
     faces = teachable()
     faces["status"].values = faces["status"].values.astype("U20")
@@ -277,7 +343,11 @@ def test_an_output_that_cannot_be_written_is_found_before_training(tmp_path, mon
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(FcxError, match=r"the loss is .* in epoch 1, batch \d, at a learning rate of .*: train with a"):
+    with pytest.raises(
+        FcxError,
+        match=r"the loss is .* in epoch 1, batch \d \(faces face\d+, .* and 5 "
+        r"more\), at a learning rate of 1e\+12: train with a lower one \(learning_rate\)",
+    ):
         small(teachable(), tmp_path / "a.safetensors", recipe="paper", batch_norm=False, learning_rate=1e12)
     assert not (tmp_path / "a.safetensors").exists()
 

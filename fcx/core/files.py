@@ -103,5 +103,6 @@ def digest(values) -> str:
     if isinstance(values, bytes):
         return hashlib.sha256(values).hexdigest()[:16]
     values = np.ascontiguousarray(values)
-    data = values.astype(str).tobytes() if values.dtype.kind in "OT" else values.tobytes()
-    return hashlib.sha256(f"{values.shape}{values.dtype.kind}".encode() + data).hexdigest()[:16]
+    total = hashlib.sha256(f"{values.shape}{values.dtype.kind}".encode())
+    total.update(np.ascontiguousarray(values.astype(str)) if values.dtype.kind in "OT" else values)  # not copied
+    return total.hexdigest()[:16]

@@ -166,7 +166,10 @@ class FaceChannel(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Map (sample, 1, y, x) to the last convolutional map (sample, channel, y/8, x/8): after the
         shunt, or after conv10's ReLU where the model has none. The values are not checked."""
-        shared = self.trunk(images)
+        return self.inhibited(self.trunk(images))
+
+    def inhibited(self, shared: torch.Tensor) -> torch.Tensor:
+        """Map what the trunk answers to the last convolutional map, both (sample, channel, y/8, x/8)."""
         u = self.relu10(self.conv10(shared))
         if self.config.shunt == "none":
             return u

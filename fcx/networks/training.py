@@ -1,7 +1,7 @@
-"""Training: schemes scratch, last_conv and all_layers; recipes `modern` and `paper`; every run can be resumed.
+"""Training: what is taught, by which scheme and recipe; every run can be resumed.
 
 Barros and Sciutti, "I Only Have Eyes for You", 2021, sections 2 and 3. The network learns one
-condition of a faces Dataset; both are scored after every epoch, over the whole validation set.
+condition of a faces Dataset; all are scored after every epoch, over the whole validation set.
 """
 
 from __future__ import annotations
@@ -10,49 +10,51 @@ import contextlib
 import ctypes
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fcx.core.arguments import Count, FilePath, Number, Seed, Switch, Threads, checked
-from fcx.core.checks import check_memory, choose, real_number, whole_number
+from fcx.core.arguments import Count, FilePath, Seed, Switch, Threads, checked
+from fcx.core.checks import check_memory, choose, choose_all
 from fcx.core.contract import TARGETS, Faces, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.provenance import run_provenance
+from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
 from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device
-from fcx.networks.recipes import RECIPES, Recipe
-from fcx.networks.training_loop import Run, same_settings
+from fcx.networks.training_loop import SCHEMES, Run, same_settings
 from fcx.statistics.agreement import evaluate
 
 LOG = logging.getLogger(__name__)
-SCHEMES = ("scratch", "last_conv", "all_layers")
 
 
 @checked
 def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str = "scratch",
           start: FilePath | None = None, recipe: str | Recipe = "modern", preset: str | None = None,
           width: Count | None = None, hidden: Count | None = None, batch_norm: Switch | None = None,
-          dropout: float | None = None, epochs: Count | None = None, batch_size: Count | None = None,
-          learning_rate: Number | None = None, seed: Seed = 0, threads: Threads | None = None, device="cpu",
-          progress: Switch = True, overwrite: Switch = False) -> FaceChannel:  # fmt: skip
+          shuffled_labels: Switch = False, train_faces: Count | None = None, seed: Seed = 0,
+          threads: Threads | None = None, device="cpu", progress: Switch = True, overwrite: Switch = False,
+          **changes) -> FaceChannel:  # fmt: skip
     """Train a FaceChannel on the rows of `faces` whose split is "train", and write it to `out` (.safetensors).
 
-    Rows that are usable in every condition and have both labels are used. `scheme` "last_conv"
-    changes conv10, its inhibitory twin, their decay, the hidden layer and the outputs, and
-    freezes the trunk with its batch-norm statistics; it and "all_layers" need `start`, a
-    checkpoint, whose shape they keep. Otherwise the network is `preset`, or where none is named
-    `paper`, 64 wide, with batch norm. Dropout and what else is None come from the recipe. State goes
-    to `out`.state after each epoch:
-    the same call after an interruption goes on there and ends in the same bits on as many
-    threads; after the end it returns at once.
+    Rows that are usable in every condition and have both labels are used; with `train_faces` so many of
+    them, drawn by `seed` (fewer are part of more). `scheme` says what is changed: "scratch" and
+    "all_layers" everything; "last_conv" conv10, its inhibitory twin, their decay, the hidden layer and
+    the outputs; "head" hidden layer and outputs. What is frozen keeps its batch-norm statistics. All but
+    "scratch" need `start`, a checkpoint, whose shape they keep. Otherwise the network is `preset`, or
+    where none is named `paper`, 64 wide, with batch norm. `changes` are fields of `Recipe`.
+    `shuffled_labels` gives each training face the labels of another, as a control.
+
+    State goes to `out`.state after each epoch and every five minutes: the same call after an
+    interruption goes on there and ends in the same bits on as many threads; after the end it returns at
+    once. Beside `out` lies a CSV (.log.csv) with loss and CCC of every epoch.
 
     Raises: InputError for faces or options that cannot be used, "... no labelled faces ...";
-    CheckpointError for a state made with other settings; FcxError where the loss is not finite.
+    CheckpointError for a state made with other settings; FcxError where the loss is not finite or explodes.
 
     >>> train(faces, "plain.safetensors", epochs=10)                                  # doctest: +SKIP
     >>> train(faces, "masked.safetensors", condition="masked", scheme="last_conv",
@@ -63,14 +65,14 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
     choose(scheme, SCHEMES, "scheme")
     if (scheme == "scratch") != (start is None):
         raise InputError(f"scheme {scheme!r} {'takes no' if start is not None else 'needs a'} start checkpoint")
-    changed = {"epochs": epochs, "batch_size": batch_size}
-    changed["rate" if start is None else "fine_rate"] = learning_rate
-    recipe = replace(recipe, **{name: value for name, value in changed.items() if value is not None})
-    whole_number(recipe.batch_size, "batch_size", 2)
-    real_number(min(recipe.rate, recipe.fine_rate), "learning_rate", above=0)
+    choose_all(changes, RECIPE_OPTIONS, "argument of train")
+    if start is not None and "learning_rate" in changes:
+        raise InputError("a checkpoint that is trained further learns at fine_rate: give that, not learning_rate")
+    given = {"preset": preset, "width": width, "hidden": hidden, "batch_norm": batch_norm,
+             "dropout": changes.get("dropout")}  # fmt: skip
+    recipe = recipe.changed(**{name: value for name, value in changes.items() if value is not None})
     device = usable_device(device)
-    data = Data(faces, condition)
-    given = {"preset": preset, "width": width, "hidden": hidden, "batch_norm": batch_norm, "dropout": dropout}
+    data = Data(faces, condition, seed, train_faces, shuffled_labels)
     with _threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _network(start, {name: value for name, value in given.items() if value is not None}, recipe)
@@ -90,22 +92,22 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
                      f"training at width {model.config.width}, hidden {model.config.hidden} and batch_size "
                      f"{recipe.batch_size}")  # fmt: skip
         run = Run(model.to(device, memory_format=torch.channels_last), scheme, recipe, data, settings, out)
-        run.go(seed, device, progress, overwrite)
+        run.go(device, progress, overwrite)
         scores = _scores(model, faces, data.rows["validation"], device)
         save_model(model, out, {
             **settings, "name": out.stem, "epochs": recipe.epochs, "kept_epoch": run.kept, "kept_because": (
                 f"highest mean validation CCC on {condition} faces" if recipe.keep == "best" else "the last epoch"),
-            "scores": {"validation": scores}, "history": run.history, "threads": torch.get_num_threads(),
-            "provenance": run_provenance(step="train"),
+            "scores": {"validation": scores}, "history": run.history, "seconds": round(run.seconds, 1),
+            "threads": torch.get_num_threads(), "provenance": run_provenance(step="train"),
         })  # fmt: skip
     run.state_path.unlink(missing_ok=True)
     return load_model(out)
 
 
 class Data:
-    """Pictures (sample, y, x) uint8 in memory, and labels (target, sample) float32, by split."""
+    """Pictures (sample, y, x) uint8 in memory, labels (target, sample) float32 and names of faces, by split."""
 
-    def __init__(self, faces, condition: str):
+    def __init__(self, faces, condition: str, seed: int = 0, train_faces: int | None = None, shuffled: bool = False):
         self.conditions = [str(name) for name in faces["condition"].values]
         choose(condition, self.conditions, "condition of these faces")
         if "split" not in faces.coords:
@@ -116,6 +118,12 @@ class Data:
             raise InputError("no labelled faces: training needs usable rows with both valence and arousal")
         split = faces["split"].values.astype(str)
         self.rows = {name: np.flatnonzero(wanted & (split == name)) for name in ("train", "validation")}
+        random = np.random.default_rng(seed)
+        if train_faces is not None:
+            if train_faces > len(self.rows["train"]):
+                raise InputError(f"train_faces is {train_faces}; allowed: up to {len(self.rows['train'])}, the usable "
+                                 "labelled faces of the split 'train'")  # fmt: skip
+            self.rows["train"] = np.sort(random.permutation(self.rows["train"])[:train_faces])
         for name, chosen in self.rows.items():
             if len(chosen) < 2:
                 raise InputError(
@@ -124,10 +132,15 @@ class Data:
                 )
             if (np.ptp(labels[:, chosen], axis=1) == 0).any():
                 raise InputError(f"the labels of the split {name!r} do not vary: a CCC needs labels that do")
-        images = {name: faces["image"].sel(condition=name).values for name in self.conditions}
-        self.images = torch.from_numpy(images[condition][self.rows["train"]])
+        # Of each condition only the rows that are needed: a data set of 300,000 faces is 1.2 GB a condition.
+        images = {name: faces["image"].sel(condition=name) for name in self.conditions}
+        self.images = torch.from_numpy(images[condition].isel(sample=self.rows["train"]).values)
         self.labels = torch.from_numpy(labels[:, self.rows["train"]])
-        self.validation = {name: pictures[self.rows["validation"]] for name, pictures in images.items()}
+        self.shuffled = shuffled
+        if shuffled:
+            self.labels = self.labels[:, random.permutation(len(self.images))]
+        self.names = faces["sample"].values[self.rows["train"]].astype(str)
+        self.validation = {name: each.isel(sample=self.rows["validation"]).values for name, each in images.items()}
         self.truth = labels[:, self.rows["validation"]].astype("f8")
         self.sources = sorted(set(faces["source"].values.astype(str))) if "source" in faces.coords else []
 
@@ -137,6 +150,7 @@ class Data:
         return {
             "sources": self.sources, "train": len(self.images), "validation": self.truth.shape[1],
             "conditions": self.conditions, "digest": digest("".join(map(digest, arrays)).encode()),
+            "labels": "shuffled between training faces" if self.shuffled else "as given",
         }  # fmt: skip
 
 

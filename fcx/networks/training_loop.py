@@ -3,59 +3,75 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm.std import tqdm
 
-from fcx.core.checks import choose
+from fcx.core.checks import memory
 from fcx.core.contract import TARGETS
 from fcx.core.errors import CheckpointError, FcxError
+from fcx.core.files import replacing
+from fcx.networks.augmentation import augment
 from fcx.networks.checkpoints import read_tensors, write_tensors
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import forward
-from fcx.networks.recipes import augment, loss_of
-from fcx.statistics.concordance import ccc
+from fcx.networks.losses import loss_of
+from fcx.statistics.concordance import ccc, parts_of_moments
 
 LOG = logging.getLogger(__name__)
+SCHEMES = {  # the parts that are not changed
+    "scratch": (), "all_layers": (), "last_conv": ("trunk",), "head": ("trunk", "conv10", "inhibitory", "shunt"),
+}  # fmt: skip
+SAVE_EVERY = 300  # seconds within an epoch
+EXPLODED = 1e3  # a loss that labels in [-1, 1] never give while a network learns
+PLACE = ("epoch", "step", "history", "kept", "seconds")  # what a state says of how far a run is
+OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
 def trained_modules(model: FaceChannel, scheme: str) -> list[str]:
     """Return the names of the parts that `scheme` changes (the rest is frozen)."""
-    parts = ("trunk", "conv10", "inhibitory", "shunt", "hidden", "head")
-    return [name for name in parts if hasattr(model, name) and not (name == "trunk" and scheme == "last_conv")]
+    with_weights = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
+    return [name for name in with_weights if name not in SCHEMES[scheme]]
 
 
 class Run:
-    """One training: what is in the state file, and how it moves on by an epoch."""
+    """One training: what is in the state file, and how it moves on by a batch and by an epoch."""
 
     def __init__(self, model, scheme, recipe, data, settings, out: Path):
-        self.model, self.recipe, self.data, self.settings, self.out = model, recipe, data, settings, out
-        self.state_path = out.with_name(out.name + ".state")
-        self.steps = max(1, len(data.images) // recipe.batch_size)  # the rest of an epoch waits for the next
+        self.model, self.scheme, self.recipe, self.data, self.settings = model, scheme, recipe, data, settings
+        self.out, self.state_path = out, out.with_name(out.name + ".state")
+        # What does not fill a batch waits for the next epoch.
+        self.steps = recipe.steps or max(1, len(data.images) // recipe.batch_size)
         self.parts = trained_modules(model, scheme)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.split(".")[0] in self.parts)
-        self.optimiser, self.scheduler = self._optimiser(recipe.rate if scheme == "scratch" else recipe.fine_rate)
-        self.epoch, self.history, self.best, self.kept = 0, [], {}, 0
+        self.optimiser, self.scheduler = self._optimiser(
+            recipe.learning_rate if scheme == "scratch" else recipe.fine_rate
+        )
+        inhibited = self.model.inhibited if scheme == "last_conv" else torch.nn.Identity()
+        self.first = self.model.trunk if scheme == "last_conv" else self.model.features
+        self.rest = lambda maps: self.model.activation(self.model.tail(inhibited(maps)))
+        self.epoch, self.step, self.sums = 0, 0, np.zeros(2 + 5 * len(TARGETS))
+        self.history, self.best, self.kept, self.seconds = [], {}, 0, 0.0
 
     def _optimiser(self, rate):
         trained = [p for p in self.model.parameters() if p.requires_grad]
         # Biases, batch norm and the decay of the shunt are not pulled towards zero.
         groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
                   {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
-        optimisers = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-        optimiser = optimisers[choose(self.recipe.optimiser, optimisers, "optimiser")](groups, lr=rate)
-        if choose(self.recipe.schedule, ("one_cycle", "plateau"), "schedule") == "one_cycle":
+        optimiser = OPTIMISERS[self.recipe.optimiser](groups, lr=rate)
+        if self.recipe.schedule == "one_cycle":
             total = self.steps * self.recipe.epochs
             return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total, cycle_momentum=False)
         return optimiser, torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.2, patience=5, min_lr=1e-4)
 
-    def go(self, seed, device, progress, overwrite):
-        """Train until the last epoch, saving the state after each, and end with the weights of the kept one."""
+    def go(self, device, progress, overwrite):
+        """Train until the last epoch, saving the state as it goes, and end with the weights of the kept one."""
         if self.state_path.exists():
             try:
                 self._load()
@@ -63,11 +79,11 @@ class Run:
                 if not overwrite:
                     raise
         self._save()  # a folder that cannot be written to is found now, not after an epoch
+        self.model.eval()
+        self.frozen = self._frozen_maps(device, progress)
         while self.epoch < self.recipe.epochs:
-            # Each epoch has a seed of its own, so a resumed run needs no generator's state.
-            torch.manual_seed(int(np.random.SeedSequence([seed, self.epoch]).generate_state(1)[0]))
             loss = self._learn(device, progress)
-            self.epoch += 1
+            self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros_like(self.sums)
             values = {name: ccc(self._predict(name, device), self.data.truth).tolist() for name in self.data.conditions}
             scored = {name: dict(zip(TARGETS, pair, strict=True)) for name, pair in values.items()}
             self.history.append({"epoch": self.epoch, "loss": loss, "ccc": scored})
@@ -76,6 +92,7 @@ class Run:
                 self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 self.kept = self.epoch
             self._save()
+            _write_log(self.out.with_name(self.out.stem + ".log.csv"), self.history)
             if progress:
                 LOG.info(_line(self.out.stem, self.history[-1], self.recipe.epochs))
         self.model.load_state_dict(self.best)
@@ -84,32 +101,96 @@ class Run:
         """Pass once over the training faces in random order, and return the mean loss."""
         self.model.train()
         for name, part in self.model.named_children():
-            if name == "trunk" and name not in self.parts:
-                part.eval()  # frozen whole: no dropout, and batch norm keeps its statistics
-        order = torch.randperm(len(self.data.images))
-        total = 0.0
-        bar = tqdm(range(self.steps), f"{self.out.stem} {self.epoch + 1}/{self.recipe.epochs}", file=sys.stderr,
-                   leave=False, disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 30)  # fmt: skip
-        for step in bar:
-            rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
-            images = self.data.images[rows].to(device)[:, None].float() / 255
-            images = augment(images) if self.recipe.augmented else images
-            loss = loss_of(self.model(images), self.data.labels[:, rows].T.to(device), self.recipe.ccc_loss)
-            total += (value := loss.item())
-            if not math.isfinite(value):
-                raise FcxError(
-                    f"the loss is {value} in epoch {self.epoch + 1}, batch {step + 1}, at a learning rate of "
-                    f"{self.optimiser.param_groups[0]['lr']:g}: train with a lower one (learning_rate)"
-                )
+            if name in SCHEMES[self.scheme]:
+                part.eval()  # no dropout, and batch norm keeps its statistics
+        order, batch_size = self._order(), self.recipe.batch_size
+        bar = tqdm(total=self.steps, initial=self.step, desc=f"{self.out.stem} {self.epoch + 1}/{self.recipe.epochs}",
+                   file=sys.stderr, leave=False, disable=not progress,
+                   mininterval=0.5 if sys.stderr.isatty() else 30)  # fmt: skip
+        begun = saved = time.monotonic()
+        while self.step < self.steps:
+            rows = order[self.step * batch_size : (self.step + 1) * batch_size]
+            # Each batch has a seed of its own, so that a resumed run needs no generator's state.
+            torch.manual_seed(self._seed(self.step + 1))
+            truth, answer = self.data.labels[:, rows].T.to(device), self._answer(rows, device)
+            loss = loss_of(answer, truth, self.recipe.ccc_loss)
+            self._check(value := loss.item(), rows)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
             if self.recipe.schedule == "one_cycle":
                 self.scheduler.step()
-            bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
+            self.step += 1
+            self.sums += _sums(value, answer.detach(), truth)
+            bar.set_postfix_str(self._so_far(), refresh=False)
+            bar.update()
+            if time.monotonic() - saved > SAVE_EVERY:
+                self.seconds, begun = self.seconds + time.monotonic() - begun, time.monotonic()
+                self._save()
+                saved = time.monotonic()
+        bar.close()
+        self.seconds += time.monotonic() - begun
+        loss = self.sums[0] / self.steps
         if self.recipe.schedule == "plateau":
-            self.scheduler.step(total / self.steps)
-        return total / self.steps
+            self.scheduler.step(loss)
+        return loss
+
+    def _answer(self, rows: torch.Tensor, device) -> torch.Tensor:
+        """Return what the network answers to some training faces, (sample, target)."""
+        if self.frozen is not None:
+            return self.rest(self.frozen[rows].to(device))
+        images = self.data.images[rows].to(device)[:, None].float() / 255
+        return self.model(augment(images) if self.recipe.augmented else images)
+
+    def _frozen_maps(self, device, progress) -> torch.Tensor | None:
+        """Return the maps (sample, channel, y/8, x/8) that the frozen part answers with, where they are always the same
+        and the machine can hold them."""
+        config, count = self.model.config, len(self.data.images)
+        if (
+            not SCHEMES[self.scheme]
+            or self.recipe.augmented
+            or 4 * count * config.width * (config.size // 8) ** 2 > memory() / 2
+        ):
+            return None
+        maps, size = [], 256
+        with torch.inference_mode():
+            for first in tqdm(range(0, count, size), f"{self.out.stem} frozen part", file=sys.stderr, leave=False,
+                              disable=not progress):  # fmt: skip
+                images = self.data.images[first : first + size].to(device)[:, None].float() / 255
+                maps.append(self.first(images).cpu())
+        return torch.cat(maps)
+
+    def _seed(self, step: int) -> int:
+        return int(np.random.SeedSequence([self.settings["seed"], self.epoch, step]).generate_state(1)[0])
+
+    def _order(self) -> torch.Tensor:
+        """Return the rows of the batches of an epoch: each face once, then again where more are asked for."""
+        torch.manual_seed(self._seed(0))
+        count, wanted = len(self.data.images), self.steps * self.recipe.batch_size
+        return torch.cat([torch.randperm(count) for _ in range(-(-wanted // count))])
+
+    def _check(self, loss: float, rows: torch.Tensor) -> None:
+        """Stop where a loss is not finite or explodes.
+
+        Raises: FcxError naming the batch.
+        """
+        if loss < EXPLODED:  # which NaN is not
+            return
+        faces = [str(self.data.names[row]) for row in rows[:3].tolist()]
+        rate = "learning_rate" if self.scheme == "scratch" else "fine_rate"
+        raise FcxError(
+            f"the loss is {loss:g} in epoch {self.epoch + 1}, batch {self.step + 1} (faces {', '.join(faces)} and "
+            f"{len(rows) - len(faces)} more), at a learning rate of {self.optimiser.param_groups[0]['lr']:g}: "
+            f"train with a lower one ({rate})"
+        )
+
+    def _so_far(self) -> str:
+        """Return the loss and the CCC of this epoch's batches, before the weights moved on."""
+        p, t, pp, tt, pt = self.sums[2:].reshape(5, len(TARGETS)) / self.sums[1]
+        with np.errstate(invalid="ignore"):  # outputs that do not vary yet
+            parts = parts_of_moments(p - t, np.maximum(pp - p**2, 0), np.maximum(tt - t**2, 0), pt - p * t)
+        values = " ".join(f"{name} {value:.2f}" for name, value in zip(TARGETS, parts["ccc"], strict=True))
+        return f"loss {self.sums[0] / self.step:.3f}, CCC {values}"
 
     def _predict(self, condition, device) -> np.ndarray:
         self.model.eval()
@@ -123,7 +204,7 @@ class Run:
         write_tensors(
             self.state_path,
             {f"{part} {name}": v for part, of in parts.items() for name, v in of.items() if v is not None},
-            {"settings": self.settings, "epoch": self.epoch, "history": self.history, "kept": self.kept,
+            {**{name: getattr(self, name) for name in PLACE}, "settings": self.settings, "sums": self.sums.tolist(),
              "groups": state["param_groups"], "scheduler": self.scheduler.state_dict()},
         )  # fmt: skip
 
@@ -148,7 +229,9 @@ class Run:
         self.model.load_state_dict(parts["model"])
         self.optimiser.load_state_dict({"state": moments, "param_groups": texts["groups"]})
         self.scheduler.load_state_dict(texts["scheduler"])
-        self.best, self.epoch, self.history, self.kept = parts["best"], texts["epoch"], texts["history"], texts["kept"]
+        self.best, self.sums = parts["best"], np.array(texts["sums"])
+        for name in PLACE:
+            setattr(self, name, texts[name])
 
 
 def same_settings(path: Path, found: dict, wanted: dict) -> None:
@@ -173,6 +256,18 @@ def _flat(settings: dict) -> dict:
         inner = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{key}".rstrip("."): item for key, item in inner.items()}
     return flat
+
+
+def _sums(loss: float, answer: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
+    """Return a batch's loss, its number of faces, and sums over them of p, t, pp, tt and pt, each for every target."""
+    p, t = (side.double().cpu().numpy() for side in (answer, truth))
+    return np.concatenate([[loss, len(p)], *(part.sum(0) for part in (p, t, p * p, t * t, p * t))])
+
+
+def _write_log(path: Path, history: list[dict]) -> None:
+    """Write loss and validation CCC of every epoch as a CSV."""
+    with replacing(path) as temporary:
+        pd.json_normalize(history, sep="_").to_csv(temporary, index=False)
 
 
 def _line(name: str, entry: dict, epochs: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from fcx.core.contract import TARGETS, usable
 from fcx.core.errors import InputError
@@ -40,11 +40,11 @@ def stored_models(sets, runs: str = "runs", **settings) -> dict:
     faces whose labels are their brightness. One thread is as fast for networks this small, and gives the same bits
     on every number of cores. `settings` go to `fcx.train`.
     """
+    from fcx.core.recipes import RECIPES
     from fcx.datasets.synthetic import WORN_BY
-    from fcx.networks.recipes import RECIPES
     from fcx.networks.training import train
 
-    recipe = replace(RECIPES["modern"], augmented=False, rate=5e-3, batch_size=32)
+    recipe = RECIPES["modern"].changed(augmented=False, learning_rate=5e-3, batch_size=32)
     models = {}
     for carrier, faces in sets.items():
         shown = [digest(faces[name].values) for name in ("image", *TARGETS)]
