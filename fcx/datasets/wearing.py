@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fcx.core.contract import CROPS
 from fcx.core.errors import FaceError, InputError
 from fcx.core.files import digest
 from fcx.core.parallel import portable
-from fcx.geometry.landmarks import BACKENDS, SEVERAL, find_landmarks
+from fcx.geometry.landmarks import BACKENDS, GIVEN, SEVERAL, Landmarks, find_landmarks
 from fcx.masks import STYLES, MaskOptions, choose_look, composite, paint_mask
 
 DONORS = 4  # faces that are tried as the donor of an outline
@@ -32,12 +32,20 @@ class FaceOptions:
 
     def __post_init__(self):
         choose(self.crop, CROPS, "crop rule")
-        choose(self.backend, BACKENDS, "landmark backend")
+        choose(self.backend, [*BACKENDS, GIVEN], "landmark backend")
         choose(self.several, (*SEVERAL, "all"), "policy for several faces")
 
     def attrs(self) -> dict:
         """Return the options under the names that stores and checkpoints use."""
         return {"crop": self.crop, **self.mask.attrs(), "landmarks": self.backend, "several": self.several}
+
+
+def landmarks_of(record, picture: np.ndarray, options: FaceOptions) -> Landmarks:
+    """Return the landmarks of the face of a record in its picture.
+
+    Raises: what `find_landmarks` raises.
+    """
+    return find_landmarks(picture, options.backend, several=options.several, box=record.box, points=record.points)
 
 
 def drawn_from(mask: MaskOptions) -> list:
@@ -57,16 +65,18 @@ def masked_face(picture, mesh, record, options: FaceOptions, donors=()) -> tuple
     mask, outline = options.mask, None
     worn = choose_look(mask, record.id).described()
     if mask.fit == "donor":
-        worn["donor"], outline = _outline(donors, "refuse" if options.several == "refuse" else "largest")
+        worn["donor"], outline = _outline(donors, options)
     paint, alpha = paint_mask(picture, mesh, mask, donor=outline, sample=record.id)
     return composite(picture, paint, alpha), alpha, worn
 
 
-def _outline(donors, several: str) -> tuple[str, np.ndarray]:
+def _outline(donors, options: FaceOptions) -> tuple[str, np.ndarray]:
     """Return the id and the mesh of the first of `donors` that has a face."""
+    backend = GIVEN if options.backend == GIVEN else "mesh"  # points are not needed
+    options = replace(options, backend=backend, several="refuse" if options.several == "refuse" else "largest")
     for donor in donors:
         try:
-            return donor.id, find_landmarks(donor.read(), several=several).mesh
+            return donor.id, landmarks_of(donor, donor.read(), options).mesh
         except InputError:
             continue
     raise FaceError(f"no outline of another face: none was found in {', '.join(donor.id for donor in donors)}")
