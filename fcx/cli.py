@@ -140,18 +140,14 @@ def prepare(
     source: SourceArgument,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as faces.zarr")],
     crop: Crop = "face",
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="landmarks: mesh finds the faces; given takes the box or the points of "
-            "the data set, where one face of several is rated; face-alignment "
-            "needs its weights"
-        ),
-    ] = "mesh",
+    backend: Annotated[str, typer.Option(help="landmarks: mesh, or face-alignment where its weights are")] = "mesh",
     several: Several = "largest",
     pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="stop at a faulty row, which else has its reason")] = False,
     limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
+    masks: Annotated[
+        str | None, typer.Option(help='JSON file of several masks: {"jaw": {"style": "mixed", "fit": "jaw"}, ...}')
+    ] = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
     **options,
@@ -160,8 +156,10 @@ def prepare(
     import fcx
     from fcx.datasets.usable_faces import coverage_rows
 
+    own = {field.name: field.default for field in dataclasses.fields(MaskOptions)}
+    options = {name: value for name, value in options.items() if value != own[name]}
     faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, strict=strict,
-                        limit=limit, workers=workers, overwrite=overwrite, **options)  # fmt: skip
+                        limit=limit, masks=masks, workers=workers, overwrite=overwrite, **options)  # fmt: skip
     status = faces["status"].values
     failed = (status != "ok").argmax(axis=0)
     chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))
@@ -236,7 +234,7 @@ def predict(
 def train(
     faces: Annotated[str, typer.Argument(help="a store that fcx prepare wrote, with splits train and validation")],
     out: Annotated[str, typer.Argument(help="the checkpoint to write (.safetensors)")],
-    condition: Annotated[str, typer.Option(help="what the network learns on: plain or masked")] = "plain",
+    condition: Annotated[str, typer.Option(help="what it learns on: plain, masked, or another of the faces")] = "plain",
     scheme: Annotated[
         str,
         typer.Option(

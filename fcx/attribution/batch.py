@@ -13,7 +13,7 @@ from torch import nn
 
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.lrp_network import Network, Trace, network, traces
-from fcx.core.contract import REGIONS, TARGETS
+from fcx.core.contract import REGIONS, TARGETS, twin
 from fcx.core.errors import FcxError, InputError
 from fcx.networks.facechannel import FaceChannel, check_input
 from fcx.networks.inference import private_copy
@@ -125,6 +125,11 @@ class Batch:
     def alpha(self) -> torch.Tensor:
         """Coverage (sample, y, x) in [0, 1] by the mask that the masked twin of each face wears."""
         return self._cover[:, len(REGIONS) + list(OVERLAYS).index("mask")]
+
+    @property
+    def twin(self) -> str:
+        """The condition in which the faces wear a mask."""
+        return twin(self._faces("twin").faces)
 
     def pictures(self, condition: str) -> torch.Tensor:
         """Return the same faces in another condition, (sample, 1, y, x) in [0, 1]; zeros where one is unusable.

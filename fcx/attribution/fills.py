@@ -64,7 +64,7 @@ def mask(batch: Batch) -> torch.Tensor:
 
     NaN, and with it the map, for a face whose twin is unusable or wears nothing that covers.
     """
-    worn = batch.pictures("masked")[:, 0] * batch.alpha
+    worn = batch.pictures(batch.twin)[:, 0] * batch.alpha
     tone = worn.sum((1, 2)) / batch.alpha.sum((1, 2))  # 0 / 0 where nothing is worn
     return tone[:, None, None, None].expand_as(batch.images)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 
 from fcx.core.checks import choose, described
-from fcx.core.errors import ContractError
+from fcx.core.errors import ContractError, InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -118,6 +118,23 @@ ResultsOrStatistics = Annotated["xr.Dataset", check_dataset]
 def usable(faces) -> np.ndarray:
     """Return (sample,) bool: True where the face is 'ok' in every condition."""
     return (faces["status"].values == "ok").all(axis=0)
+
+
+def twin(faces) -> str:
+    """Return the condition whose alpha is the region `mask` where none is worn.
+
+    Raises: InputError for faces that wear several masks: the region is one of them.
+    """
+    have = [str(name) for name in faces["condition"].values]
+    if "twin" not in faces.coords:
+        return "masked" if "masked" in have else have[0]
+    worn = [name for name in dict.fromkeys(map(str, faces["twin"].values)) if name in have]
+    if len(worn) > 1:
+        raise InputError(
+            f"these faces wear several masks ({', '.join(worn)}), and the region 'mask' is that of one: select it, "
+            f"as in faces.sel(condition=['plain', {worn[0]!r}])"
+        )
+    return (worn or have)[0]
 
 
 def match(results, faces) -> np.ndarray:

@@ -18,7 +18,7 @@ from fcx.core.files import digest, replacing
 from fcx.core.parallel import in_order
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.datasets import SUFFIXES, mark, open_source
-from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, masked_face, with_donors
+from fcx.datasets.wearing import MASKED, FaceOptions, begin_workers, donors_of, masked_face
 from fcx.geometry.landmarks import find_all_landmarks, find_landmarks
 from fcx.geometry.pose import find_pose
 from fcx.masks import mask_options
@@ -46,8 +46,8 @@ def mask_pictures(source, out: FilePath, *, several: str = "largest", workers: W
     >>> mask_pictures("photos", "masked")                                    # doctest: +SKIP
     [{'path': 'ada.jpg', 'status': 'ok', ...}]
     """
-    settings = FaceOptions(mask_options(**options), "whole", several=several)
-    start = begin_workers(settings.mask) if workers > 1 else None
+    settings = FaceOptions({MASKED: mask_options(**options)}, "whole", several=several)
+    start = begin_workers([settings.only]) if workers > 1 else None
     records, out = open_source(source).records, Path(out)
     one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out
@@ -61,7 +61,7 @@ def mask_pictures(source, out: FilePath, *, several: str = "largest", workers: W
         raise InputError(f"{folder} cannot be a folder for masked pictures: {error.strerror}") from error
     if one and out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or pass overwrite (--overwrite)")
-    jobs = with_donors(records, records, settings.mask)
+    jobs = list(zip(records, donors_of(records, records, settings.only), strict=True))
     rows = {record.id: _row(record, donors, settings) for record, donors in jobs}
     done = {} if one or overwrite else _done(folder, rows, targets)
     todo = [job for job in jobs if job[0].id not in done]
@@ -97,7 +97,7 @@ def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
             masked, looks = picture, []
             for number in reversed(range(len(faces))):  # the largest is the nearest
                 one = replace(record, id=f"{record.id}#{number + 1}") if number else record
-                masked, _, look = masked_face(masked, faces[number].mesh, one, settings, donors)
+                masked, _, look = masked_face(masked, faces[number].mesh, one, settings.only, settings.several, donors)
                 looks.insert(0, look)
             _write_picture(target, masked)
             row |= {"worn": json.dumps(looks if every else looks[0], ensure_ascii=False),
@@ -110,7 +110,7 @@ def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
 def _row(record, donors, settings) -> dict[str, str]:
     """Return the row of a record before anything is known of its face."""
     how = {name: value for name, value in settings.attrs().items() if name not in ("crop", "landmarks")}
-    how |= {"drawn_from": drawn_from(settings.mask), "version": STEP_VERSIONS["faces"]}
+    how |= {"drawn_from": settings.drawn_from(), "version": STEP_VERSIONS["faces"]}
     return dict.fromkeys(TABLE_COLUMNS, "") | {
         "path": record.id, "status": record.reason or "ok", "settings": json.dumps(how, ensure_ascii=False),
         "source": digest(repr([mark(one.read) for one in (record, *donors)]).encode(errors="surrogateescape")),

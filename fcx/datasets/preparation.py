@@ -1,7 +1,7 @@
 """Faces from pictures: detect, crop, wear a mask, grey, resize, store; one row for every input.
 
-`prepare` turns any source (`fcx.datasets.open_source`) into a faces Dataset with the two
-conditions `plain` and `masked` of the same samples.
+`prepare` turns any source (`fcx.datasets.open_source`) into a faces Dataset with the conditions `plain` and
+`masked` of the same samples, or with several masks, each worn on the same crop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from fcx.core.arguments import Count, FilePath, Switch, Workers, checked
 from fcx.core.checks import choose, choose_all
-from fcx.core.contract import ANGLES, CONDITIONS, GRID, PICTURE, REGIONS, check
+from fcx.core.contract import ANGLES, GRID, PICTURE, REGIONS, check
 from fcx.core.errors import ContractError, InputError
 from fcx.core.files import digest
 from fcx.core.parallel import in_order
@@ -23,12 +23,12 @@ from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.store import Store
 from fcx.datasets import open_source
 from fcx.datasets.records import source_options
-from fcx.datasets.wearing import FaceOptions, begin_workers, drawn_from, landmarks_of, masked_face, with_donors
+from fcx.datasets.wearing import MASKED, PLAIN, FaceOptions, begin_workers, donors_of, masked_face, masks_worn
 from fcx.geometry.crops import crop_face, scaled
-from fcx.geometry.landmarks import GIVEN, SEVERAL, ready
+from fcx.geometry.landmarks import SEVERAL, find_landmarks, ready
 from fcx.geometry.pose import find_pose
 from fcx.geometry.regions import region_maps
-from fcx.masks import MASK_OPTIONS, STYLES, mask_options
+from fcx.masks import MASK_OPTIONS, STYLES
 
 FACES_A_BLOCK = 32  # faces that are written together, at most
 BLOCKS, LEAST = 16, 8  # blocks that workers can share, unless they would have fewer faces than that
@@ -37,7 +37,7 @@ BLOCKS, LEAST = 16, 8  # blocks that workers can share, unless they would have f
 @checked
 def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend: str = "mesh", several: str = "largest",
             pictures: Switch = True, strict: Switch = False, workers: Workers = 1, limit: Count | None = None,
-            overwrite: Switch = False, progress: Switch = True, **options):  # fmt: skip
+            masks=None, overwrite: Switch = False, progress: Switch = True, **options):  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
     `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are the fields of
@@ -45,7 +45,10 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     (condition, sample)` is "ok" or says why it could not be used; with `strict`, a faulty row of the source stops.
     Landmarks, mesh and regions come from the unmasked picture; `pose` (degrees) is that of the head in it, `worn`
     the look of the mask as JSON, and hashes tell whether two people made the same. The fit `donor` takes the
-    outline of another face of the source, drawn by hash of the sample and the seed. With `pictures`, the colour
+    outline of another face of the source, drawn by hash of the sample and the seed. `masks` gives several conditions
+    in which a mask is worn on the same crop, as a dict from their names to `MaskOptions` or its fields, or as a JSON
+    file of that; then `worn` is JSON by condition, the attribute `masks` says how each is worn, and the coordinate
+    `twin (condition)` whose alpha the region `mask` of `plain` is: the first one's. With `pictures`, the colour
     crop is kept at 224x224 for display. An interrupted run with `out` goes on where it stopped. The result does not
     depend on `workers`.
 
@@ -55,30 +58,31 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     >>> faces = prepare("demo", limit=4, progress=False)
     >>> dict(faces["image"].sizes)
     {'condition': 2, 'sample': 4, 'y': 64, 'x': 64}
+    >>> several = {"rigid": {"style": "mixed"}, "jaw": {"style": "mixed", "fit": "jaw"}}
+    >>> prepare("demo", masks=several, limit=4, progress=False)["condition"].values.tolist()
+    ['plain', 'rigid', 'jaw']
     """
     choose(several, SEVERAL, "policy for several faces in a picture, which is one sample")
     choose_all(options, [*MASK_OPTIONS, *source_options(source)], "option of prepare")
-    mask = mask_options(**{name: options.pop(name) for name in MASK_OPTIONS if name in options})
-    settings = FaceOptions(mask, crop, backend, several, pictures)
+    worn = masks_worn(masks, **{name: options.pop(name) for name in MASK_OPTIONS if name in options})
+    settings = FaceOptions(worn, crop, backend, several, pictures)
     found = open_source(source, strict=strict, **options)
     records = found.records if limit is None else found.records[:limit]
-    if backend == GIVEN and all(record.box is None and record.points is None for record in records):
-        raise InputError(f"{found.path} gives neither boxes nor landmarks of faces, which the landmark backend "
-                         f"{GIVEN!r} needs: use 'mesh', which finds faces itself")  # fmt: skip
     attrs = {
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
         "provenance": run_provenance(step="prepare"),
     }  # fmt: skip
     variables, coords = _layout(records, settings)
-    jobs = with_donors(records, found.records, mask)
+    donors = zip(*(donors_of(records, found.records, mask) for mask in worn.values()), strict=True)
+    jobs = list(zip(records, donors, strict=True))
     size = min(FACES_A_BLOCK, max(LEAST, -(-len(jobs) // BLOCKS)))
     blocks = [FaceBlock(i, jobs[i : i + size]) for i in range(0, len(jobs), size)]
     work = partial(_make_block, variables=variables, settings=settings)
-    start = begin_workers(mask) if workers > 1 else None
+    start = begin_workers(worn.values()) if workers > 1 else None
     if out is None:
         return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces", start))
     same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
-    same |= {"inputs": found.fingerprint(), "style": drawn_from(mask)}
+    same |= {"inputs": found.fingerprint(), "style": settings.drawn_from()}
     ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=("sample",), settings=same, attrs=attrs,
                   chunks={"sample": size, "condition": 1}, overwrite=overwrite)  # fmt: skip
@@ -100,7 +104,7 @@ def open_faces(path: FilePath):
     return open_store(path, "faces")
 
 
-def make_face(record, settings: FaceOptions, donors=()) -> dict:
+def make_face(record, settings: FaceOptions, donors) -> dict:
     """Return what the store holds of one record, as name -> array; `status` says what went wrong, if anything."""
     if record.reason:
         return {"status": _shortened(record.reason)}
@@ -108,30 +112,35 @@ def make_face(record, settings: FaceOptions, donors=()) -> dict:
     try:
         picture = record.read()
         face["picture_hash"] = digest(picture)
-        found = landmarks_of(record, picture, settings)
+        found = find_landmarks(picture, settings.backend, several=settings.several)
         face |= {"detector_score": found.score, "faces_found": found.faces, "pose": find_pose(found.mesh).angles}
         crop, mesh, points = crop_face(picture, found.mesh, found.points, settings.crop)
     except InputError as error:
         return face | {"status": _shortened(str(error))}
-    try:
-        masked, alpha, worn = masked_face(crop, mesh, record, settings, donors)
-        face |= {"status": "ok", "worn": json.dumps(worn, ensure_ascii=False)}
-    except InputError as error:  # the face itself is good
-        masked, alpha = np.zeros_like(crop), np.zeros(crop.shape[:2], np.uint8)
-        face["status"] = np.array(["ok", _shortened(str(error))])
+    parts, alphas, status, worn = [crop], [np.zeros(crop.shape[:2], np.uint8)], ["ok"], {}
+    for (name, mask), others in zip(settings.masks.items(), donors, strict=True):
+        try:
+            masked, alpha, worn[name] = masked_face(crop, mesh, record, mask, settings.several, others)
+            reason = "ok"
+        except InputError as error:  # the face itself is good
+            masked, alpha, reason = np.zeros_like(crop), alphas[0], _shortened(str(error))
+        parts.append(masked), alphas.append(alpha), status.append(reason)
+    look = worn.get(MASKED) if settings.only else worn
     scale = GRID / len(crop)
-    images = [_resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), GRID) for part in (crop, masked)]
+    images = [_resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), GRID) for part in parts]
     grid = scaled(mesh, scale)
     face |= {
+        "status": np.array(status),
+        "worn": json.dumps(look, ensure_ascii=False) if look else "",
         "image": np.stack(images),
         "image_hash": np.array([digest(image) for image in images]),
-        "alpha": np.stack([np.zeros((GRID, GRID), np.uint8), _resize(alpha, GRID)]),
+        "alpha": np.stack([_resize(alpha, GRID) for alpha in alphas]),
         "regions": region_maps(grid),
         "mesh": grid,
         "landmarks": scaled(points, scale),
     }
     if settings.pictures:
-        face["picture"] = np.stack([_resize(part, PICTURE) for part in (crop, masked)])
+        face["picture"] = np.stack([_resize(part, PICTURE) for part in parts])
     return face
 
 
@@ -172,7 +181,7 @@ def _layout(records, settings) -> tuple[dict, dict]:
     text = {name: (per_face, _text([getattr(record, name) for record in records]))
             for name in ("expression", "subject", "split", "source")}  # fmt: skip
     coords = {
-        "condition": (("condition",), _text(CONDITIONS)),
+        "condition": (("condition",), _text([PLAIN, *settings.masks])),
         "sample": (per_face, _text(ids)),
         "region": (("region",), _text(REGIONS)),
         "angle": (("angle",), _text(ANGLES)),
@@ -180,6 +189,8 @@ def _layout(records, settings) -> tuple[dict, dict]:
         "x": (("x",), np.arange(GRID)),
         **text,
     }
+    if not settings.only:  # the condition whose alpha is the region `mask`, where none is worn: the first mask's
+        coords["twin"] = (("condition",), _text([next(iter(settings.masks)), *settings.masks]))
     if settings.pictures:
         coords |= {"row": (("row",), np.arange(PICTURE)), "column": (("column",), np.arange(PICTURE))}
     return variables, coords
@@ -187,9 +198,13 @@ def _layout(records, settings) -> tuple[dict, dict]:
 
 def _widest(records, settings) -> int:
     """Return a width that the JSON of every look fits into: its numbers, a style's name, a donor's id."""
-    styles = STYLES if settings.mask.style == "mixed" else [settings.mask.style]
-    ids = [record.id for record in records] if settings.mask.fit == "donor" else [""]
-    return 400 + sum(max(len(json.dumps(name, ensure_ascii=False)) for name in names) for names in (styles, ids))
+    width = 0
+    for condition, mask in settings.masks.items():
+        styles = STYLES if mask.style == "mixed" else [mask.style]
+        ids = [record.id for record in records] if mask.fit == "donor" else [""]
+        width += 400 + sum(max(len(json.dumps(name, ensure_ascii=False)) for name in names) for names in (styles, ids))
+        width += 0 if settings.only else len(condition) + 6
+    return width
 
 
 def _text(values) -> np.ndarray:
@@ -223,8 +238,9 @@ def _write_block(block: FaceBlock, store: Store, size: int, variables, settings)
 def _make_block(block: FaceBlock, variables, settings) -> dict[str, np.ndarray]:
     """Return the arrays of some faces, dimensions as in the store."""
     jobs = block.jobs
-    sizes = {"condition": 2, "sample": len(jobs), "region": len(REGIONS), "y": GRID, "x": GRID, "point": 68, "xy": 2,
-             "vertex": 468, "xyz": 3, "angle": 3, "row": PICTURE, "column": PICTURE, "channel": 3}  # fmt: skip
+    sizes = {"condition": 1 + len(settings.masks), "sample": len(jobs), "region": len(REGIONS), "y": GRID, "x": GRID,
+             "point": 68, "xy": 2, "vertex": 468, "xyz": 3, "angle": 3, "row": PICTURE, "column": PICTURE,
+             "channel": 3}  # fmt: skip
     block = {}
     for name, (dims, dtype) in variables.items():
         missing = np.nan if np.dtype(dtype).kind == "f" else np.zeros((), dtype)[()]

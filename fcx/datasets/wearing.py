@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fcx.core.checks import choose
-from fcx.core.contract import CROPS
+from fcx.core.arguments import mapping
+from fcx.core.checks import choose, described
+from fcx.core.contract import CONDITIONS, CROPS
 from fcx.core.errors import FaceError, InputError
-from fcx.core.files import digest
+from fcx.core.files import digest, read_json
 from fcx.core.parallel import portable
-from fcx.geometry.landmarks import BACKENDS, GIVEN, SEVERAL, Landmarks, find_landmarks
-from fcx.masks import STYLES, MaskOptions, choose_look, composite, paint_mask
+from fcx.geometry.landmarks import BACKENDS, SEVERAL, find_landmarks
+from fcx.masks import STYLES, MaskOptions, choose_look, composite, mask_options, paint_mask
 
 DONORS = 4  # faces that are tried as the donor of an outline
+PLAIN, MASKED = CONDITIONS
+EXAMPLE = '{"rigid": {"style": "mixed"}, "jaw": {"style": "mixed", "fit": "jaw"}}'
+NAME = re.compile(r"\w[\w.-]*")  # of a condition
 
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """How faces are made; all of it is recorded in the store."""
+    """How faces are made; all of it is recorded in the store. `masks` are the conditions in which one is worn."""
 
-    mask: MaskOptions
+    masks: Mapping[str, MaskOptions]
     crop: str = "face"
     backend: str = "mesh"
     several: str = "largest"
@@ -32,20 +39,50 @@ class FaceOptions:
 
     def __post_init__(self):
         choose(self.crop, CROPS, "crop rule")
-        choose(self.backend, [*BACKENDS, GIVEN], "landmark backend")
+        choose(self.backend, BACKENDS, "landmark backend")
         choose(self.several, (*SEVERAL, "all"), "policy for several faces")
+
+    @property
+    def only(self) -> MaskOptions | None:
+        """The mask of the condition `masked`, where there is no other."""
+        return self.masks[MASKED] if list(self.masks) == [MASKED] else None
 
     def attrs(self) -> dict:
         """Return the options under the names that stores and checkpoints use."""
-        return {"crop": self.crop, **self.mask.attrs(), "landmarks": self.backend, "several": self.several}
+        worn = self.only.attrs() if self.only else {"masks": {name: asdict(mask) for name, mask in self.masks.items()}}
+        return {"crop": self.crop, **worn, "landmarks": self.backend, "several": self.several}
+
+    def drawn_from(self):
+        """Return what tells the styles that are drawn from, for each mask as `drawn_from`."""
+        return drawn_from(self.only) if self.only else {name: drawn_from(mask) for name, mask in self.masks.items()}
 
 
-def landmarks_of(record, picture: np.ndarray, options: FaceOptions) -> Landmarks:
-    """Return the landmarks of the face of a record in its picture.
+def masks_worn(masks, **mask) -> dict[str, MaskOptions]:
+    """Return the masks by condition: those that are given, in a dict or a JSON file, or one from keywords.
 
-    Raises: what `find_landmarks` raises.
+    Raises: InputError for both, or for what gives no conditions; as `MaskOptions`, with the name of the condition.
     """
-    return find_landmarks(picture, options.backend, several=options.several, box=record.box, points=record.points)
+    if masks is None:
+        return {MASKED: mask_options(**mask)}
+    if mask:
+        raise InputError(f"masks were given, and {next(iter(mask))} besides: say it of each mask, or leave masks out")
+    if isinstance(masks, str | os.PathLike) and not isinstance(masks := read_json(Path(file := masks)), dict):
+        raise InputError(f"{file} cannot be read as JSON of masks, such as {EXAMPLE}")
+    worn = {}
+    for name, how in mapping(masks, "masks").items():
+        if not NAME.fullmatch(name) or name == PLAIN:
+            raise InputError(
+                f"a mask is worn in the condition {name!r}; allowed: letters, digits, _ - . and not {PLAIN}"
+            )
+        try:
+            worn[name] = how if isinstance(how, MaskOptions) else mask_options(**mapping(how, "its options"))
+        except InputError as error:
+            raise type(error)(f"the mask {name!r}: {error}") from None
+    if not worn:
+        raise InputError(
+            f"masks is {described(masks)}; allowed: conditions and how a mask is worn in each, as in {EXAMPLE}"
+        )
+    return worn
 
 
 def drawn_from(mask: MaskOptions) -> list:
@@ -57,52 +94,50 @@ def drawn_from(mask: MaskOptions) -> list:
     return [digest(file.read_bytes()) for file in (Path(mask.style), Path(mask.style).with_suffix(".json"))]
 
 
-def masked_face(picture, mesh, record, options: FaceOptions, donors=()) -> tuple[np.ndarray, np.ndarray, dict]:
+def masked_face(picture, mesh, record, mask: MaskOptions, several: str, donors=()):
     """Return the masked picture, its alpha, and the look of the mask as plain values.
 
     Raises: FaceError where the outline is to come from another face, and none of `donors` has one.
     """
-    mask, outline = options.mask, None
+    outline = None
     worn = choose_look(mask, record.id).described()
     if mask.fit == "donor":
-        worn["donor"], outline = _outline(donors, options)
+        worn["donor"], outline = _outline(donors, "refuse" if several == "refuse" else "largest")
     paint, alpha = paint_mask(picture, mesh, mask, donor=outline, sample=record.id)
     return composite(picture, paint, alpha), alpha, worn
 
 
-def _outline(donors, options: FaceOptions) -> tuple[str, np.ndarray]:
+def _outline(donors, several: str) -> tuple[str, np.ndarray]:
     """Return the id and the mesh of the first of `donors` that has a face."""
-    backend = GIVEN if options.backend == GIVEN else "mesh"  # points are not needed
-    options = replace(options, backend=backend, several="refuse" if options.several == "refuse" else "largest")
     for donor in donors:
         try:
-            return donor.id, landmarks_of(donor, donor.read(), options).mesh
+            return donor.id, find_landmarks(donor.read(), several=several).mesh
         except InputError:
             continue
     raise FaceError(f"no outline of another face: none was found in {', '.join(donor.id for donor in donors)}")
 
 
-def with_donors(records, others, mask: MaskOptions) -> list[tuple]:
-    """Return each record with those whose outline may be taken, in the order drawn for it (none for another fit)."""
+def donors_of(records, others, mask: MaskOptions) -> list[tuple]:
+    """Return for each record those whose outline may be taken, in the order drawn for it (none for another fit)."""
     if mask.fit != "donor":
-        return [(record, ()) for record in records]
+        return [()] * len(records)
     pool = sorted((record for record in others if not record.reason), key=lambda record: record.id)
     if len(pool) < 2:
         raise InputError("the fit 'donor' takes the outline of another face: give a source of at least two pictures")
-    jobs = []
+    donors = []
     for record in records:
         generator = np.random.default_rng(int(digest(f"donor:{mask.seed}:{record.id}".encode()), 16))
         drawn = generator.choice(len(pool), min(DONORS + 1, len(pool)), replace=False)
-        jobs.append((record, tuple([pool[i] for i in drawn if pool[i].id != record.id][:DONORS])))
-    return jobs
+        donors.append(tuple([pool[i] for i in drawn if pool[i].id != record.id][:DONORS]))
+    return donors
 
 
-def begin_workers(mask: MaskOptions):
+def begin_workers(masks: Iterable[MaskOptions]):
     """Return what makes known to worker processes the styles that this session added.
 
     Raises: InputError where such a style cannot be sent.
     """
-    names = drawn_from(mask) if mask.style == "mixed" else [mask.style]
+    names = {name for mask in masks for name in (drawn_from(mask) if mask.style == "mixed" else [mask.style])}
     textures = {name: STYLES[name].texture for name in names if name in STYLES}
     # The styles of fcx are known wherever it is imported.
     added = [name for name, texture in textures.items()

@@ -21,7 +21,7 @@ from fcx.core.checks import check_memory, choose, choose_all
 from fcx.core.contract import TARGETS, Faces, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
-from fcx.core.provenance import run_provenance
+from fcx.core.provenance import nested_attr, run_provenance
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
 from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
@@ -82,7 +82,7 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
             "condition": condition, "scheme": scheme, "seed": seed, "config": model.config.as_dict(),
             "start": {"name": _name_of(start), "sha256": getattr(model, "metadata", {}).get("sha256", "")},
             "recipe": {"name": recipe_name, **json.loads(json.dumps(asdict(recipe)))},
-            "crop": faces.attrs.get("crop", ""), "mask": _mask_of(faces), "data": data.described(),
+            "crop": faces.attrs.get("crop", ""), "mask": _mask_of(faces, condition), "data": data.described(),
         }  # fmt: skip
         if out.exists() and not overwrite:
             return _finished(out, settings, progress)
@@ -198,7 +198,10 @@ def _finished(out: Path, settings: dict, progress: bool) -> FaceChannel:
     return load_model(out)
 
 
-def _mask_of(faces) -> dict:
+def _mask_of(faces, condition: str) -> dict:
+    """Return how the mask is worn that is learned, or that of plain faces' masked twins; {} for several of these."""
+    if "masks" in faces.attrs:
+        return nested_attr(faces, "masks").get(condition, {})
     return {name[5:]: value for name, value in faces.attrs.items() if name.startswith("mask_")}
 
 

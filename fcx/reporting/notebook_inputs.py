@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fcx.core.contract import TARGETS, usable
+from fcx.core.contract import CONDITIONS, TARGETS, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.core.store import FORMAT
-from fcx.datasets.face_stores import is_store
-from fcx.datasets.face_stores import stored_faces as stored_faces
+from fcx.datasets import face_stores
+
+
+def stored_faces(source: str, runs: str = "runs", **settings):
+    """Return the faces plain and masked, as `fcx.datasets.face_stores.stored_faces` does.
+
+    Raises: InputError for a store of other conditions, which reports do not show.
+    """
+    faces = face_stores.stored_faces(source, runs, **settings)
+    if (have := tuple(map(str, faces["condition"].values))) != CONDITIONS:
+        raise InputError(f"reports show faces {' and '.join(CONDITIONS)}, and these are {', '.join(have)}: give faces "
+                         "that were prepared with one mask")  # fmt: skip
+    return faces
 
 
 def stored_results(models: str, faces, methods: str, runs: str = "runs", **settings):
@@ -101,4 +112,4 @@ def doubtful_faces(faces, source: str, count: int = 12) -> tuple:
     from fcx.datasets import open_source
     from fcx.geometry.landmark_quality import lowest
 
-    return lowest(faces, count), () if is_store(source) else open_source(source).records
+    return lowest(faces, count), () if face_stores.is_store(source) else open_source(source).records

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fcx.core.contract import REGIONS
+from fcx.core.contract import REGIONS, twin
 from fcx.core.errors import FcxError
 
 OVERLAYS: dict[str, Callable] = {}
@@ -45,7 +45,8 @@ def region_names(faces) -> list[str]:
 
 @overlay("mask")
 def worn_mask(faces, rows) -> np.ndarray:
-    """Return the alpha of the masked twin of each face, in whatever condition it is asked for."""
-    conditions = [str(name) for name in faces["condition"].values]
-    worn = conditions.index("masked") if "masked" in conditions else 0
-    return faces["alpha"].isel(condition=worn).isel(sample=rows).values / 255
+    """Return the alpha of the masked twin of each face, in whatever condition it is asked for.
+
+    Raises: InputError for faces that wear several masks.
+    """
+    return faces["alpha"].sel(condition=twin(faces)).isel(sample=rows).values / 255
