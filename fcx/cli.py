@@ -140,7 +140,14 @@ def prepare(
     source: SourceArgument,
     out: Annotated[str, typer.Argument(help="the store to write, a folder such as faces.zarr")],
     crop: Crop = "face",
-    backend: Annotated[str, typer.Option(help="landmarks: mesh, or face-alignment where its weights are")] = "mesh",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="landmarks: mesh finds the faces; given takes the box or the points of "
+            "the data set, where one face of several is rated; face-alignment "
+            "needs its weights"
+        ),
+    ] = "mesh",
     several: Several = "largest",
     pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="stop at a faulty row, which else has its reason")] = False,

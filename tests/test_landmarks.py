@@ -145,6 +145,91 @@ def test_a_face_that_is_found_at_two_sizes_counts_once(pictures, monkeypatch):
     assert len(detection.detect(both)) == 2
 
 
+def found_box(picture):
+    return detection.detect(picture)[0].box
+
+
+def mesh_distance(one, other):
+    return np.linalg.norm((one.mesh - other.mesh)[:, :2], axis=1).mean() / interocular(one.points)
+
+
+def test_the_mesh_in_a_given_box_or_at_given_points_is_that_of_the_face_found(pictures):
+    for picture in pictures:
+        plain = find_landmarks(picture)
+        boxed = find_landmarks(picture, "given", box=found_box(picture))
+        assert mesh_distance(plain, boxed) < 0.04
+        assert (boxed.faces, np.isnan(boxed.score), np.isnan(boxed.five).all()) == (1, True, True)
+        np.testing.assert_allclose(boxed.points, plain.points, atol=0.1 * interocular(plain.points))
+        points = plain.points + 1.5
+        pointed = find_landmarks(picture, "given", points=points.astype("f4"))
+        assert mesh_distance(plain, pointed) < 0.04
+        np.testing.assert_allclose(pointed.points, points, rtol=1e-6)  # kept as they are
+
+
+@pytest.mark.parametrize("change", [(-0.15, -0.2, 1.4, 1.4), (0.05, 0.15, 0.9, 0.7), (0, 0, 1.5, 1)])
+def test_a_looser_tighter_or_wider_box_gives_the_same_mesh(pictures, change):
+    for picture in pictures:
+        box = found_box(picture)
+        left, top, width, height = change
+        other = [*(box[:2] + [left, top] * box[2:]), *(box[2:] * [width, height])]
+        assert mesh_distance(find_landmarks(picture), find_landmarks(picture, "given", box=other)) < 0.05
+
+
+def test_of_several_faces_the_box_or_the_points_name_one(pictures):
+    large, small = pictures[0], cv2.resize(pictures[1], (160, 160), interpolation=cv2.INTER_AREA)
+    both = np.zeros((224, 400, 3), np.uint8)
+    both[:, :224], both[32:192, 232:392] = large, small
+    for part, corner in ((large, (0, 0)), (small, (232, 32))):
+        alone = find_landmarks(part)
+        there = [*(found_box(part)[:2] + corner), *found_box(part)[2:]]
+        for given in (
+            {"box": there},
+            {"points": alone.points + corner},
+            {"box": there, "points": alone.points + corner},
+        ):
+            found = find_landmarks(both, "given", several="refuse", **given)
+            assert found.faces == 1
+            apart = np.linalg.norm(found.mesh[:, :2] - corner - alone.mesh[:, :2], axis=1).mean()
+            assert apart < 0.06 * interocular(alone.points)
+    with pytest.raises(FaceError, match="lie beside the box"):
+        find_landmarks(both, "given", box=there, points=find_landmarks(large).points)
+
+
+def test_a_given_face_at_the_edge_or_on_its_side_has_its_mesh(pictures):
+    picture = pictures[0]
+    plain = find_landmarks(picture)
+    left = round(plain.mesh[:, 0].min())
+    cut = np.ascontiguousarray(picture[:, left:])  # the face touches the edge
+    box = found_box(picture) - [left + 3, 0, 0, 0]  # and the box goes beyond it
+    found = find_landmarks(cut, "given", box=box)
+    apart = np.linalg.norm(found.mesh[:, :2] + [left, 0] - plain.mesh[:, :2], axis=1).mean()
+    assert apart < 0.08 * interocular(plain.points)
+    for angle in (90, 135, 180):
+        other, turn = turned(picture, angle)
+        expected = plain.mesh[:, :2] @ turn[:, :2].T + turn[:, 2]
+        points = plain.points @ turn[:, :2].T + turn[:, 2]
+        for given in ({"box": [*expected.min(axis=0), *np.ptp(expected, axis=0)]}, {"points": points}):
+            found = find_landmarks(other, "given", **given)
+            assert np.linalg.norm(found.mesh[:, :2] - expected, axis=1).mean() < 0.1 * interocular(plain.points)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({}, InputError, "needs the box of the face, or its 68 points, and the data set gives neither"),
+        ({"box": [0, 0, 20, 20]}, FaceError, "no face found in the box of 20x20 pixels at 0, 0"),
+        ({"box": [300, 0, 20, 20]}, FaceError, r"\[300, 0, 20, 20\] .*is none in a picture of 224x224"),
+        ({"box": [10, 10, 0, 20]}, FaceError, "is none in a picture"),
+        ({"points": np.zeros((68, 2))}, FaceError, "is none in a picture"),
+        ({"box": [1, 2, 3]}, InputError, r"the box of a face is \[1, 2, 3\]; allowed: \(4,\) finite numbers"),
+        ({"points": np.full((68, 2), np.nan)}, InputError, "given landmarks is a ndarray of shape"),
+    ],
+)
+def test_what_is_given_and_is_no_face_is_refused(pictures, given, error, message):
+    with pytest.raises(error, match=message):
+        find_landmarks(pictures[0], "given", **given)
+
+
 def test_threads_do_not_disturb_each_other(pictures):
     from concurrent.futures import ThreadPoolExecutor
 

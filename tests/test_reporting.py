@@ -19,7 +19,7 @@ from fcx.core.errors import FcxError, InputError, UnknownNameError
 from fcx.figures.theme import Figure, finish
 from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
-from fcx.reporting.notebook_inputs import rated_targets, stored_faces, stored_results
+from fcx.reporting.notebook_inputs import paired_faces, rated_targets, stored_results
 
 CONNECTION = "import ipykernel.connect\nprint(ipykernel.connect.get_connection_file())"
 HOSTILE = "<script>alert(1)</script>"
@@ -284,20 +284,20 @@ def small(tmp_path_factory):
 
 
 def test_faces_are_prepared_once_and_results_computed_once(small, tmp_path, monkeypatch):
-    faces = stored_faces(str(small / "faces.csv"), tmp_path)
+    faces = paired_faces(str(small / "faces.csv"), tmp_path)
     assert rated_targets(faces) == ["arousal", "valence"]
     models = f"{small / 'one.safetensors'},{small / 'two.safetensors'}"
     results = stored_results(models, faces, "gradient", tmp_path)
     stores = sorted(tmp_path.iterdir())
     assert len(stores) == 2
     monkeypatch.setattr("fcx.core.store.Store.write", None)  # whatever is written from here on fails
-    again = stored_faces(str(small / "faces.csv"), tmp_path)
+    again = paired_faces(str(small / "faces.csv"), tmp_path)
     assert again.identical(faces)
-    assert stored_faces(str(stores[0]), tmp_path).identical(faces)
+    assert paired_faces(str(stores[0]), tmp_path).identical(faces)
     assert stored_results(models, again, "gradient", tmp_path).identical(results)
     assert sorted(tmp_path.iterdir()) == stores
     with pytest.raises(TypeError):  # another setting is another store, made anew
-        stored_faces(str(small / "faces.csv"), tmp_path, seed=1)
+        paired_faces(str(small / "faces.csv"), tmp_path, seed=1)
     with pytest.raises(TypeError):
         stored_results(models, again, "gradcam", tmp_path)
 

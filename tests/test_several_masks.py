@@ -17,7 +17,7 @@ from fcx.datasets import preparation as rooms
 from fcx.datasets.preparation import open_faces, prepare
 from fcx.masks import MaskOptions
 from fcx.networks.facechannel import FaceChannel
-from fcx.reporting.notebook_inputs import stored_faces
+from fcx.reporting.notebook_inputs import paired_faces
 from fcx.statistics.region_mass import region_statistics
 
 MASKS = {
@@ -174,4 +174,4 @@ def test_the_region_of_the_mask_is_that_of_the_one_that_is_chosen(several):
 
 def test_reports_say_that_they_show_one_mask(several, tmp_path):
     with pytest.raises(InputError, match="reports show faces plain and masked, and these are plain, rigid, jaw"):
-        stored_faces(several.attrs["path"], tmp_path)
+        paired_faces(several.attrs["path"], tmp_path)

@@ -97,7 +97,7 @@ def _mask_one(record, target: Path, settings, donors=()) -> dict[str, str]:
             masked, looks = picture, []
             for number in reversed(range(len(faces))):  # the largest is the nearest
                 one = replace(record, id=f"{record.id}#{number + 1}") if number else record
-                masked, _, look = masked_face(masked, faces[number].mesh, one, settings.only, settings.several, donors)
+                masked, _, look = masked_face(masked, faces[number].mesh, one, MASKED, settings, donors)
                 looks.insert(0, look)
             _write_picture(target, masked)
             row |= {"worn": json.dumps(looks if every else looks[0], ensure_ascii=False),

@@ -23,9 +23,18 @@ from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.store import Store
 from fcx.datasets import open_source
 from fcx.datasets.records import source_options
-from fcx.datasets.wearing import MASKED, PLAIN, FaceOptions, begin_workers, donors_of, masked_face, masks_worn
+from fcx.datasets.wearing import (
+    MASKED,
+    PLAIN,
+    FaceOptions,
+    begin_workers,
+    donors_of,
+    landmarks_of,
+    masked_face,
+    masks_worn,
+)  # fmt: skip
 from fcx.geometry.crops import crop_face, scaled
-from fcx.geometry.landmarks import SEVERAL, find_landmarks, ready
+from fcx.geometry.landmarks import GIVEN, SEVERAL, ready
 from fcx.geometry.pose import find_pose
 from fcx.geometry.regions import region_maps
 from fcx.masks import MASK_OPTIONS, STYLES
@@ -68,6 +77,9 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     settings = FaceOptions(worn, crop, backend, several, pictures)
     found = open_source(source, strict=strict, **options)
     records = found.records if limit is None else found.records[:limit]
+    if backend == GIVEN and all(record.box is None and record.points is None for record in records):
+        raise InputError(f"{found.path} gives neither boxes nor landmarks of faces, which the landmark backend "
+                         f"{GIVEN!r} needs: use 'mesh', which finds faces itself")  # fmt: skip
     attrs = {
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
         "provenance": run_provenance(step="prepare"),
@@ -112,15 +124,15 @@ def make_face(record, settings: FaceOptions, donors) -> dict:
     try:
         picture = record.read()
         face["picture_hash"] = digest(picture)
-        found = find_landmarks(picture, settings.backend, several=settings.several)
+        found = landmarks_of(record, picture, settings)
         face |= {"detector_score": found.score, "faces_found": found.faces, "pose": find_pose(found.mesh).angles}
         crop, mesh, points = crop_face(picture, found.mesh, found.points, settings.crop)
     except InputError as error:
         return face | {"status": _shortened(str(error))}
     parts, alphas, status, worn = [crop], [np.zeros(crop.shape[:2], np.uint8)], ["ok"], {}
-    for (name, mask), others in zip(settings.masks.items(), donors, strict=True):
+    for name, others in zip(settings.masks, donors, strict=True):
         try:
-            masked, alpha, worn[name] = masked_face(crop, mesh, record, mask, settings.several, others)
+            masked, alpha, worn[name] = masked_face(crop, mesh, record, name, settings, others)
             reason = "ok"
         except InputError as error:  # the face itself is good
             masked, alpha, reason = np.zeros_like(crop), alphas[0], _shortened(str(error))

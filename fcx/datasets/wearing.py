@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from fcx.core.contract import CONDITIONS, CROPS
 from fcx.core.errors import FaceError, InputError
 from fcx.core.files import digest, read_json
 from fcx.core.parallel import portable
-from fcx.geometry.landmarks import BACKENDS, SEVERAL, find_landmarks
+from fcx.geometry.landmarks import BACKENDS, GIVEN, SEVERAL, Landmarks, find_landmarks
 from fcx.masks import STYLES, MaskOptions, choose_look, composite, mask_options, paint_mask
 
 DONORS = 4  # faces that are tried as the donor of an outline
@@ -39,7 +39,7 @@ class FaceOptions:
 
     def __post_init__(self):
         choose(self.crop, CROPS, "crop rule")
-        choose(self.backend, BACKENDS, "landmark backend")
+        choose(self.backend, [*BACKENDS, GIVEN], "landmark backend")
         choose(self.several, (*SEVERAL, "all"), "policy for several faces")
 
     @property
@@ -85,6 +85,14 @@ def masks_worn(masks, **mask) -> dict[str, MaskOptions]:
     return worn
 
 
+def landmarks_of(record, picture: np.ndarray, options: FaceOptions) -> Landmarks:
+    """Return the landmarks of the face of a record in its picture.
+
+    Raises: what `find_landmarks` raises.
+    """
+    return find_landmarks(picture, options.backend, several=options.several, box=record.box, points=record.points)
+
+
 def drawn_from(mask: MaskOptions) -> list:
     """Return what tells the styles that `mask` draws from: their names, and a hash of a style that is a file."""
     if mask.style == "mixed":
@@ -94,24 +102,26 @@ def drawn_from(mask: MaskOptions) -> list:
     return [digest(file.read_bytes()) for file in (Path(mask.style), Path(mask.style).with_suffix(".json"))]
 
 
-def masked_face(picture, mesh, record, mask: MaskOptions, several: str, donors=()):
-    """Return the masked picture, its alpha, and the look of the mask as plain values.
+def masked_face(picture, mesh, record, condition: str, options: FaceOptions, donors=()):
+    """Return the picture as it is in a condition, the alpha of its mask, and the look of that as plain values.
 
     Raises: FaceError where the outline is to come from another face, and none of `donors` has one.
     """
-    outline = None
+    mask, outline = options.masks[condition], None
     worn = choose_look(mask, record.id).described()
     if mask.fit == "donor":
-        worn["donor"], outline = _outline(donors, "refuse" if several == "refuse" else "largest")
+        worn["donor"], outline = _outline(donors, options)
     paint, alpha = paint_mask(picture, mesh, mask, donor=outline, sample=record.id)
     return composite(picture, paint, alpha), alpha, worn
 
 
-def _outline(donors, several: str) -> tuple[str, np.ndarray]:
+def _outline(donors, options: FaceOptions) -> tuple[str, np.ndarray]:
     """Return the id and the mesh of the first of `donors` that has a face."""
+    backend = GIVEN if options.backend == GIVEN else "mesh"  # points are not needed
+    options = replace(options, backend=backend, several="refuse" if options.several == "refuse" else "largest")
     for donor in donors:
         try:
-            return donor.id, find_landmarks(donor.read(), several=several).mesh
+            return donor.id, landmarks_of(donor, donor.read(), options).mesh
         except InputError:
             continue
     raise FaceError(f"no outline of another face: none was found in {', '.join(donor.id for donor in donors)}")

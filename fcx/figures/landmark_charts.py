@@ -136,8 +136,9 @@ def failure_gallery(faces, records=()) -> Figure:
     scores = faces["detector_score"].values
     reasons = [next((r for r in column if r != "ok"), "") for column in faces["status"].values.astype(str).T]
     tiles = [_find(faces, i) if kept[i] else _refused(readers.get(name)) for i, name in enumerate(ids)]
-    words = [f"score {score:.2f}" if good else readable(textwrap.shorten(reason, LETTERS, placeholder="…"))
-             for score, good, reason in zip(scores, kept, reasons, strict=True)]  # fmt: skip
+    found = ["given" if np.isnan(score) else f"score {score:.2f}" for score in scores]
+    words = [word if good else readable(textwrap.shorten(reason, LETTERS, placeholder="…"))
+             for word, good, reason in zip(found, kept, reasons, strict=True)]  # fmt: skip
     across = min(A_ROW, len(tiles))
     blank = -len(tiles) % across
     tiles += [np.full((TILE, TILE, 3), 255, np.uint8)] * blank

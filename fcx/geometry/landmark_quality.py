@@ -20,7 +20,7 @@ from fcx.core.checks import choose, described, real_number
 from fcx.core.contract import Faces, usable
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.core.provenance import flat_attrs
-from fcx.geometry.landmarks import BACKENDS, Landmarks, check_picture, find_landmarks
+from fcx.geometry.landmarks import BACKENDS, Landmarks, check_picture, find_landmarks, five_of
 
 COUNT = 48  # faces: few enough to look at all disturbances in half a minute
 OUTER = (36, 45)  # the outer corners of the eyes
@@ -75,7 +75,7 @@ def backend_agreement(pictures, *, progress: bool = True) -> xr.Dataset:
     Raises: InputError for pictures that are none, or hold no face at all.
     """
     plain = _find_all(pictures, progress, "agreement of landmarks")
-    absent, rows = {}, {"yunet": [_parts(_five(f.points), f.five, f.points, FIVE_PARTS) for _, f in plain.values()]}
+    absent, rows = {}, {"yunet": [_parts(five_of(f.points), f.five, f.points, FIVE_PARTS) for _, f in plain.values()]}
     for name in (name for name in BACKENDS if name != "mesh"):
         try:
             rows[name] = [_against(picture, found, name) for picture, found in plain.values()]
@@ -122,7 +122,8 @@ def lowest(faces: Faces, count: Count = 24) -> xr.Dataset:
     if "detector_score" not in faces:
         raise InputError("these faces keep no detector scores: prepare them with this version of fcx")
     kept = usable(faces)
-    score = np.where(kept, faces["detector_score"].values, np.inf)
+    scores = np.nan_to_num(faces["detector_score"].values, nan=np.finfo("f4").max)  # NaN: the data set gave the face
+    score = np.where(kept, scores, np.inf)
     finds = np.argsort(score, kind="stable")[: min(count, int(kept.sum()))]
     return faces.isel(sample=[*np.flatnonzero(~kept)[:count], *finds])
 
@@ -211,11 +212,6 @@ def _against(picture: np.ndarray, found: Landmarks, name: str) -> list[float]:
     other = _found(picture, name)
     points = np.full((68, 2), np.nan) if other is None else other.points
     return _parts(points, found.points, found.points, FACE_PARTS)
-
-
-def _five(points: np.ndarray) -> np.ndarray:
-    """Return the five points of the detector among the 68: the middle of each eye, tip of the nose, mouth corners."""
-    return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), *points[[30, 48, 54]]])
 
 
 def _parts(found: np.ndarray, truth: np.ndarray, points: np.ndarray, parts: Mapping[str, slice]) -> list[float]:

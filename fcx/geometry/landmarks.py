@@ -4,6 +4,8 @@
   (Kartynnik et al. 2019) places the points; both run in OpenCV, their weights are in the package.
 - `face-alignment`: the 68 points of FAN (Bulat and Tzimiropoulos 2017), where its weights are
   on this machine. Masks still need the mesh, which is run inside the same box.
+- `given`: no face is looked for; the mesh is run inside the box, or the extent of the 68 points, that the data set
+  gives, and its points are kept. The choice where a picture holds several faces and the labels are of a certain one.
 
 Points are in picture pixels, x right, y down, pixel centres at integers.
 """
@@ -23,7 +25,7 @@ import numpy as np
 from fcx.core.checks import choose, described
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.geometry.detection import WEIGHTS
-from fcx.geometry.face_mesh import every_face, largest_face
+from fcx.geometry.face_mesh import every_face, face_in, largest_face
 
 FAN_WEIGHTS = "2DFAN4-11f355bf06.pth.tar"  # the file name in face_alignment.api.models_urls
 
@@ -33,7 +35,8 @@ class Landmarks:
     """What was found in one picture: 68 points (point, xy), mesh (vertex, xyz), how sure, how many.
 
     `five` (5, xy) are the detector's own points, found without the mesh: the eyes, the tip of the
-    nose and the corners of the mouth, left before right as seen in the picture.
+    nose and the corners of the mouth, left before right as seen in the picture. They and the score are NaN where the
+    data set gives the face.
     """
 
     points: np.ndarray
@@ -43,7 +46,8 @@ class Landmarks:
     five: np.ndarray
 
 
-BACKENDS: dict[str, Callable] = {}
+GIVEN = "given"
+BACKENDS: dict[str, Callable] = {}  # those that find points themselves
 SEVERAL = ("largest", "refuse")  # what to do with more than one face where one is wanted
 
 
@@ -57,26 +61,66 @@ def backend(name: str) -> Callable:
     return register
 
 
-def find_landmarks(picture: np.ndarray, name: str = "mesh", *, several: str = "largest") -> Landmarks:
+def find_landmarks(picture: np.ndarray, name: str = "mesh", *, several: str = "largest", box=None,
+                   points=None) -> Landmarks:  # fmt: skip
     """Return the landmarks of the face in an RGB picture (row, column, channel) uint8.
 
     `several` says what to do with more than one face: `largest` takes the largest and counts
-    the others, `refuse` raises.
+    the others, `refuse` raises. The backend `given` takes the face that `box` (left, top, width, height) or 68
+    `points` (point, xy), in picture pixels, are of; others pass both over.
 
     Raises: FaceError, "no face found ..." or "3 faces found ..."; MissingWeightsError where a
-    backend's weights are not on this machine; InputError for what is not a picture.
+    backend's weights are not on this machine; InputError for what is not a picture, or where nothing is given.
 
     >>> from fcx.datasets import open_source
     >>> find_landmarks(open_source("demo").records[0].read()).points.shape
     (68, 2)
     """
-    choose(name, BACKENDS, "landmark backend")
+    choose(name, [*BACKENDS, GIVEN], "landmark backend")
     choose(several, SEVERAL, "policy for several faces")
     check_picture(picture)
+    if name == GIVEN:
+        return _given(picture, box, points)
     face, count = largest_face(picture)
     if count > 1 and several == "refuse":
         raise FaceError(f"{count} faces found, one expected: crop the picture, or allow the largest to be taken")
     return Landmarks(BACKENDS[name](picture, face.mesh), face.mesh, face.find.score, count, face.find.five)
+
+
+def _given(picture: np.ndarray, box, points) -> Landmarks:
+    """Return the landmarks of the face that a data set gives a box or points of."""
+    if box is None and points is None:
+        raise InputError("the landmark backend 'given' needs the box of the face, or its 68 points, and the data set "
+                         "gives neither here: use the backend 'mesh', which finds faces itself")  # fmt: skip
+    box, five = _numbers(box, (4,), "the box of a face"), np.full((5, 2), np.nan)
+    if points is not None:
+        points = _numbers(points, (68, 2), "given landmarks")
+        five, low, size = five_of(points), points.min(axis=0), np.ptp(points, axis=0)
+        if box is not None and (np.abs(low + size / 2 - box[:2] - box[2:] / 2) > box[2:] / 2).any():
+            raise FaceError("the landmarks that the data set gives lie beside the box that it gives")
+        box = np.array([*low, *size])
+    if not (box[2:] > 0).all() or (box[:2] >= picture.shape[1::-1]).any() or (box[:2] + box[2:] <= 0).any():
+        raise FaceError(f"the face that the data set gives, {[round(n) for n in box.tolist()]} (left, top, width, "
+                        f"height), is none in a picture of {picture.shape[1]}x{picture.shape[0]} pixels")  # fmt: skip
+    face = face_in(picture, box, None if points is None else five[:2])
+    return Landmarks(points_from_mesh(picture, face.mesh) if points is None else points, face.mesh, np.nan, 1, five)
+
+
+def _numbers(values, shape: tuple[int, ...], what: str) -> np.ndarray | None:
+    if values is None:
+        return None
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise InputError(f"{what} is {described(values)}; allowed: {shape} finite numbers, in picture pixels")
+    return array
+
+
+def five_of(points: np.ndarray) -> np.ndarray:
+    """Return what the detector's five points (5, xy) are among the 68 (point, xy)."""
+    return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), *points[[30, 48, 54]]])
 
 
 def find_all_landmarks(picture: np.ndarray, name: str = "mesh") -> list[Landmarks]:
@@ -172,7 +216,7 @@ def ready(name: str) -> None:
 
     Raises: MissingWeightsError, which file to place where.
     """
-    if choose(name, BACKENDS, "landmark backend") == "face-alignment":
+    if choose(name, [*BACKENDS, GIVEN], "landmark backend") == "face-alignment":
         _face_alignment()
 
 

@@ -13,7 +13,7 @@ from fcx.core.store import FORMAT
 from fcx.datasets import face_stores
 
 
-def stored_faces(source: str, runs: str = "runs", **settings):
+def paired_faces(source: str, runs: str = "runs", **settings):
     """Return the faces plain and masked, as `fcx.datasets.face_stores.stored_faces` does.
 
     Raises: InputError for a store of other conditions, which reports do not show.
