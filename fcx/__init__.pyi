@@ -1,4 +1,16 @@
-from . import attribution, core, datasets, faithfulness, figures, geometry, masks, networks, reporting, statistics
+from . import (
+    attribution,
+    core,
+    datasets,
+    faithfulness,
+    figures,
+    geometry,
+    masks,
+    networks,
+    reporting,
+    statistics,
+    studies,
+)
 from .attribution.runner import attribute
 from .attribution.storage import open_results
 from .datasets.preparation import open_faces, prepare
@@ -12,5 +24,6 @@ from .reporting import report
 from .statistics.agreement import evaluate
 from .statistics.comparison import compare
 from .statistics.region_mass import region_statistics
+from .studies.trainings import experiment
 
 __version__: str

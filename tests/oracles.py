@@ -104,6 +104,27 @@ def halve(values):
                      for y in range(0, values.shape[0], 2)])  # fmt: skip
 
 
+def facechannel_multiply_adds(width, hidden, size, inhibits):
+    """Return the multiply-adds of one face forward, and backward by scheme, from the paper's table of layers.
+
+    Backward: where `trained` names a layer, the gradient of its weights; and the gradient of what a layer reads,
+    where a trained layer lies before it.
+    """
+    quarter, half = width // 4, width // 2
+    channels = [1, quarter, quarter, half, half, half, half, half, width, width]
+    sides = [size, size, size // 2, size // 2, *[size // 4] * 3, *[size // 8] * 3]
+    layers = [(f"conv{i + 1}", 9 * channels[i] * [*channels[1:], width][i] * sides[i] ** 2, i) for i in range(10)]
+    layers += [("inhibitory", layers[-1][1], 9)] if inhibits else []
+    layers += [("hidden", width * (size // 16) ** 2 * hidden, 10), ("head", 2 * hidden, 11)]
+    dense = {"hidden", "head"}
+    schemes = {"head": dense, "last_conv": dense | {"conv10", "inhibitory"}, "scratch": {name for name, *_ in layers}}
+    backward = {}
+    for scheme, trained in schemes.items():
+        first = min(depth for name, _, depth in layers if name in trained)
+        backward[scheme] = sum(count * ((name in trained) + (depth > first)) for name, count, depth in layers)
+    return sum(count for _, count, _ in layers), backward | {"all_layers": backward["scratch"]}
+
+
 def training_loss(prediction, truth):
     """Return MSE + 1 - CCC, averaged over targets, for lists (sample, target)."""
     total = 0.0

@@ -26,6 +26,7 @@ from fcx.masks import MASK_OPTIONS, leakage_audit, mask_shift
 from fcx.networks import training
 from fcx.networks.facechannel import FaceChannel
 from fcx.statistics.region_mass import sample_statistics
+from fcx.studies import trainings
 
 WRONG = {
     "None": None, "5": 5, "1.5": 1.5, "nonsense": "nonsense", "[]": [], "{}": {}, "object": object(), "bytes": b"x",
@@ -76,7 +77,12 @@ def calls(tmp_path_factory):
         "train": (fcx.train, {
             "faces": large, "out": folder / "taught.safetensors", "condition": "plain", "scheme": "scratch",
             "start": None, "recipe": "modern", "preset": "paper", "epochs": 1, "batch_size": 2, "learning_rate": 0.1,
-            "seed": 0, "threads": 1, "device": "cpu", "progress": False, "overwrite": True, **shape}),
+            "seed": 0, "threads": 1, "device": "cpu", "progress": False, "overwrite": True,
+            "shuffled_labels": False, "train_faces": 3, **shape}),
+        "experiment": (fcx.experiment, {
+            "faces": large, "out": folder / "experiment", "parts": "table2", "seeds": 1, "width": 4, "models": None,
+            "also": [], "recipe": "modern", "epochs": 1, "batch_size": 2, "workers": 1, "device": "cpu",
+            "runs": folder / "runs", "progress": False}),
         "evaluate": (fcx.evaluate, {"results": results, "faces": faces, "draws": 3, "seed": 0}),
         "attribute": (fcx.attribute, {
             "models": models, "faces": faces, "methods": "lrp_epsilon,lrp", "targets": "valence", "out": None,
@@ -121,12 +127,13 @@ def light(monkeypatch):
     monkeypatch.setattr(preparation, "in_order", stop)
     monkeypatch.setattr(training.Run, "go", stop)
     monkeypatch.setattr(Plan, "run", stop)
+    monkeypatch.setattr(trainings, "train_missing", stop)
     monkeypatch.setattr(reporting, "run_notebook", stop)
 
 
 FUNCTIONS = (
     "prepare", "open_faces", "open_results", "region_maps", "wear_mask", "FaceChannel", "preset", "load_model",
-         "save_model", "predict", "train", "evaluate", "attribute", "region_statistics", "compare", "report",
+    "save_model", "predict", "train", "experiment", "evaluate", "attribute", "region_statistics", "compare", "report",
 )  # fmt: skip
 
 

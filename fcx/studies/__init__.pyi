@@ -1,0 +1,17 @@
+from .claims import CLAIMS, claim, claim_table, overall
+from .contrasts import contrast, drawn_scores, families_of
+from .costs import multiply_adds, trained_parameters
+from .interpolation import interpolate
+from .ladder_tables import ladder_matrix, ladder_reasons
+from .stored_scores import labelled_faces, open_scores, scores_table
+from .study_tables import (
+    by_expression,
+    differences_table,
+    efficiency_table,
+    forgetting_table,
+    gains_table,
+    parts_table,
+    table3,
+)
+from .training_plan import PARTS, Scale, Training, part, trainings_of
+from .trainings import Study, experiment, read_study

@@ -1,0 +1,104 @@
+"""Sums and differences of families of networks, with intervals over faces and over seeds.
+
+A family is several trainings that differ by their seed only. A contrast is a weighted sum of cells (family,
+condition), such as one family minus another; the trainings of one seed are paired in it, because what is tuned starts
+from the plain network of its seed, and so are the faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from scipy.special import stdtr, stdtrit  # not scipy.stats, which takes a second to import
+
+from fcx.core.errors import InputError
+from fcx.statistics.agreement import moments, scope_parts, scope_sizes
+from fcx.studies.stored_scores import labelled_faces
+
+DRAWS = 2000
+Cell = tuple[str, str]  # family, condition
+
+
+def drawn_scores(scores: xr.Dataset, quantity: str = "ccc", *, draws: int = DRAWS, seed: int = 0) -> xr.DataArray:
+    """Return a part of the CCC of every model, (draw, model, condition, target), row 0 of the data themselves.
+
+    `quantity` is one of `fcx.statistics.concordance.PARTS`, or one within expression, such as "within_ccc". One draw
+    of faces serves all models and conditions. n and clusters (target) count the faces and subjects.
+    """
+    faces, scope = labelled_faces(scores), "within_" if quantity.startswith("within_") else ""
+    if not scope:  # sums by expression are needed within expressions only
+        faces = faces.drop_vars("expression")
+    sums = moments(scores["prediction"], faces, draws=draws, seed=seed)
+    n, clusters = scope_sizes(sums, scope)
+    drawn = scope_parts(sums, scope)[quantity.removeprefix(scope)].transpose("draw", "model", "condition", "target")
+    return drawn.assign_coords(family=("model", scores["family"].values), seed=("model", scores["seed"].values),
+                               n=("target", n.values), clusters=("target", clusters.values))  # fmt: skip
+
+
+def families_of(scores) -> list[str]:
+    """Return the families of scores in the order of their models."""
+    return list(dict.fromkeys(scores["family"].values.tolist()))
+
+
+def contrast(drawn: xr.DataArray, weights: Mapping[Cell, float]) -> xr.Dataset:
+    """Return a weighted sum of cells, with a 95 % interval over faces and seeds.
+
+    `drawn` is from `drawn_scores`. Only seeds that every family of `weights` has count. Variables (target): estimate,
+    low, high, p (two-sided, of 0), se_faces, se_seeds, dof, seeds, n. With one seed the interval is over faces only,
+    and se_seeds is NaN.
+
+    Raises: InputError where a family or a condition is missing, or where the families have no seed in common.
+    """
+    by_seed = [_of_family(drawn, family).sel(condition=_known(drawn, condition)) * weight
+               for (family, condition), weight in weights.items()]  # fmt: skip
+    total = sum(xr.align(*[each.drop_vars("condition") for each in by_seed], join="inner"))
+    if not total.sizes["seed"]:
+        raise InputError(f"no seed is common to the families {', '.join(dict.fromkeys(f for f, _ in weights))}")
+    return crossed(total)
+
+
+def _of_family(drawn: xr.DataArray, family: str) -> xr.DataArray:
+    """Return the trainings of a family by seed: (draw, seed, condition, target)."""
+    rows = drawn["family"].values == family
+    if not rows.any():
+        raise InputError(f"there is no network of the family {family!r}; there are {', '.join(families_of(drawn))}")
+    return drawn.isel(model=rows).swap_dims(model="seed").drop_vars(["model", "family"])
+
+
+def _known(drawn: xr.DataArray, condition: str) -> str:
+    if condition not in drawn["condition"].values:
+        raise InputError(f"these faces have no condition {condition!r}: {', '.join(drawn['condition'].values)}")
+    return condition
+
+
+def crossed(total: xr.DataArray) -> xr.Dataset:
+    """Return mean over seeds with standard errors, of draws over faces (draw, seed, target), the data first.
+
+    The variance of the mean is that over faces, which the draws show, plus that between seeds beyond it, over their
+    number. The interval is t of Satterthwaite's degrees of freedom: percentiles of three seeds cover 75 % at most.
+
+    Source: Satterthwaite, Biometrics Bulletin 2(6), 1946.
+    """
+    data, drawn, count = total.isel(draw=0), total.isel(draw=slice(1, None)), total.sizes["seed"]
+    clusters = total["clusters"].values
+    estimate = data.mean("seed")
+    faces = drawn.mean("seed").var("draw", ddof=1).values * clusters / (clusters - 1)
+    seeds, freedom = np.full(faces.shape, np.nan), clusters - 1.0
+    if count > 1:
+        # Between seeds the data differ by the seeds, and by the faces on which each of them happens to do well.
+        apart = (drawn - drawn.mean("seed")) - (data - estimate)
+        by_chance = (apart**2).sum("seed").mean("draw").values / (count - 1)
+        seeds = np.maximum(data.var("seed", ddof=1).values - by_chance, 0) / count
+        with np.errstate(invalid="ignore", divide="ignore"):
+            freedom = (faces + seeds) ** 2 / (faces**2 / (clusters - 1) + seeds**2 / (count - 1))
+    error = np.sqrt(faces + np.nan_to_num(seeds))
+    reach = stdtrit(freedom, 0.975) * error
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = 2 * stdtr(freedom, -np.abs(estimate.values) / error)
+    made = {"low": estimate - reach, "high": estimate + reach, "p": p, "se_faces": np.sqrt(faces),
+            "se_seeds": np.sqrt(seeds), "dof": freedom, "n": total["n"].values}  # fmt: skip
+    estimate = estimate.reset_coords(drop=True)
+    return xr.Dataset({"estimate": estimate, **{name: estimate.copy(data=np.asarray(v)) for name, v in made.items()}}
+                      ).assign(seeds=count)  # fmt: skip

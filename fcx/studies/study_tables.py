@@ -1,0 +1,154 @@
+"""Table 3 of the paper and what goes with it, computed from stored predictions alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from fcx.core.contract import TARGETS, column, usable
+from fcx.statistics.agreement import evaluate
+from fcx.statistics.corrections import holm
+from fcx.studies.contrasts import Cell, contrast, families_of
+from fcx.studies.paper import SHEET, TABLE3
+from fcx.studies.stored_scores import labelled_faces
+
+FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
+PARTS_SHOWN = ("ccc", "pearson", "scale", "shift", "rmse", "within_ccc")
+FIRST = ["family", "condition", "target", "estimate", "low", "high"]
+
+
+def table3(drawn: xr.DataArray) -> pd.DataFrame:
+    """Return the CCC of every family on every condition, with intervals over faces and seeds, beside the paper's.
+
+    `drawn` is from `fcx.studies.drawn_scores`. Columns: family, condition, target, estimate, low, high, by_seed (the
+    CCC of each training), paper, sheet (NaN where the paper has no such row), se_faces, se_seeds, dof, seeds, n.
+    """
+    rows = []
+    for family in families_of(drawn):
+        for condition in drawn["condition"].values.tolist():
+            part = contrast(drawn, {(family, condition): 1}).drop_vars("p").to_dataframe().reset_index()
+            each = drawn.isel(draw=0, model=drawn["family"].values == family).sel(condition=condition)
+            by_seed = [" ".join(f"{value:.3f}" for value in each.sel(target=t).values) for t in part["target"]]
+            beside = {name: [source.get(family, {}).get(condition, {}).get(t, np.nan) for t in part["target"]]
+                      for name, source in (("paper", TABLE3), ("sheet", SHEET))}  # fmt: skip
+            rows.append(part.assign(family=family, condition=condition, by_seed=by_seed, **beside))
+    table = pd.concat(rows, ignore_index=True)
+    return table[[*FIRST, "by_seed", "paper", "sheet", "se_faces", "se_seeds", "dof", "seeds", "n"]]
+
+
+def differences_table(drawn: xr.DataArray, families=FAMILIES) -> pd.DataFrame:
+    """Return paired differences of families, on each condition, and of conditions within a family, Holm-corrected.
+
+    Columns: a, condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, se_faces, se_seeds, dof,
+    seeds, n. p_holm is over the whole table.
+    """
+    there = [family for family in families if family in families_of(drawn)]
+    cells = [(family, condition) for family in there for condition in drawn["condition"].values.tolist()]
+    pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if (a[0] == b[0]) != (a[1] == b[1])]
+    return paired(drawn, pairs)
+
+
+def paired(drawn: xr.DataArray, pairs: list[tuple[Cell, Cell]]) -> pd.DataFrame:
+    """Return the differences of pairs of cells as rows, with p-values corrected over all of them."""
+    rows = [contrast(drawn, {a: 1, b: -1}).to_dataframe().reset_index().assign(
+                a=a[0], condition_a=a[1], b=b[0], condition_b=b[1]) for a, b in pairs]  # fmt: skip
+    table = pd.concat(rows, ignore_index=True)
+    table["p_holm"] = holm(table["p"].to_numpy())
+    first = ["a", "condition_a", "b", "condition_b", "target", "estimate", "low", "high", "p", "p_holm"]
+    return table[[*first, "se_faces", "se_seeds", "dof", "seeds", "n"]]
+
+
+def parts_table(scores: xr.Dataset) -> pd.DataFrame:
+    """Return the parts of the agreement of every family, each the mean over its seeds.
+
+    Columns: family, condition, target, ccc, pearson, scale, shift, rmse, within_ccc, sign_agreement, seeds, n.
+    `within_ccc` takes chance agreement within each expression. `sign_agreement` is the share of faces on which
+    prediction and label have the same sign, of those whose label is not 0.
+    """
+    faces = labelled_faces(scores)
+    evaluation = evaluate(scores, faces, draws=2)  # for the numbers; intervals are those of table3
+    table = evaluation[[*PARTS_SHOWN, "n"]].assign(sign_agreement=_sign_agreement(scores))
+    rows = table.to_dataframe(dim_order=["model", "condition", "target"]).reset_index()
+    families = dict(zip(scores["model"].values, scores["family"].values, strict=True))
+    rows["family"] = rows["model"].map(families)
+    grouped = rows.groupby(["family", "condition", "target"], sort=False)
+    means = grouped[[*PARTS_SHOWN, "sign_agreement"]].mean()
+    return means.assign(seeds=grouped.size(), n=grouped["n"].first()).reset_index()
+
+
+def _sign_agreement(scores: xr.Dataset) -> xr.DataArray:
+    labels = xr.concat([scores[target] for target in TARGETS], pd.Index(TARGETS, name="target"))
+    counted = labels.notnull() & (labels != 0) & usable(scores) & scores["prediction"].notnull()
+    same = np.sign(scores["prediction"]) == np.sign(labels)
+    return same.where(counted).mean("sample").transpose("model", "condition", "target")
+
+
+def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.DataFrame:
+    """Return what is rated and what each family answers on average, by expression.
+
+    Columns: target, expression, n, rated, and a family's mean over its seeds; what a network misses is in the
+    difference.
+    """
+    good, expressions = usable(scores), column(scores, "expression")
+    rows = []
+    for target in TARGETS:
+        for expression in dict.fromkeys(expressions[expressions != ""].tolist()):
+            chosen = good & (expressions == expression) & np.isfinite(scores[target].values)
+            if not chosen.any():
+                continue
+            some = scores.isel(sample=chosen).sel(condition=condition)
+            answers = some["prediction"].sel(target=target).mean("sample").groupby("family").mean()
+            row = {"target": target, "expression": expression, "n": int(chosen.sum()),
+                   "rated": float(some[target].mean())}  # fmt: skip
+            rows.append(row | {f: float(answers.sel(family=f)) for f in families if f in answers["family"].values})
+    return pd.DataFrame(rows)
+
+
+def forgetting_table(table2: xr.DataArray, between: xr.DataArray) -> pd.DataFrame:
+    """Return the CCC that tuning on masks loses on plain faces and gains on masked ones, along the way to it.
+
+    `table2` and `between` are draws of the networks at both ends and of those between them. Columns: family, t (0
+    plain, 1 tuned), target, condition, estimate (against the plain network, paired), low, high, se_faces, se_seeds,
+    dof, seeds, n.
+    """
+    drawn = xr.concat([table2, between], "model")
+    rows = []
+    for name in dict.fromkeys(each.split("@")[0] for each in families_of(between)):
+        steps = [float(each.split("@")[1]) for each in families_of(between) if each.split("@")[0] == name]
+        for t, family in [*((t, f"{name}@{t:g}") for t in sorted(steps)), (1.0, name)]:
+            for condition in drawn["condition"].values.tolist():
+                part = contrast(drawn, {(family, condition): 1, ("plain_scratch", condition): -1})
+                rows.append(part.to_dataframe().reset_index().assign(family=name, t=t, condition=condition))
+    return pd.concat(rows, ignore_index=True)[["family", "t", *FIRST[1:], "se_faces", "se_seeds", "dof", "seeds", "n"]]
+
+
+def efficiency_table(drawn: xr.DataArray, records: pd.DataFrame) -> pd.DataFrame:
+    """Return the CCC by number of faces that a small network was tuned with, and by scheme.
+
+    `records` is `Study.trainings`. Columns: scheme, faces (0: not tuned), and those of `table3`.
+    """
+    table = table3(drawn).drop(columns=["paper", "sheet"])
+    known = records.drop_duplicates("family").set_index("family")
+    tuned = table["family"].map(known["start"]).fillna("") != ""
+    table["scheme"] = table["family"].map(known["scheme"]).where(tuned, "not tuned")
+    table["faces"] = table["family"].map(known["train"]).where(tuned, 0)
+    return table[["scheme", "faces", *[name for name in table if name not in ("scheme", "faces")]]]
+
+
+def gains_table(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+    """Return what each family costs beside what it reaches: `table` is from `table3`, `records` is `Study.trainings`.
+
+    Columns: family, parameters trained, multiply-adds a face (forward, backward), multiply-adds of the training and
+    of those it starts from, seconds, and the CCC on each condition, averaged over targets.
+    """
+    cost = records.assign(total=records["passes"] * (records["forward"] + records["backward"]))
+    kinds = {name: "first" for name in ("parameters trained", "forward", "backward")}
+    own = cost.groupby("family", sort=False).agg({**kinds, "total": "mean", "seconds": "mean"})
+    starts = records.drop_duplicates("family").set_index("family")["start"].fillna("")
+    before = starts.map(lambda name: own["total"].get(name.rpartition("-")[0] or name, 0.0))
+    reached = table.pivot_table("estimate", "family", "condition", "mean", sort=False)
+    reached.columns = [f"CCC, {name}" for name in reached.columns]
+    made = own.rename(columns={"total": "multiply-adds of the training"})
+    made["with those of its start"] = made["multiply-adds of the training"] + before
+    return made.join(reached, how="inner").reset_index()

@@ -1,0 +1,189 @@
+"""`experiment`: the networks of a plan, trained where they are missing, and their predictions with ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from fcx.core.arguments import Count, FilePath, Switch, Words, Workers, checked, words
+from fcx.core.checks import choose, whole_number
+from fcx.core.contract import TARGETS, check, usable
+from fcx.core.errors import FcxError, InputError
+from fcx.core.files import digest, replacing
+from fcx.core.recipes import RECIPES
+from fcx.datasets.face_stores import stored_faces
+from fcx.masks import MASK_OPTIONS
+from fcx.networks.checkpoints import find, load_model, read_metadata, shipped
+from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import predict, usable_device
+from fcx.studies.costs import learning_curves, training_records
+from fcx.studies.interpolation import STEPS, interpolate
+from fcx.studies.stored_scores import read_folder, scored
+from fcx.studies.training_plan import PARTS, Scale, family_and_seed
+from fcx.studies.training_queue import train_missing
+
+Seeds = Annotated[int, partial(whole_number, least=1, most=100)]
+TUNED = ("masked_last_conv", "masked_all_layers")
+
+
+@dataclass
+class Study:
+    """What an experiment leaves: how each network was trained, its learning curves, and (set, part) -> predictions."""
+
+    trainings: pd.DataFrame
+    curves: pd.DataFrame
+    scores: dict[tuple[str, str], xr.Dataset]
+
+
+@checked
+def experiment(faces, out: FilePath, *, parts: Words = ("table2",), seeds: Seeds = 3, width: Count = 64,
+               models=None, also: Words = (), recipe: str = "modern", epochs: Count | None = None,
+               batch_size: Count | None = None, workers: Workers = 1, device="cpu", runs: FilePath = "runs",
+               progress: Switch = True) -> Study:  # fmt: skip
+    """Train the networks of the paper's experiment where they are missing, and keep what each answers to each face.
+
+    `faces` is a faces Dataset, a store that `prepare` wrote or any source of it. Where its faces have the splits
+    train and validation, the trainings of `parts` (`table2`, `ladder`, `efficiency`) are made, `seeds` of each, into
+    out/checkpoints, where those that lie there already are taken as they are, and the validation faces are scored.
+    Otherwise, or where `models` names checkpoints, nothing is trained, and these (or all that ship) are scored.
+    `also` are further sources of faces to score, such as "demo", which wear the same masks. `width` is that of the
+    networks of `table2`; those of the other parts have half of it. `workers` trainings run side by side, of one
+    thread each; an interrupted experiment goes on where it stopped, and one training that fails loses no other.
+
+    out/scores then holds trainings.csv, curves.csv and, for each set of faces and part, the predictions as .zarr
+    and .csv.gz, from which `fcx.studies.read_study` and all tables start.
+
+    Raises: InputError for faces or options that cannot be used; CheckpointError for a checkpoint that is not what
+    the plan says; FcxError that names the trainings that failed, after the others are trained and scored.
+
+    >>> experiment("faces.zarr", "experiment", parts="table2,ladder", workers=2)  # doctest: +SKIP
+    """
+    for name in parts:
+        choose(name, PARTS, "part of the experiment")
+    defaults, out, device = RECIPES[choose(recipe, RECIPES, "recipe")], Path(out), usable_device(device)
+    FaceChannel.preset(width=width)  # refuses what is no width before anything begins
+    given, source = _opened(faces, runs, models)
+    files, failures = {}, {}
+    if models is None and (count := _trainable(given)):
+        scale = Scale(seeds, width, epochs or defaults.epochs, count, batch_size or defaults.batch_size)
+        files, failures = train_missing(parts, scale, given, out / "checkpoints", workers, progress,
+                                   recipe=recipe, batch_size=scale.batch_size, device=str(device))  # fmt: skip
+    else:
+        files = {"table2": _files_of(models)}
+    sets = {"validation" if _has_splits(given) else source: _to_score(given)}
+    for name in also:
+        more, stem = _opened(name, runs, models, given)
+        if stem in sets:
+            raise InputError(f"two sets of faces are called {stem!r}: rename one")
+        sets[stem] = _to_score(more)
+    for title, some in sets.items():
+        for part, of_part in files.items():
+            _score(of_part, some, out / "scores" / f"{title}-{part}", device)
+        _score_between(files.get("table2", {}), some, out / "scores" / f"{title}-forgetting", device)
+    every = {name: file for of_part in files.values() for name, file in of_part.items()}
+    _write(training_records(every), out / "scores" / "trainings.csv")
+    _write(learning_curves(every), out / "scores" / "curves.csv")
+    if failures:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise FcxError(f"{len(failures)} trainings failed, the others are trained and scored: {reasons}")
+    return read_study(out / "scores")
+
+
+def read_study(folder: FilePath) -> Study:
+    """Return what `experiment` left in a folder of scores.
+
+    Raises: InputError where nothing is there, or something else.
+
+    >>> read_study("experiment/scores").scores["validation", "table2"]  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if not (folder / "trainings.csv").is_file():
+        raise InputError(f"{folder} holds no scores: give the folder 'scores' that fcx experiment wrote")
+    trainings, curves = (pd.read_csv(folder / f"{name}.csv") for name in ("trainings", "curves"))
+    return Study(trainings, curves, read_folder(folder))
+
+
+def _opened(faces, runs, models, like=None) -> tuple[xr.Dataset, str]:
+    """Return faces and what the set is called; a source that has to be prepared wears the masks of `like`.
+
+    Where there is no other set, those are the masks on which the checkpoints were trained.
+    """
+    if isinstance(faces, xr.Dataset):
+        return check(faces, "faces"), "faces"
+    if like is not None:
+        attrs = {name.removeprefix("mask_"): value for name, value in like.attrs.items()}
+    else:
+        attrs = next((read_metadata(file).get("mask", {}) for file in _files_of(models).values()), {})
+    settings = {name: attrs[name] for name in MASK_OPTIONS if name in attrs}
+    return stored_faces(str(faces), str(runs), **settings), Path(str(faces)).stem
+
+
+def _has_splits(faces) -> bool:
+    return "split" in faces.coords and {"train", "validation"} <= set(faces["split"].values.astype(str))
+
+
+def _to_score(faces) -> xr.Dataset:
+    """Return the faces of the split validation, or all where there is nothing to train on."""
+    return faces.isel(sample=faces["split"].values.astype(str) == "validation") if _has_splits(faces) else faces
+
+
+def _trainable(faces) -> int:
+    """Return how many faces there are to train on."""
+    if not _has_splits(faces):
+        return 0
+    labelled = np.isfinite([faces[target].values for target in TARGETS]).all(0) & usable(faces)
+    return int((labelled & (faces["split"].values.astype(str) == "train")).sum())
+
+
+def _files_of(models) -> dict[str, Path]:
+    """Return name -> file of names or files of checkpoints; all that ship for None.
+
+    Raises: InputError for nothing, or for two of one name.
+    """
+    files = shipped() if models is None else {}
+    for model in () if models is None else words(models, "models"):
+        if (path := find(model)).stem in files:
+            raise InputError(f"two models are called {path.stem!r}: give one")
+        files[path.stem] = path
+    if not files:
+        raise InputError(f"no model was given; these ship with fcx: {', '.join(shipped()) or 'none'}")
+    return files
+
+
+def _score(files: Mapping[str, Path], faces, path: Path, device) -> None:
+    """Keep the predictions of checkpoints for faces."""
+    hashes = {name: read_metadata(file)["sha256"] for name, file in files.items()}
+    scored(hashes, faces, path, lambda name: predict({name: load_model(files[name])}, faces, device=device))
+
+
+def _score_between(files: Mapping[str, Path], faces, path: Path, device) -> None:
+    """Keep the predictions of networks between each plain one and those that were tuned from it."""
+    ends = {}
+    for name, file in files.items():
+        family, seed = family_and_seed(name)
+        start = read_metadata(file).get("start", {}).get("sha256")
+        starts = [other for other in files.values() if read_metadata(other)["sha256"] == start]
+        if family in TUNED and starts:
+            ends |= {f"{family}@{t:g}-{seed + 1}": (starts[0], file, t) for t in STEPS}
+    if not ends:
+        return
+    hashes = {name: digest(f"{[read_metadata(each)['sha256'] for each in pair]} {t}".encode())
+              for name, (*pair, t) in ends.items()}  # fmt: skip
+
+    def between(name: str):
+        one, other, t = ends[name]
+        return predict({name: interpolate(load_model(one), load_model(other), t)}, faces, device=device)
+
+    scored(hashes, faces, path, between)
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")

@@ -1,0 +1,168 @@
+"""The experiment: its plan, what it trains and takes as it is, and what it keeps."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import make_faces
+from test_training import teachable
+from typer.testing import CliRunner
+
+from fcx.cli import app
+from fcx.core.contract import check
+from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
+from fcx.networks.checkpoints import load_model, read_metadata
+from fcx.networks.inference import predict
+from fcx.studies import training_queue, trainings
+from fcx.studies.stored_scores import labelled_faces, open_scores
+from fcx.studies.training_plan import Scale, family_and_seed, trainings_of
+from fcx.studies.trainings import experiment, read_study
+
+SMALL = {"seeds": 1, "width": 4, "epochs": 2, "batch_size": 8, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Return the folder of a small experiment and what it returned."""
+    folder = tmp_path_factory.mktemp("experiment")
+    return folder, experiment(teachable(), folder, **SMALL)
+
+
+def test_the_plan_is_table_2_of_the_paper_with_seeds_a_longer_training_and_a_control():
+    rows = {row.name: row for row in trainings_of(["table2"], Scale(3, 64, 10, 27_000))}
+    assert len(rows) == 3 * 5 + 1
+    tuned = rows["masked_all_layers-2"]
+    assert (tuned.condition, tuned.scheme, tuned.start, tuned.seed) == ("masked", "all_layers", "plain_scratch-2", 1)
+    assert tuned.options == {"epochs": 6}
+    assert rows["masked_scratch_16-3"].options == {"epochs": 16, "width": 64}
+    assert rows["shuffled-1"].options["shuffled_labels"]
+    names = list(rows)
+    assert all(names.index(row.start) < names.index(row.name) for row in rows.values() if row.start)
+    assert len(rows["plain_scratch-1"]) == 270_000
+
+
+def test_the_ladder_is_five_small_networks_and_efficiency_takes_equal_steps():
+    rungs = trainings_of(["ladder"], Scale(3, 64, 10, 27_000))
+    assert {row.condition for row in rungs} == {"plain", "rigid", "jaw", "published", "patch"}
+    assert len(rungs) == 15
+    assert {row.options["width"] for row in rungs} == {32}
+    rows = {row.name: row for row in trainings_of(["ladder", "efficiency"], Scale(3, 64, 10, 27_000))}
+    assert len(rows) == 15 + 3 * 2 * 4  # the small plain networks serve both
+    few = rows["small_last_conv_500-1"]
+    assert few.options["train_faces"] == 500
+    assert len({len(rows[f"small_{scheme}_{count}-1"]) for scheme in ("last_conv", "all_layers")
+                for count in (500, 1500, 5000, "all")}) == 1  # fmt: skip
+    assert few.options["steps"] == 27_000 // 64
+
+
+@pytest.mark.parametrize(("name", "pair"), [("a-1", ("a", 0)), ("a_b-12", ("a_b", 11)), ("a", ("a", 0)),
+                                            ("a-0", ("a-0", 0)), ("x@0.5-2", ("x@0.5", 1))])  # fmt: skip
+def test_names_say_family_and_seed(name, pair):
+    assert family_and_seed(name) == pair
+
+
+def test_every_network_of_the_plan_is_trained_and_scored(study):
+    folder, made = study
+    names = {row.name for row in trainings_of(["table2"], Scale(1, 4, 2))}
+    assert {path.stem for path in (folder / "checkpoints").glob("*.safetensors")} == names
+    scores = made.scores["validation", "table2"]
+    assert set(scores["model"].values) == names
+    faces = teachable()
+    faces = faces.isel(sample=faces["split"].values == "validation")
+    assert scores["sample"].values.tolist() == faces["sample"].values.tolist()
+    model = load_model(folder / "checkpoints" / "masked_last_conv-1.safetensors")
+    expected = predict({"m": model}, faces)["prediction"].isel(model=0)
+    np.testing.assert_allclose(scores["prediction"].sel(model="masked_last_conv-1"), expected, atol=1e-6)
+    assert scores["family"].sel(model="masked_last_conv-1") == "masked_last_conv"
+    assert scores["seed"].sel(model="masked_last_conv-1") == 0
+
+
+def test_what_is_tuned_starts_from_the_plain_network_of_its_seed(study):
+    folder, _ = study
+    start = read_metadata(folder / "checkpoints" / "plain_scratch-1.safetensors")["sha256"]
+    for family in ("masked_last_conv", "masked_all_layers"):
+        assert read_metadata(folder / "checkpoints" / f"{family}-1.safetensors")["start"]["sha256"] == start
+
+
+def test_the_table_of_predictions_holds_what_the_zarr_holds(study):
+    folder, made = study
+    exact, table = (open_scores(folder / "scores" / f"validation-table2{end}") for end in (".zarr", ".csv.gz"))
+    xr.testing.assert_allclose(exact.drop_attrs(), table.drop_attrs(), atol=6e-5)
+    assert exact["prediction"].dims == table["prediction"].dims
+    raw = pd.read_csv(folder / "scores" / "validation-table2.csv.gz")
+    assert raw.columns[:4].tolist() == ["sample", "condition", "status", "expression"]
+    assert len(raw) == exact.sizes["sample"] * 2
+    again = read_study(folder / "scores")
+    xr.testing.assert_identical(again.scores["validation", "table2"], made.scores["validation", "table2"])
+
+
+def test_a_second_run_trains_and_predicts_nothing(study, monkeypatch):
+    folder, made = study
+    monkeypatch.setattr(training_queue, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(trainings, "predict", lambda *_, **__: pytest.fail("predicted again"))
+    again = experiment(teachable(), folder, **SMALL)
+    xr.testing.assert_identical(again.scores["validation", "table2"], made.scores["validation", "table2"])
+
+
+def test_one_training_that_fails_loses_no_other(study, tmp_path, monkeypatch):
+    folder, _ = study
+
+    def copy(faces, out, **options):
+        if out.stem == "plain_scratch-1" and broken:
+            raise broken.pop()
+        shutil.copy(folder / "checkpoints" / out.name, out)
+
+    broken = [FcxError("the loss is nan"), RuntimeError("out of memory")]
+    monkeypatch.setattr(training_queue, "train", copy)
+    with pytest.raises(
+        FcxError, match=r"3 trainings failed.*plain_scratch-1: RuntimeError: out of memory; .*its start"
+    ):
+        experiment(teachable(), tmp_path, **SMALL)
+    kept = read_study(tmp_path / "scores").scores["validation", "table2"]
+    assert set(kept["family"].values) == {"masked_scratch", "masked_scratch_3", "shuffled"}
+    with pytest.raises(FcxError, match="plain_scratch-1: the loss is nan"):
+        experiment(teachable(), tmp_path, **SMALL)
+    again = experiment(teachable(), tmp_path, **SMALL)
+    assert again.scores["validation", "table2"].sizes["model"] == 6
+
+
+def test_a_checkpoint_of_another_training_is_refused(study):
+    folder, _ = study
+    with pytest.raises(CheckpointError, match=r"plain_scratch-1.* is another training .*width is 4, planned 8"):
+        experiment(teachable(), folder, **{**SMALL, "width": 8})
+
+
+def test_without_splits_what_ships_is_scored(tmp_path):
+    study = experiment(make_faces(6).drop_vars("split"), tmp_path, progress=False)
+    scores = study.scores["faces", "table2"]
+    assert set(scores["family"].values) == {"plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers"}
+    assert not (tmp_path / "checkpoints").exists()
+    between = study.scores["faces", "forgetting"]
+    assert "masked_last_conv@0.25" in between["family"].values
+    assert study.trainings["parameters trained"].between(1, 437_010).all()
+    check(labelled_faces(scores), "faces")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"parts": "table3"}, UnknownNameError, "unknown part of the experiment 'table3': did you mean 'table2'"),
+        ({"recipe": "moden"}, UnknownNameError, "did you mean 'modern'"),
+        ({"seeds": 0}, InputError, "seeds is 0"),
+        ({"models": "nothing"}, UnknownNameError, "unknown checkpoint 'nothing'"),
+        ({"width": 6}, FcxError, "width is 6; allowed: positive multiples of 4"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(tmp_path, options, error, text):
+    with pytest.raises(error, match=text):
+        experiment(teachable(), tmp_path, **{**SMALL, **options})
+
+
+def test_the_command_prints_table_3_and_the_verdicts(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainings, "stored_faces", lambda *_, **__: make_faces(30).drop_vars("split"))
+    done = CliRunner().invoke(app, ["experiment", "demo", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "masked_all_layers  masked     valence" in done.stdout
+    assert "Claims: (a) " in done.stdout
