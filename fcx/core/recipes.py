@@ -27,7 +27,7 @@ class Recipe:
     schedule: str = option("one_cycle", "one_cycle, or plateau of the training loss")
     epochs: int = option(10, "passes over the training faces")
     steps: int = option(0, "batches in an epoch; 0: as many as the faces fill")
-    batch_size: int = option(64, "faces in a batch")
+    batch_size: int = option(32, "faces in a batch")
     weight_decay: float = option(0.05, "pull of weights towards zero")
     dropout: float = option(0.0, "share of units left out; a checkpoint that is trained further keeps its own")
     zero_head: bool = option(True, "a new network starts with outputs of 0")
