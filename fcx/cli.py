@@ -151,6 +151,10 @@ def prepare(
     several: Several = "largest",
     pictures: Annotated[bool, typer.Option(help="keep colour pictures for display")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="stop at a faulty row, which else has its reason")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="0.8,0.2: train, validation (, test) where the source has no splits; by subject")
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="seed by which splits are drawn")] = 0,
     limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
     masks: Annotated[
         str | None, typer.Option(help='JSON file of several masks: {"jaw": {"style": "mixed", "fit": "jaw"}, ...}')
@@ -166,7 +170,8 @@ def prepare(
     own = {field.name: field.default for field in dataclasses.fields(MaskOptions)}
     options = {name: value for name, value in options.items() if value != own[name]}
     faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, strict=strict,
-                        limit=limit, masks=masks, workers=workers, overwrite=overwrite, **options)  # fmt: skip
+                        split=split, split_seed=split_seed, limit=limit, masks=masks, workers=workers,
+                        overwrite=overwrite, **options)  # fmt: skip
     status = faces["status"].values
     failed = (status != "ok").argmax(axis=0)
     chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))

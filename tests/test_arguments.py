@@ -62,8 +62,8 @@ def calls(tmp_path_factory):
     return {
         "prepare": (fcx.prepare, {
             "source": "demo", "out": None, "crop": "face", "backend": "mesh", "several": "largest",
-            "pictures": True, "strict": False, "masks": None, "workers": 1, "limit": 2, "overwrite": False,
-            "progress": False, **mask}),
+            "pictures": True, "strict": False, "split": None, "split_seed": 0, "masks": None,
+            "workers": 1, "limit": 2, "overwrite": False, "progress": False, **mask}),
         "open_faces": (fcx.open_faces, {"path": folder / "faces.zarr"}),
         "open_results": (fcx.open_results, {"path": folder / "results.zarr"}),
         "region_maps": (fcx.region_maps, {"mesh": mesh, "size": 64}),

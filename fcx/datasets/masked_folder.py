@@ -49,7 +49,8 @@ def mask_pictures(source, out: FilePath, *, several: str = "largest", workers: W
     settings = FaceOptions({MASKED: mask_options(**options)}, "whole", several=several)
     start = begin_workers([settings.only]) if workers > 1 else None
     records, out = open_source(source).records, Path(out)
-    one = len(records) == 1 and Path(source).is_file() and out.suffix.lower() in SUFFIXES
+    file = isinstance(source, str | os.PathLike) and Path(source).is_file()
+    one = len(records) == 1 and file and out.suffix.lower() in SUFFIXES
     folder = out.parent if one else out
     if not one:  # a folder of masks inside the source is not masked again
         records = [record for record in records if not _lies_in(_origin(record), folder)] or records

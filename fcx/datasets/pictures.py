@@ -54,10 +54,10 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
             warnings.simplefilter("ignore")  # remarks on odd metadata; what matters is raised
             return _decode(data)
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, IndexError ...
-        raise ImageError(f"{path} cannot be read as a picture: {_reason(error)}") from error
+        raise ImageError(f"{path} cannot be read as a picture: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return in words why a picture could not be decoded."""
     if isinstance(error, ImageError):
         return str(error)
@@ -83,6 +83,14 @@ def _decode(data: bytes) -> np.ndarray:
         raise ImageError(
             f"it has {image.width}x{image.height} pixels, the limit is {LIMIT / 1e6:.0f} megapixels: make it smaller"
         )
+    return pixels_of(image)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a PIL image as RGB uint8 (row, column, channel), as `read_picture` does.
+
+    Raises: ImageError for pixels without a range; what the decoder raises.
+    """
     image.load()
     # A damaged EXIF block leaves the pixels as they are: turn the picture only where the block can be read.
     with contextlib.suppress(Exception):

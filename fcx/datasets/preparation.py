@@ -13,7 +13,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from fcx.core.arguments import Count, FilePath, Switch, Workers, checked
+from fcx.core.arguments import Count, FilePath, Seed, Switch, Workers, checked
 from fcx.core.checks import choose, choose_all
 from fcx.core.contract import ANGLES, GRID, PICTURE, REGIONS, check
 from fcx.core.errors import ContractError, InputError
@@ -23,6 +23,7 @@ from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.store import Store
 from fcx.datasets import open_source
 from fcx.datasets.records import source_options
+from fcx.datasets.splits import Shares
 from fcx.datasets.wearing import (
     MASKED,
     PLAIN,
@@ -45,21 +46,25 @@ BLOCKS, LEAST = 16, 8  # blocks that workers can share, unless they would have f
 
 @checked
 def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend: str = "mesh", several: str = "largest",
-            pictures: Switch = True, strict: Switch = False, workers: Workers = 1, limit: Count | None = None,
-            masks=None, overwrite: Switch = False, progress: Switch = True, **options):  # fmt: skip
+            pictures: Switch = True, strict: Switch = False, split: Shares | None = None, split_seed: Seed = 0,
+            workers: Workers = 1,
+            limit: Count | None = None, masks=None, overwrite: Switch = False, progress: Switch = True,
+            **options):  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
-    `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; `options` are the fields of
-    `fcx.masks.MaskOptions`, and what the format of the source takes besides. Every input has a row: `status
-    (condition, sample)` is "ok" or says why it could not be used; with `strict`, a faulty row of the source stops.
-    Landmarks, mesh and regions come from the unmasked picture; `pose` (degrees) is that of the head in it, `worn`
-    the look of the mask as JSON, and hashes tell whether two people made the same. The fit `donor` takes the
-    outline of another face of the source, drawn by hash of the sample and the seed. `masks` gives several conditions
-    in which a mask is worn on the same crop, as a dict from their names to `MaskOptions` or its fields, or as a JSON
-    file of that; then `worn` is JSON by condition, the attribute `masks` says how each is worn, and the coordinate
-    `twin (condition)` whose alpha the region `mask` of `plain` is: the first one's. With `pictures`, the colour
-    crop is kept at 224x224 for display. An interrupted run with `out` goes on where it stopped. The result does not
-    depend on `workers`.
+    `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; a DataFrame with the columns of a
+    CSV, or a list of paths, PIL images or arrays; `options` are the fields of `fcx.masks.MaskOptions`, and what the
+    format of the source takes besides. Every input has a row: `status (condition, sample)` is "ok" or says why it
+    could not be used; with `strict`, a faulty row of the source stops. `split` "0.8,0.2" (train, validation; or
+    with a third, test) makes splits where the source has none, by subject where one is known, the same picture
+    always in one, by hash with `split_seed`: rows that are added change nothing. Landmarks, mesh and regions come
+    from the unmasked picture; `pose` (degrees) is that of the head in it, `worn` the look of the mask as JSON, and
+    hashes tell whether two people made the same. The fit `donor` takes the outline of another face of the source,
+    drawn by hash of the sample and the seed. `masks` gives several conditions in which a mask is worn on the same
+    crop, as a dict from their names to `MaskOptions` or its fields, or as a JSON file of that; then `worn` is JSON
+    by condition, the attribute `masks` says how each is worn, and the coordinate `twin (condition)` whose alpha the
+    region `mask` of `plain` is: the first one's. With `pictures`, the colour crop is kept at 224x224 for display.
+    An interrupted run with `out` goes on where it stopped. The result does not depend on `workers`.
 
     Raises: InputError for a source or a setting that cannot be used; StoreError where `out` holds
     something else; MissingWeightsError where a landmark backend lacks its weights.
@@ -75,7 +80,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     choose_all(options, [*MASK_OPTIONS, *source_options(source)], "option of prepare")
     worn = masks_worn(masks, **{name: options.pop(name) for name in MASK_OPTIONS if name in options})
     settings = FaceOptions(worn, crop, backend, several, pictures)
-    found = open_source(source, strict=strict, **options)
+    found = open_source(source, strict=strict, split=split, split_seed=split_seed, **options)
     records = found.records if limit is None else found.records[:limit]
     if backend == GIVEN and all(record.box is None and record.points is None for record in records):
         raise InputError(f"{found.path} gives neither boxes nor landmarks of faces, which the landmark backend "
@@ -84,6 +89,8 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
         "provenance": run_provenance(step="prepare"),
     }  # fmt: skip
+    if split is not None:
+        attrs["shares"] = f"{','.join(map(str, split))} by seed {split_seed}"
     variables, coords = _layout(records, settings)
     donors = zip(*(donors_of(records, found.records, mask) for mask in worn.values()), strict=True)
     jobs = list(zip(records, donors, strict=True))

@@ -99,6 +99,8 @@ def mark(read: Callable) -> tuple:
 class Adapter:
     """A format: `takes` says whether a path is of it (None: asked for by name), `open` returns its records.
 
+    With `objects` both get what was given, which is no path: a list, a table in memory.
+
     `last`: it takes what no other format knows, as a folder of pictures does. `evident` says, more sceptically than
     `takes`, whether a path that nobody asked for is of the format.
     """
@@ -108,12 +110,13 @@ class Adapter:
     open: Callable[..., list[Record]]
     last: bool = False
     evident: Callable[[Path], bool] | None = None
+    objects: bool = False
 
 
 ADAPTERS: dict[str, Adapter] = {}
 
 
-def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False, evident=None) -> Callable:
+def adapter(name: str, takes: Callable | None, last: bool = False, evident=None, objects: bool = False) -> Callable:
     """Register the function below as the adapter for the paths that `takes` accepts.
 
     The function gets a Path and its own keyword options, and returns a list of records. With an option `strict`, it
@@ -121,20 +124,22 @@ def adapter(name: str, takes: Callable[[Path], bool] | None, last: bool = False,
     The first registered adapter that takes a path gets it, those that are `last` after all others. Where
     `takes` is None, the source is asked for by `name`. Where a folder is read as plain pictures, a warning names what
     lies in it or above it for which `evident` (else `takes`) holds: a `takes` that looks at a suffix only needs one.
+    With `objects` the function takes what is no path.
     """
 
     def register(function: Callable[..., list[Record]]) -> Callable[..., list[Record]]:
-        ADAPTERS[name] = Adapter(name, takes, function, last, evident or takes)
+        ADAPTERS[name] = Adapter(name, takes, function, last, None if objects else evident or takes, objects)
         return function
 
     return register
 
 
-def open_source(source: str | os.PathLike, *, strict: bool = False, **options) -> Source:
-    """Return the records of `source`: 'demo', a folder, a CSV, a FER+ array (.npz) or one picture.
+def open_source(source, *, strict: bool = False, split=None, split_seed: int = 0, **options) -> Source:
+    """Return the records of `source`: 'demo', a folder, a CSV, a FER+ array (.npz), one picture; a DataFrame, a list.
 
     `options` are those of the adapter. A folder that is called demo is given as './demo'. A row that is faulty has a
-    record with the reason, or, where `strict`, stops; rows that the data set itself excludes are no faults.
+    record with the reason, or, where `strict`, stops; rows that the data set itself excludes are no faults. `split`,
+    such as "0.8,0.2", makes splits where the data set has none (`fcx.datasets.splits`).
 
     Raises: InputError where nothing is found, the table or an option is wrong, or two records share an id.
 
@@ -142,20 +147,29 @@ def open_source(source: str | os.PathLike, *, strict: bool = False, **options) -
     >>> len(open_source("demo").records)
     473
     """
-    found = _find(source)
+    found, name = _find(source), _name(source)
     choose_all(options, source_options(source), f"option of a {found.name} source")
     told = {"strict": strict} if "strict" in inspect.signature(found.open).parameters else {}
-    records = found.open(_path(source), **options, **told)
+    records = found.open(source if found.objects else _path(source), **options, **told)
     if strict:
-        _refuse_faults(records, source)
-    _check_ids(records, source)
-    return Source(records, found.name, str(source), dict(options))
+        _refuse_faults(records, name)
+    _check_ids(records, name)
+    if split is not None:
+        from fcx.datasets.splits import with_splits
+
+        records = with_splits(records, split, split_seed, name)
+    return Source(records, found.name, name, dict(options))
 
 
-def _refuse_faults(records: list[Record], source) -> None:
+def _name(source) -> str:
+    """Return what texts call a source: the path or name, or what kind of object it is."""
+    return str(source) if isinstance(source, str | os.PathLike) else f"a {type(source).__name__} of {len(source)}"
+
+
+def _refuse_faults(records: list[Record], name: str) -> None:
     for record in records:
         if record.reason and record.split != EXCLUDED:
-            raise InputError(f"{source}, {record.id}: {record.reason}")
+            raise InputError(f"{name}, {record.id}: {record.reason}")
 
 
 def fault(text: str, strict: bool) -> str:
@@ -171,7 +185,7 @@ def fault(text: str, strict: bool) -> str:
     return text
 
 
-def _check_ids(records: list[Record], source) -> None:
+def _check_ids(records: list[Record], source: str) -> None:
     """Refuse ids that cannot be the name of a file, and those that stand twice."""
     known = set()
     for record in records:
@@ -183,14 +197,17 @@ def _check_ids(records: list[Record], source) -> None:
         known.add(name)
 
 
-def source_options(source: str | os.PathLike) -> list[str]:
+def source_options(source) -> list[str]:
     """Return the names of the options that the format of `source` takes."""
     return [name for name in list(inspect.signature(_find(source).open).parameters)[1:] if name != "strict"]
 
 
-def _find(source: str | os.PathLike) -> Adapter:
+def _find(source) -> Adapter:
     """Return the adapter of `source`."""
     if not isinstance(source, str | os.PathLike) or not str(source):
+        for candidate in ADAPTERS.values():
+            if candidate.objects and candidate.takes(source):
+                return candidate
         given = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
         raise InputError(f"a source is a name or a path, not {given}: allowed: {_formats()}")
     if "\0" in str(source):
@@ -204,7 +221,7 @@ def _find(source: str | os.PathLike) -> Adapter:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"there is no file or folder {str(source)!r}: {hint}allowed: {_formats()}")
     for candidate in sorted(ADAPTERS.values(), key=lambda candidate: candidate.last):
-        if candidate.takes is not None and candidate.takes(path):
+        if candidate.takes is not None and not candidate.objects and candidate.takes(path):
             return candidate
     raise InputError(f"{path} is of no known format: allowed: {_formats()}")
 
@@ -214,7 +231,8 @@ def _path(source: str | os.PathLike) -> Path:
 
 
 def _formats() -> str:
-    return "'demo', a folder of pictures, a CSV with columns path, valence, arousal, a FER+ array (.npz), a picture"
+    return ("'demo', a folder of pictures, a CSV with columns path, valence, arousal, a FER+ array (.npz), a picture; "
+            "in Python a DataFrame with these columns, or a list of pictures")  # fmt: skip
 
 
 def expression_name(text: str) -> str:

@@ -138,7 +138,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str], str]]:
     """Yield the rows: place, cells (stripped, by column in lower case), and what is wrong or ''."""
     lines = _lines(path)
     header, delimiter = _header(path, lines)
-    _check_header(path, header)
+    check_header(path, header)
     commas = [i for i, name in enumerate(header) if name in NUMBERS] if delimiter != "," else []
     for line, cells, wrong in _parsed(lines, delimiter):
         where = f"{path}, line {line}"
@@ -204,7 +204,11 @@ def _header(path: Path, lines: list[str]) -> tuple[list[str], str]:
     return headers[best], best
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def check_header(path, header: list[str]) -> None:
+    """Refuse a table that lacks a required column, or names one twice.
+
+    Raises: InputError, which begins with `path`.
+    """
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise InputError(

@@ -31,6 +31,8 @@ from fcx.statistics.agreement import evaluate
 
 LOG = logging.getLogger(__name__)
 
+SPLIT = "fcx prepare --split 0.8,0.2 makes splits where the data set has none"
+
 
 @checked
 def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str = "scratch",
@@ -111,7 +113,9 @@ class Data:
         self.conditions = [str(name) for name in faces["condition"].values]
         choose(condition, self.conditions, "condition of these faces")
         if "split" not in faces.coords:
-            raise InputError("these faces have no 'split': training needs rows marked 'train' and 'validation'")
+            raise InputError(
+                f"these faces have no 'split': training needs rows marked 'train' and 'validation': {SPLIT}"
+            )
         labels = np.stack([faces[target].values for target in TARGETS]).astype("f4")
         wanted = usable(faces) & np.isfinite(labels).all(axis=0)
         if not wanted.any():
@@ -128,7 +132,7 @@ class Data:
             if len(chosen) < 2:
                 raise InputError(
                     f"{len(chosen)} usable labelled faces have the split {name!r}, training needs at least 2: "
-                    f"the splits here are {', '.join(sorted(set(split))) or 'empty'}"
+                    f"the splits here are {', '.join(sorted(set(split) - {''})) or 'empty'}: {SPLIT}"
                 )
             if (np.ptp(labels[:, chosen], axis=1) == 0).any():
                 raise InputError(f"the labels of the split {name!r} do not vary: a CCC needs labels that do")
