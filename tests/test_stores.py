@@ -322,16 +322,28 @@ def test_chunks_of_nothing_but_fill_values_are_there(faces, tmp_path):
                                     lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:]],
                          ids=["cut", "empty", "garbage", "zeros", "one bit"])  # fmt: skip
 @pytest.mark.parametrize("chunk", ["image/1.1.0.0", "status/0.1", "mesh/2.0.0", "subject/0"])
-def test_a_damaged_chunk_is_named_when_it_is_read(damage, chunk, faces, path):
+def test_a_damaged_chunk_is_named_when_it_is_read_and_made_again(damage, chunk, faces, path, caplog):
     file = path / chunk
     file.write_bytes(damage(file.read_bytes()))
     array, key = chunk.split("/")
     opened = open_store(path, "faces")
-    with pytest.raises(StoreError, match=f"the chunk {key} of '{array}' cannot be read .*: remove that file and run"):
+    with pytest.raises(StoreError, match=f"the chunk {key} of '{array}' cannot be read .*: run the command"):
         opened[array].load()
     if array == "image":
         assert opened[array].isel(sample=[4, 0, 1]).sum() == faces[array].isel(sample=[4, 0, 1]).sum()
-    file.unlink()
+    caplog.set_level("INFO")
+    again = begin(path, faces)
+    assert fill(again, faces) == {"image": [1], "status": [1], "mesh": [2]}.get(array, [])
+    assert len(caplog.messages) == (array != "subject")  # coordinates are known, and written again in any case
+    assert all(f"the chunk {key} of '{array}' was damaged and is made again" in text for text in caplog.messages)
+    same(again.finish(), faces)
+
+
+def test_an_interrupted_run_makes_damaged_chunks_again_too(faces, tmp_path):
+    path, rows = tmp_path / "a.zarr", slice(ROWS)
+    first = {n: tuple(rows if d == "sample" else slice(None) for d in v.dims) for n, v in faces.data_vars.items()}
+    begin(path, faces).write({name: (index, faces[name].values[index]) for name, index in first.items()})
+    (path / "image" / "0.0.0.0").write_bytes(b"")
     same(write(path, faces), faces)
 
 

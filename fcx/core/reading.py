@@ -22,7 +22,7 @@ from fcx.core.contract import check
 from fcx.core.errors import FcxError, StoreError
 from fcx.core.store import FORMAT, RECORD, URL, record_in
 
-AGAIN = "run the command that wrote it once more, which makes what is lost"
+AGAIN = "run the command that wrote it once more, which makes what is lost or damaged"
 
 
 def open_store(path, kind: str) -> xr.Dataset:
@@ -127,8 +127,7 @@ class _Guarded(BackendArray):
                 raise
             except Exception as error:
                 raise StoreError(
-                    f"{self.name}: the chunk {self._damaged(key)} of {self.array!r} cannot be read ({error}): "
-                    f"remove that file and {AGAIN}"
+                    f"{self.name}: the chunk {self._damaged(key)} of {self.array!r} cannot be read ({error}): {AGAIN}"
                 ) from error
 
     def _damaged(self, key: tuple) -> str:

@@ -8,9 +8,11 @@ What a store is stands in `RECORD`, beside the descriptions of its arrays that r
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -28,6 +30,7 @@ from fcx.core.errors import StoreError
 from fcx.core.files import digest, read_json, sweep, temporary_name, write_whole
 from fcx.core.provenance import STEP_VERSIONS, flat_attrs
 
+LOG = logging.getLogger(__name__)
 RECORD = ".zmetadata"  # the one file of a group to which something may be added
 FORMAT = 2  # of stores; the first kept no record, and left out chunks of fill values
 URL = re.compile(r"[A-Za-z][\w+.-]+:/")
@@ -50,8 +53,8 @@ class Store:
 
     A block is one chunk along each of the dimensions `blocks` (here: some faces of one model and
     condition), numbered in that order; a variable that lacks one of them is written with the first
-    along it. A block is done when all its chunks are there, so the same call after an interruption
-    or a loss makes what is not there; `open_store` refuses a store that is not finished.
+    along it. A block is done when all its chunks are there, so the same call after an interruption,
+    a loss or a damage makes what is not there whole; `open_store` refuses a store that is not finished.
 
     Parameters: `variables` maps a name to (dims, dtype) or (dims, dtype, attributes); `coords` maps
     a name to (dims, values); `attrs` holds provenance; `settings` is what must be equal for a run to
@@ -131,12 +134,30 @@ class Store:
     def pending(self) -> list[int]:
         """Return the numbers of the blocks that are not there, from the end where another process began it.
 
-        So two that help each other meet in one block.
+        So two that help each other meet in one block. A damaged chunk of what was there is removed first.
         """
+        if self.joined:
+            self._remove_damaged()
+        missing = self._missing()
+        return missing[::-1] if self.joined else missing
+
+    def _remove_damaged(self) -> None:
+        """Remove the chunks whose checksum or size is wrong, so that they are made again."""
+        from numcodecs import Zstd
+
+        for name in self.dims:
+            array, folder = self.group[name], self.path / name
+            size = math.prod(array.chunks) * array.dtype.itemsize
+            for key in sweep(folder) if folder.is_dir() else ():
+                with contextlib.suppress(FileNotFoundError):  # another process removed it
+                    if key[:1].isdigit() and not _whole(Zstd(), (folder / key).read_bytes(), size):
+                        LOG.info("%s: the chunk %s of %r was damaged and is made again", self.name, key, name)
+                        (folder / key).unlink()
+
+    def _missing(self) -> list[int]:
         there = {name: set(sweep(self.path / name)) for name in (".", *self.record["arrays"])}
         count = math.prod(self.counts[dim] for dim in self.blocks)
-        missing = [block for block in range(count) if any(key not in there[name] for name, key in self._chunks(block))]
-        return missing[::-1] if self.joined else missing
+        return [block for block in range(count) if any(key not in there[name] for name, key in self._chunks(block))]
 
     def done(self, block: int) -> bool:
         """Return whether a block is there, by whatever process."""
@@ -173,7 +194,7 @@ class Store:
         """
         from fcx.core.reading import open_store
 
-        if missing := [block for block in self.pending() if not self.done(block)]:
+        if missing := [block for block in self._missing() if not self.done(block)]:
             raise StoreError(f"{self.name}: {len(missing)} blocks are not written yet: run the command again")
         write_whole(self.path / RECORD, _json(self._check_mine() | {"fcx": self.record | {"complete": True}}))
         return open_store(self.path, self.record["kind"])
@@ -200,6 +221,14 @@ def _laid_out(arrays: Mapping[str, _Array], attrs: dict) -> dict[str, bytes]:
     group = {".zgroup": {"zarr_format": 2}, ".zattrs": {**attrs, "coordinates": " ".join(beside)}}
     written = {file: content.to_bytes() for file, content in files.items()}
     return written | {file: _json(content) for file, content in group.items()}
+
+
+def _whole(codec, content: bytes, size: int) -> bool:
+    """Return whether a chunk is one of `size` bytes with the right checksum."""
+    try:
+        return len(codec.decode(content)) == size
+    except RuntimeError:
+        return False
 
 
 def _json(content) -> bytes:
