@@ -31,7 +31,10 @@ SourceArgument = Annotated[
     str, typer.Argument(help="'demo', a folder of pictures, a CSV, a FER+ array (.npz), or a picture")
 ]
 Faces = Annotated[str, typer.Argument(help="a store that fcx prepare wrote, or any source of fcx prepare")]
-Models = Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: all that ship")]
+Models = Annotated[
+    str, typer.Option(help="names or files of checkpoints, comma-separated; all: every training that ships; "
+                           "default: the first of each family")
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="seed of what is random")]
 Several = Annotated[str, typer.Option(help="more than one face in a picture: 'largest' or 'refuse'")]
 Crop = Annotated[str, typer.Option(help="crop rule: face, upright, whole")]

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fcx.core.contract import family_and_seed
 from fcx.core.errors import CheckpointError, InputError, UnknownNameError
 from fcx.networks import checkpoints
 from fcx.networks.checkpoints import (
+    FAMILIES,
     FORMAT,
     load_model,
     read_metadata,
@@ -181,7 +183,10 @@ def test_names_that_lead_nowhere(name, error, text, tmp_path, monkeypatch):
 
 def test_shipped_checkpoints_load_and_say_what_they_are():
     found = shipped()
-    assert list(found) == [name for name in checkpoints.SHIPPED if name in found]
+    families = [family_and_seed(name)[0] for name in found]
+    assert [name for name in dict.fromkeys(families) if name in FAMILIES] == list(FAMILIES)
+    assert list(resolve_models()) == list(FAMILIES)
+    assert set(resolve_models("all")) == {n for n, family in zip(found, families, strict=True) if family in FAMILIES}
     for name, path in found.items():
         model = load_model(name)
         assert (model.config.preset, model.config.width, model.config.hidden) == ("paper", 64, 256)
@@ -190,8 +195,26 @@ def test_shipped_checkpoints_load_and_say_what_they_are():
         for condition in ("plain", "masked"):
             for scores in model.metadata["scores"]["validation"][condition].values():
                 assert scores["low"] < scores["ccc"] < scores["high"]
-        if name in ("masked_last_conv", "masked_all_layers"):
-            assert model.metadata["start"]["sha256"] == read_metadata("plain_scratch")["sha256"]
+        if model.metadata["scheme"] != "scratch":
+            plain = name.replace(family_and_seed(name)[0], "plain_scratch")
+            assert model.metadata["start"]["sha256"] == read_metadata(plain)["sha256"]
+
+
+def test_a_family_is_its_first_training(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "shipped_folder", lambda _: tmp_path)
+    for name in ("plain_scratch-2", "masked_scratch-1", "plain_scratch-10", "shuffled-1", "plain_scratch-1"):
+        save_model(model, tmp_path / f"{name}.safetensors", {"called": name})
+    assert list(shipped()) == ["plain_scratch-1", "plain_scratch-2", "plain_scratch-10", "masked_scratch-1",
+                               "shuffled-1"]  # fmt: skip
+    assert {name: each.metadata["called"] for name, each in resolve_models().items()} == {
+        "plain_scratch": "plain_scratch-1", "masked_scratch": "masked_scratch-1",
+    }  # fmt: skip
+    assert list(resolve_models("all")) == list(shipped())[:4]
+    assert read_metadata("shuffled")["called"] == "shuffled-1"
+    with pytest.raises(CheckpointError, match="'masked_last_conv' is not in this copy of fcx"):
+        load_model("masked_last_conv")
+    with pytest.raises(UnknownNameError, match="did you mean 'plain_scratch-2'"):
+        load_model("plain_scratch-3")
 
 
 def test_resolve_models(model, file, tmp_path):

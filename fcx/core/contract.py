@@ -7,6 +7,7 @@ what breaks that contract.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,6 +136,16 @@ def twin(faces) -> str:
             f"as in faces.sel(condition=['plain', {worn[0]!r}])"
         )
     return (worn or have)[0]
+
+
+def family_and_seed(name: str) -> tuple[str, int]:
+    """Return the family and the seed of a training's name; a name without a number is the first of its family.
+
+    >>> family_and_seed("plain_scratch-2"), family_and_seed("plain_scratch")
+    (('plain_scratch', 1), ('plain_scratch', 0))
+    """
+    named = re.fullmatch(r"(.+)-([1-9]\d*)", name, re.ASCII)
+    return (named[1], int(named[2]) - 1) if named else (name, 0)
 
 
 def match(results, faces) -> np.ndarray:

@@ -18,13 +18,14 @@ from torch import nn
 
 from fcx.core.arguments import FilePath, Names, checked, mapping, words
 from fcx.core.checks import choose
+from fcx.core.contract import family_and_seed
 from fcx.core.errors import CheckpointError, InputError
 from fcx.core.files import replacing
 from fcx.core.paths import shipped_folder
 from fcx.networks.facechannel import Config, FaceChannel
 
 FORMAT = "fcx-facechannel-1"
-SHIPPED = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
+FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")  # that ship
 SUFFIX = ".safetensors"
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
 MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes
@@ -120,43 +121,58 @@ def _check_format(path: Path, metadata: Mapping) -> None:
 
 
 def shipped() -> dict[str, Path]:
-    """Return the checkpoints that come with fcx: name -> file."""
-    files = {name: shipped_folder("checkpoints") / f"{name}{SUFFIX}" for name in SHIPPED}
-    return {name: path for name, path in files.items() if path.is_file()}
+    """Return the checkpoints that come with fcx, name -> file: the families in their order, then controls."""
+    order = {family: number for number, family in enumerate(FAMILIES)}
+    files = {path.stem: path for path in shipped_folder("checkpoints").glob(f"*{SUFFIX}")}
+    ranks = {name: (order.get(family_and_seed(name)[0], len(order)), *family_and_seed(name)) for name in files}
+    return {name: files[name] for name in sorted(files, key=ranks.get)}
+
+
+def first_seeds() -> list[str]:
+    """Return the families that ship; the name of a family stands for its first training."""
+    there = {family_and_seed(name)[0] for name in shipped()}
+    return [family for family in FAMILIES if family in there]
+
+
+def all_seeds() -> list[str]:
+    """Return the names of every training of the families that ship."""
+    return [name for name in shipped() if family_and_seed(name)[0] in FAMILIES]
 
 
 def find(name_or_path) -> Path:
-    """Return the file of a shipped name or a path.
+    """Return the file of a shipped name or a path; a family is its first training.
 
     Raises: CheckpointError where there is no such file; UnknownNameError for an unknown name.
     """
-    path = Path(name_or_path)
+    path, name = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return path
-    names = shipped()
-    if str(name_or_path) in names:
-        return names[str(name_or_path)]
+    files = shipped()
+    if name in files or f"{name}-1" in files:
+        return files.get(name) or files[f"{name}-1"]
+    allowed = [*first_seeds(), *files]
     if path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a checkpoint's "
-                              f"file, or one of {', '.join(SHIPPED)}")  # fmt: skip
-    if str(name_or_path) in SHIPPED:
-        raise CheckpointError(f"the checkpoint {name_or_path!r} is not in this copy of fcx: train it, or give a file")
-    choose(str(name_or_path), SHIPPED, "checkpoint")
+                              f"file, or one of {', '.join(allowed)}")  # fmt: skip
+    if name in FAMILIES:
+        raise CheckpointError(f"the checkpoint {name!r} is not in this copy of fcx: train it, or give a file")
+    choose(name, allowed, "checkpoint")
     raise AssertionError("unreachable")
 
 
 def resolve_models(models=None) -> dict[str, nn.Module]:
-    """Return name -> module for a name, a path, several of them, or a dict of modules; None is all that ship.
+    """Return name -> module for a name, a path, several of them, or a dict of modules.
 
-    Several may be a list or a comma-separated string. A file is called by its stem.
+    Several may be a list or a comma-separated string. A file is called by its stem. None is the first training of
+    each family that ships, "all" is every one.
 
     Raises: InputError for nothing, for two of one name, or for something that is not a model or has no weights.
 
     >>> list(resolve_models("plain_scratch, masked_scratch"))
     ['plain_scratch', 'masked_scratch']
     """
-    if models is None:
-        models = list(shipped())
+    if models is None or models == "all":
+        models = first_seeds() if models is None else all_seeds()
     if isinstance(models, Mapping):
         for name, model in mapping(models, "models").items():
             if not isinstance(model, nn.Module):

@@ -14,7 +14,7 @@ from tqdm.std import tqdm
 
 from fcx.core.arguments import Count, checked
 from fcx.core.checks import check_memory, described
-from fcx.core.contract import TARGETS, Faces
+from fcx.core.contract import TARGETS, Faces, family_and_seed
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
@@ -68,11 +68,13 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
                         words = "answers with NaN or infinity: its weights cannot be used"
                         raise InputError(f"model {list(resolved)[m]!r} {words}")
                 bar.update(len(some))
+    families = zip(*map(family_and_seed, resolved), strict=True)
     return xr.Dataset(
         {"prediction": (("model", "condition", "target", "sample"), out)},
         coords={
             **{name: coord for name, coord in faces.coords.items() if coord.dims == ("sample",)},
             "model": list(resolved),
+            **{name: ("model", list(values)) for name, values in zip(("family", "seed"), families, strict=True)},
             "condition": faces["condition"].values,
             "target": list(TARGETS),
         },

@@ -9,19 +9,18 @@ A part is one function with one decorator:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from fcx.core.checks import choose
+from fcx.core.contract import family_and_seed as family_and_seed
 from fcx.core.errors import InputError
 
 FINE_SHARE = 0.6  # of the epochs of a training from scratch, for one that goes on from a checkpoint
 COUNTS = (500, 1500, 5000)  # faces to tune with, beside all, in the study of data efficiency
 LADDER = ("plain", "rigid", "jaw", "published", "patch")  # conditions of the occluder ladder
-NAME = re.compile(r"(.+)-([1-9]\d*)")
 
 
 @dataclass(frozen=True)
@@ -159,13 +158,3 @@ def plan_table(trainings: Iterable[Training]) -> pd.DataFrame:
     return pd.DataFrame([
         {"name": row.name, "family": row.family, "seed": row.seed, "condition": row.condition, "scheme": row.scheme,
          "start": row.start, **row.options} for row in trainings])  # fmt: skip
-
-
-def family_and_seed(name: str) -> tuple[str, int]:
-    """Return the family and the seed of a model's name; a name without a number is its family's first.
-
-    >>> family_and_seed("plain_scratch-2"), family_and_seed("plain_scratch")
-    (('plain_scratch', 1), ('plain_scratch', 0))
-    """
-    named = NAME.fullmatch(name)
-    return (named[1], int(named[2]) - 1) if named else (name, 0)
