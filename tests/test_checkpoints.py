@@ -111,6 +111,14 @@ def test_safetensors_of_another_program(tmp_path, header):
         load_model(tmp_path / "a.safetensors")
 
 
+def test_a_field_of_the_header_that_cannot_be_read_is_named(model, tmp_path):
+    header = {"format": json.dumps(FORMAT), "config": json.dumps(model.config.as_dict()), "scores": '{"plain": '}
+    save_file(model.state_dict(), tmp_path / "a.safetensors", header)
+    for read in (load_model, read_metadata):
+        with pytest.raises(CheckpointError, match="damaged: the field 'scores' of its header is no JSON"):
+            read(tmp_path / "a.safetensors")
+
+
 def rewrite(path, tensors, **header):
     header = {"format": FORMAT, "sha256": weights_hash(tensors), **header}
     save_file(tensors, path, {name: json.dumps(value) for name, value in header.items()})
@@ -278,7 +286,7 @@ def test_half_precision_comes_back_as_it_was(model, tmp_path, kind):
 def test_nested_headers_are_refused(model, tmp_path):
     deep = "[" * 100_000 + "]" * 100_000
     save_file(model.state_dict(), tmp_path / "a.safetensors", {"format": json.dumps(FORMAT), "note": deep})
-    with pytest.raises(CheckpointError, match="is not a checkpoint of fcx"):
+    with pytest.raises(CheckpointError, match="the field 'note' of its header is no JSON"):
         load_model(tmp_path / "a.safetensors")
     nested = []
     for _ in range(100_000):

@@ -564,3 +564,11 @@ def test_ferplus_refuses_a_cut_file(tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="damaged, or another format"):
         open_source(path)
+
+
+def test_the_root_of_the_file_system_is_refused_before_it_is_searched(monkeypatch, tmp_path):
+    monkeypatch.setattr(folder.os, "walk", lambda *_, **__: pytest.fail("it was searched"))
+    (tmp_path / "link").symlink_to("/")
+    for root in ("/", "//", tmp_path / "link"):
+        with pytest.raises(InputError, match="is the root of the file system: give the one that holds the pictures"):
+            open_source(root)

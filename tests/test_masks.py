@@ -425,6 +425,9 @@ def test_what_is_no_picture_or_no_mesh_is_named(found):
         wear_mask(picture, mesh[:68])
     with pytest.raises(InputError, match="mesh"):
         wear_mask(picture, mesh, fit="donor", donor=mesh * np.nan)
+    for flat in (0 * mesh, 0 * mesh + 50, mesh * [1, 0, 1], mesh[:, :1] * [1, 2, 3]):
+        with pytest.raises(InputError, match="in one place or on one line: it is no face"):
+            wear_mask(picture, flat)
 
 
 @pytest.mark.parametrize("name", STYLES)

@@ -166,3 +166,8 @@ def test_options_are_checked(options, text):
 def test_unknown_preset():
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
         FaceChannel.preset("papr")
+
+
+def test_fields_of_a_config_are_given_to_preset():
+    with pytest.raises(InputError, match=r"takes a Config: give width, hidden to FaceChannel.preset, as in"):
+        FaceChannel(width=-1, hidden=4)

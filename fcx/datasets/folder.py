@@ -38,7 +38,8 @@ def open_folder(path: Path) -> list[Record]:
     and what accompanies pictures (`COMPANIONS`) are passed over. A linked folder is entered, each real
     folder once. A warning says where labels of the pictures lie in a format that fcx reads.
 
-    Raises: InputError where there is no picture, or more than 5,000,000 files, or `path` cannot be listed.
+    Raises: InputError where there is no picture, or more than 5,000,000 files, or `path` cannot be listed
+    or is the root of the file system.
     """
     unused = {}  # path inside -> reason
     kernel = _kernel_devices()
@@ -48,6 +49,8 @@ def open_folder(path: Path) -> list[Record]:
             raise InputError(f"the folder {path} cannot be listed: {error.strerror}") from error
         unused[os.path.relpath(error.filename, path)] = f"the folder cannot be listed: {error.strerror}"
 
+    if os.path.realpath(path) == os.path.realpath(path.absolute().anchor):
+        raise InputError(f"the folder {path} is the root of the file system: give the one that holds the pictures")
     if kind := kernel.get(path.stat().st_dev):
         raise InputError(f"the folder {path} lies on a file system of the kernel ({kind}): it holds no pictures")
     pictures = set()

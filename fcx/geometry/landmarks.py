@@ -48,6 +48,7 @@ class Landmarks:
 
 GIVEN = "given"
 BACKENDS: dict[str, Callable] = {}  # those that find points themselves
+FLAT = 1e-3  # pixels: points that lie no farther from a line are on it
 SEVERAL = ("largest", "refuse")  # what to do with more than one face where one is wanted
 
 
@@ -153,7 +154,7 @@ def check_picture(picture: np.ndarray) -> None:
 def check_mesh(mesh) -> np.ndarray:
     """Return a mesh (vertex, xyz) as float64.
 
-    Raises: InputError for another shape, or missing values.
+    Raises: InputError for another shape, missing values, or points that lie in one place or on one line.
     """
     try:
         mesh = np.asarray(mesh, dtype=np.float64)
@@ -161,6 +162,8 @@ def check_mesh(mesh) -> np.ndarray:
         raise InputError(f"a mesh is (468, 3) numbers, not {described(mesh)}") from None
     if mesh.shape != (468, 3) or not np.isfinite(mesh).all():
         raise InputError(f"a mesh is (468, 3) without missing values, not {mesh.shape}")
+    if np.linalg.svd(mesh[:, :2] - mesh[:, :2].mean(axis=0), compute_uv=False)[1] < FLAT:
+        raise InputError("the points of this mesh lie in one place or on one line: it is no face")
     return mesh
 
 

@@ -279,10 +279,26 @@ def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch
                 "load it where you trust it, and write it again with fcx.save_model"
             )
         with safe_open(path, "pt") as file:
-            header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            header = _header(path, file.metadata() or {})
             names = () if header_only else file.keys()
             return {name: file.get_tensor(name) for name in names}, header
-    except (json.JSONDecodeError, RecursionError):
-        return {}, {}  # another program's header
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged or truncated ({error})") from error
+
+
+def _header(path: Path, texts: Mapping[str, str]) -> dict:
+    """Return what a header holds, {} where it is another program's.
+
+    Raises: CheckpointError naming the field that cannot be read.
+    """
+    header, faults = {}, {}
+    for name, text in texts.items():
+        try:
+            header[name] = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            faults[name] = error
+    if faults and header.get("format") != FORMAT:
+        return {}
+    for name, error in faults.items():
+        raise CheckpointError(f"{path} is damaged: the field {name!r} of its header is no JSON ({error})")
+    return header

@@ -108,8 +108,11 @@ class FaceChannel(nn.Module):
     torch.Size([2, 2])
     """
 
-    def __init__(self, config: Config = PRESETS["paper"]):
+    def __init__(self, config: Config = PRESETS["paper"], **fields):
         super().__init__()
+        if fields:
+            raise InputError(f"FaceChannel takes a Config: give {', '.join(fields)} to FaceChannel.preset, as in "
+                             "FaceChannel.preset('paper', width=64)")  # fmt: skip
         if not isinstance(config, Config):
             raise InputError(f"config is {described(config)}; allowed: a Config, or FaceChannel.preset with a name")
         check_memory(4 * config.weights(), f"a network of width {config.width}, hidden {config.hidden} and size "
