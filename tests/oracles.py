@@ -54,6 +54,24 @@ def bootstrap_p(difference, drawn, clusters):
     return min(1, 2 * stats.t(clusters - 1).sf(z * math.sqrt((clusters - 1) / clusters)))
 
 
+def crossed_components(values):
+    """Return variances that faces and seeds give a mean of `values` (face, seed), by two-way analysis of variance."""
+    n, k = len(values), len(values[0])
+    grand = sum(map(sum, values)) / (n * k)
+    by_face = [sum(row) / k for row in values]
+    by_seed = [sum(row[j] for row in values) / n for j in range(k)]
+    face = k * sum((m - grand) ** 2 for m in by_face) / (n - 1)
+    seed = n * sum((m - grand) ** 2 for m in by_seed) / (k - 1)
+    rest = sum((values[i][j] - by_face[i] - by_seed[j] + grand) ** 2 for i in range(n) for j in range(k))
+    return face / (n * k), max(seed - rest / ((n - 1) * (k - 1)), 0) / (n * k)
+
+
+def crossed_interval(estimate, low, high, between, clusters, seeds, level=0.95):
+    """Return an interval over faces whose sides and the seeds' own t interval are added as squares."""
+    reach = stats.t(seeds - 1).ppf((1 + level) / 2) * math.sqrt(between)
+    return estimate - math.hypot(estimate - low, reach), estimate + math.hypot(high - estimate, reach)
+
+
 # --- model ------------------------------------------------------------------------------------
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
-from scipy.special import stdtr, stdtrit  # not scipy.stats, which takes a second to import
 
 from fcx.core.errors import InputError
 from fcx.statistics.agreement import moments, scope_parts, scope_sizes
+from fcx.statistics.variance_components import crossed
 from fcx.studies.stored_scores import labelled_faces
 
 DRAWS = 2000
@@ -56,7 +55,8 @@ def contrast(drawn: xr.DataArray, weights: Mapping[Cell, float]) -> xr.Dataset:
     total = sum(xr.align(*[each.drop_vars("condition") for each in by_seed], join="inner"))
     if not total.sizes["seed"]:
         raise InputError(f"no seed is common to the families {', '.join(dict.fromkeys(f for f, _ in weights))}")
-    return crossed(total)
+    count = total["clusters"].reset_coords(drop=True)
+    return crossed(total.reset_coords(drop=True), count).assign(n=total["n"].reset_coords(drop=True))
 
 
 def _of_family(drawn: xr.DataArray, family: str) -> xr.DataArray:
@@ -71,34 +71,3 @@ def _known(drawn: xr.DataArray, condition: str) -> str:
     if condition not in drawn["condition"].values:
         raise InputError(f"these faces have no condition {condition!r}: {', '.join(drawn['condition'].values)}")
     return condition
-
-
-def crossed(total: xr.DataArray) -> xr.Dataset:
-    """Return mean over seeds with standard errors, of draws over faces (draw, seed, target), the data first.
-
-    The variance of the mean is that over faces, which the draws show, plus that between seeds beyond it, over their
-    number. The interval is t of Satterthwaite's degrees of freedom: percentiles of three seeds cover 75 % at most.
-
-    Source: Satterthwaite, Biometrics Bulletin 2(6), 1946.
-    """
-    data, drawn, count = total.isel(draw=0), total.isel(draw=slice(1, None)), total.sizes["seed"]
-    clusters = total["clusters"].values
-    estimate = data.mean("seed")
-    faces = drawn.mean("seed").var("draw", ddof=1).values * clusters / (clusters - 1)
-    seeds, freedom = np.full(faces.shape, np.nan), clusters - 1.0
-    if count > 1:
-        # Between seeds the data differ by the seeds, and by the faces on which each of them happens to do well.
-        apart = (drawn - drawn.mean("seed")) - (data - estimate)
-        by_chance = (apart**2).sum("seed").mean("draw").values / (count - 1)
-        seeds = np.maximum(data.var("seed", ddof=1).values - by_chance, 0) / count
-        with np.errstate(invalid="ignore", divide="ignore"):
-            freedom = (faces + seeds) ** 2 / (faces**2 / (clusters - 1) + seeds**2 / (count - 1))
-    error = np.sqrt(faces + np.nan_to_num(seeds))
-    reach = stdtrit(freedom, 0.975) * error
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = 2 * stdtr(freedom, -np.abs(estimate.values) / error)
-    made = {"low": estimate - reach, "high": estimate + reach, "p": p, "se_faces": np.sqrt(faces),
-            "se_seeds": np.sqrt(seeds), "dof": freedom, "n": total["n"].values}  # fmt: skip
-    estimate = estimate.reset_coords(drop=True)
-    return xr.Dataset({"estimate": estimate, **{name: estimate.copy(data=np.asarray(v)) for name, v in made.items()}}
-                      ).assign(seeds=count)  # fmt: skip
