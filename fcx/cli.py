@@ -261,7 +261,8 @@ def train(
     recipe: Annotated[str, typer.Option(help="modern or paper; what it says can be changed one by one:")] = "modern",
     preset: Annotated[str | None, typer.Option(help="paper, code2020 or v1")] = None,
     width: Annotated[int | None, typer.Option(help="channels of the last convolution")] = None,
-    hidden: Annotated[int | None, typer.Option(help="units of the hidden layer")] = None,
+    hidden: Annotated[int | None, typer.Option(help="units of a hidden layer")] = None,
+    layers: Annotated[int | None, typer.Option(help="hidden layers, 1 to 3")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="batch norm after conv1 to conv9")] = None,
     shuffled_labels: Annotated[
         bool, typer.Option("--shuffled-labels", help="a control: each training face gets the labels of another")
@@ -278,8 +279,8 @@ def train(
 
     model = fcx.train(
         fcx.open_faces(faces), out, condition=condition, scheme=scheme, start=start, recipe=recipe, preset=preset,
-        width=width, hidden=hidden, batch_norm=batch_norm, shuffled_labels=shuffled_labels, train_faces=train_faces,
-        seed=seed, threads=threads, device=device, overwrite=overwrite,
+        width=width, hidden=hidden, layers=layers, batch_norm=batch_norm, shuffled_labels=shuffled_labels,
+        train_faces=train_faces, seed=seed, threads=threads, device=device, overwrite=overwrite,
         **{name: value for name, value in changes.items() if value is not None},
     )  # fmt: skip
     _table([{"condition": name, "target": target, "CCC": f"{score['ccc']:.3f}",

@@ -78,8 +78,8 @@ def crossed_interval(estimate, low, high, between, clusters, seeds, level=0.95):
 def facechannel_forward(weights, image, *, preset, batch_norm):
     """Return (arousal, valence) of one (y, x) image, layer by layer from the paper's table of layers.
 
-    `weights` maps "conv1".."conv10", "inhibitory", "hidden", "head" to (weight, bias), "bn1".."bn9" to
-    (gamma, beta, mean, variance), and "decay" to a (channel,) for presets that inhibit.
+    `weights` maps "conv1".."conv10", "inhibitory", "hidden" (to "hidden3"), "head" to (weight, bias), "bn1".."bn9"
+    to (gamma, beta, mean, variance), and "decay" to a (channel,) for presets that inhibit.
     """
     maps = [image]
     for number in range(1, 10):
@@ -95,8 +95,11 @@ def facechannel_forward(weights, image, *, preset, batch_norm):
         inhibition = [np.where(m > 0, m, 0) for m in convolve3x3(maps, *weights["inhibitory"])]
         last = [u / (a + i) for u, a, i in zip(last, weights["decay"], inhibition, strict=True)]
     flat = np.concatenate([halve(m).reshape(-1) for m in last])
-    hidden = [max(0.0, float(np.dot(w, flat) + b)) for w, b in zip(*weights["hidden"], strict=True)]
-    out = [float(np.dot(w, hidden) + b) for w, b in zip(*weights["head"], strict=True)]
+    units = flat
+    for name in ("hidden", "hidden2", "hidden3"):
+        if name in weights:
+            units = [max(0.0, float(np.dot(w, units) + b)) for w, b in zip(*weights[name], strict=True)]
+    out = [float(np.dot(w, units) + b) for w, b in zip(*weights["head"], strict=True)]
     return out if preset == "paper" else [float(np.tanh(value)) for value in out]
 
 
@@ -122,7 +125,7 @@ def halve(values):
                      for y in range(0, values.shape[0], 2)])  # fmt: skip
 
 
-def facechannel_multiply_adds(width, hidden, size, inhibits):
+def facechannel_multiply_adds(width, hidden, size, inhibits, hidden_layers=1):
     """Return the multiply-adds of one face forward, and backward by scheme, from the paper's table of layers.
 
     Backward: where `trained` names a layer, the gradient of its weights; and the gradient of what a layer reads,
@@ -133,8 +136,10 @@ def facechannel_multiply_adds(width, hidden, size, inhibits):
     sides = [size, size, size // 2, size // 2, *[size // 4] * 3, *[size // 8] * 3]
     layers = [(f"conv{i + 1}", 9 * channels[i] * [*channels[1:], width][i] * sides[i] ** 2, i) for i in range(10)]
     layers += [("inhibitory", layers[-1][1], 9)] if inhibits else []
-    layers += [("hidden", width * (size // 16) ** 2 * hidden, 10), ("head", 2 * hidden, 11)]
-    dense = {"hidden", "head"}
+    layers += [("hidden", width * (size // 16) ** 2 * hidden, 10)]
+    layers += [(f"hidden{i}", hidden * hidden, 9 + i) for i in range(2, hidden_layers + 1)]
+    layers += [("head", 2 * hidden, 10 + hidden_layers)]
+    dense = {name for name, *_ in layers[-1 - hidden_layers :]}
     schemes = {"head": dense, "last_conv": dense | {"conv10", "inhibitory"}, "scratch": {name for name, *_ in layers}}
     backward = {}
     for scheme, trained in schemes.items():
@@ -247,9 +252,13 @@ class SlowFaceChannel:
             self.map = u / (self.a + self.inhibition)
         self.top = []
         flat = self.pool(self.map, self.top).ravel()
-        self.hidden_in = flat
-        self.hidden_z = self.state["hidden.weight"] @ flat + self.state.get("hidden.bias", 0)
-        self.hidden = np.maximum(self.hidden_z, 0)
+        self.hidden_layers = [name for name in ("hidden", "hidden2", "hidden3") if f"{name}.weight" in self.state]
+        self.hidden_in, self.hidden_z, units = {}, {}, flat
+        for name in self.hidden_layers:
+            self.hidden_in[name] = units
+            self.hidden_z[name] = self.state[f"{name}.weight"] @ units + self.state.get(f"{name}.bias", 0)
+            units = np.maximum(self.hidden_z[name], 0)
+        self.hidden = units
         self.output = self.state["head.weight"] @ self.hidden + self.state.get("head.bias", 0)
 
     def convolve(self, name, norm, value, steps):
@@ -292,7 +301,9 @@ class SlowFaceChannel:
     def relevance(self, target, k):
         """Return LRP of one output as (y, x); `k` is the shunt rule, a function of t = I / a."""
         top = share(self.state["head.weight"][[target]] * self.hidden, self.output[[target]], self.output[[target]])
-        flat = share(self.state["hidden.weight"] * self.hidden_in, self.hidden_z, top)
+        flat = top
+        for name in reversed(self.hidden_layers):
+            flat = share(self.state[f"{name}.weight"] * self.hidden_in[name], self.hidden_z[name], flat)
         of_map = self.down(self.top, flat.reshape(len(self.map), *(np.array(self.map.shape[1:]) // 2)))
         if self.inhibition is None:
             below = self.down(self.left, of_map)
@@ -636,15 +647,16 @@ class SlowRelevance(SlowFaceChannel):
         """Return LRP as (y, x); `k` the shunt rule, `number` gamma or alpha."""
         self.rule, self.first, self.number, self.absorbed = self.RULES[rule], first, number, []
         self.absorbed.append(self.state.get("head.bias", np.zeros(2))[target])
-        above = self.state["head.weight"][target] * self.hidden  # its own share of the output
-        flat = np.zeros(len(self.hidden_in))
-        lost = 0
-        for unit, relevance in enumerate(above):
-            if relevance == 0:
-                continue
-            flat += self.state["hidden.weight"][unit] * self.hidden_in / self.hidden_z[unit] * relevance
-            lost += self.state.get("hidden.bias", np.zeros(len(above)))[unit] / self.hidden_z[unit] * relevance
-        self.absorbed.append(lost)
+        flat = self.state["head.weight"][target] * self.hidden  # its own share of the output
+        for name in reversed(self.hidden_layers):
+            above, x, z = flat, self.hidden_in[name], self.hidden_z[name]
+            flat, lost = np.zeros(len(x)), 0
+            for unit, relevance in enumerate(above):
+                if relevance == 0:
+                    continue
+                flat += self.state[f"{name}.weight"][unit] * x / z[unit] * relevance
+                lost += self.state.get(f"{name}.bias", np.zeros(len(above)))[unit] / z[unit] * relevance
+            self.absorbed.append(lost)
         of_map = self.down(self.top, flat.reshape(len(self.map), *(np.array(self.map.shape[1:]) // 2)))
         if self.inhibition is None:
             below = self.down(self.left, of_map)

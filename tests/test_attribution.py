@@ -18,7 +18,7 @@ from fcx.networks.inference import PIECE
 
 KINDS = {
     "paper": {},
-    "paper, batch norm": {"batch_norm": True},
+    "paper, batch norm, three layers": {"batch_norm": True, "layers": 3},
     "paper, no bias": {"bias": False},
     "code2020": {"preset": "code2020"},
     "v1": {"preset": "v1"},

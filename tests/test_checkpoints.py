@@ -38,7 +38,7 @@ def file(model, tmp_path):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_round_trip(preset, dtype, tmp_path):
-    model = FaceChannel.preset(preset, width=4, hidden=3).to(dtype=dtype, memory_format=torch.channels_last)
+    model = FaceChannel.preset(preset, width=4, hidden=3, layers=2).to(dtype=dtype, memory_format=torch.channels_last)
     metadata = {"crop": "face", "scores": {"validation": {"plain": [0.5, 0.25]}}, "note": "façade"}
     save_model(model, tmp_path / "a.safetensors", metadata)
     loaded = load_model(tmp_path / "a.safetensors")

@@ -25,11 +25,11 @@ from fcx.statistics.region_mass import region_cover
 
 KINDS = {
     "paper": {},
-    "paper, odd width": {"width": 12, "hidden": 5},
+    "paper, odd width, three layers": {"width": 12, "hidden": 5, "layers": 3},
     "paper, batch norm": {"batch_norm": True},
     "paper, no bias": {"bias": False},
     "code2020": {"preset": "code2020"},
-    "v1, odd width": {"preset": "v1", "width": 20},
+    "v1, odd width, two layers": {"preset": "v1", "width": 20, "layers": 2},
 }
 METHOD_OF = {"zplus": "lrp", "epsilon": "lrp_epsilon", "gamma": "lrp_gamma", "alpha_beta": "lrp_alpha_beta"}
 LRP = (*METHOD_OF.values(), "lrp_zbox")
@@ -161,14 +161,14 @@ def absorbing(preset):
 @pytest.mark.parametrize("first", ["flat", "zbox", "rule"])
 @pytest.mark.parametrize(("convolution", "number"), [("zplus", 0), ("epsilon", 0), ("gamma", 0.4), ("alpha_beta", 3)])
 def test_maps_and_what_every_layer_absorbs_equal_the_slow_oracle(convolution, number, first):
-    model, images = kind("paper, batch norm" if first == "rule" else "paper"), pictures(1, seed=3)
+    model, images = kind("paper, batch norm" if first == "rule" else "paper", layers=2), pictures(1, seed=3)
     rule = Rule(convolution, first, "normalised_taylor", gamma=number, alpha=max(number, 1))
     found = relevance(traces(Network(model), images), BOTH, rule)
     for target in range(2):
         slow = oracles.SlowRelevance(model, images[0, 0].numpy())
         expected = slow.explain(target, lambda t: t / (1 + t + t**2), convolution, first, number)
         np.testing.assert_allclose(found.maps[target, 0], expected, atol=1e-8 * np.abs(expected).max())
-        assert found.layers[::-1] == ("head", "hidden", "inhibitory", "conv10") + tuple(
+        assert found.layers[::-1] == ("head", "hidden2", "hidden", "inhibitory", "conv10") + tuple(
             f"conv{n}" for n in range(9, 0, -1)
         )
         np.testing.assert_allclose(found.bias[:, target, 0].flip(0), slow.absorbed, rtol=1e-7, atol=1e-10)
@@ -208,7 +208,7 @@ def test_the_ledger_is_recorded(method):
 # --- a reference value ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["paper, odd width", "paper, no bias", "code2020"])
+@pytest.mark.parametrize("name", ["paper, odd width, three layers", "paper, no bias", "code2020"])
 def test_relevance_from_a_reference_value_sums_to_the_difference(name):
     faces, model = make_faces(NEAREST + 8, seed=2, size=16), kind(name)
     images = torch.from_numpy(faces["image"].values[0]).double()[:, None] / 255
@@ -230,9 +230,9 @@ def test_hidden_activations_at_the_reference_explain_nothing():
     """A face that is its own reference: only what the head leaves over remains, and that is a bias."""
     from fcx.attribution.lrp_descent import Reference
 
-    network, images = Network(kind("paper")), pictures(1)
+    network, images = Network(kind("paper", layers=2)), pictures(1)
     trace = Trace(network, images)
-    found = relevance(traces(network, images), BOTH, Rule(), Reference(trace.outputs[0], trace.hidden.expand(2, -1)))
+    found = relevance(traces(network, images), BOTH, Rule(), Reference(trace.outputs[0], trace.read[-1].expand(2, -1)))
     assert found.maps.abs().max() == 0
     assert found.bias.abs().max() < 1e-12
 
@@ -247,7 +247,7 @@ def test_a_reference_needs_faces():
 
 
 def test_inhibition_index_equals_its_definition():
-    faces, model = make_faces(2, seed=5, size=16), kind("paper")
+    faces, model = make_faces(2, seed=5, size=16), kind("paper", layers=2)
     faces["status"][1, 0] = "no face was found"
     found = inhibition_index({"m": model.double()}, faces)
     assert found.dims == ("model", "condition", "target", "sample", "region")
@@ -259,8 +259,11 @@ def test_inhibition_index_equals_its_definition():
         k = np.log1p(t) * (1 + 1 / np.where(t > 0, t, 1)) - (t > 0)
         for target in range(2):
             top = np.zeros(slow.map.size)
-            slope = (slow.state["head.weight"][target] * (slow.hidden_z > 0)) @ slow.state["hidden.weight"]
-            top[slow.top[0][1].ravel()] = slope * slow.hidden_in  # epsilon towards 0, and the winners of the pooling
+            slope = slow.state["head.weight"][target]
+            for name in ("hidden2", "hidden"):
+                slope = (slope * (slow.hidden_z[name] > 0)) @ slow.state[f"{name}.weight"]
+            # epsilon towards 0, and the winners of the pooling
+            top[slow.top[0][1].ravel()] = slope * slow.hidden_in["hidden"]
             relevance_y = np.abs(top.reshape(slow.map.shape))
             for region in range(9):
                 cells = cover[sample, region].reshape(2, 8, 2, 8).mean((1, 3))

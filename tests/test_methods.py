@@ -19,7 +19,11 @@ from fcx.core.provenance import nested_attr
 from fcx.networks.checkpoints import resolve_models
 
 SIZE = 16
-KINDS = {"paper": {}, "paper, batch norm": {"batch_norm": True}, "code2020": {"preset": "code2020"}}
+KINDS = {
+    "paper": {},
+    "paper, batch norm, two layers": {"batch_norm": True, "layers": 2},
+    "code2020": {"preset": "code2020"},
+}
 GRADIENTS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "deeplift")
 CAMS = ("gradcam", "gradcam++", "layercam")
 

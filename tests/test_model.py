@@ -54,10 +54,10 @@ def test_parameter_counts_of_parts():
     assert sum(b.numel() for n, b in v1.named_buffers() if "running" in n) == 2_560
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(("batch_norm", "layers"), [(False, 1), (True, 3)])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_forward_equals_the_oracle(preset, batch_norm):
-    model = randomised(preset, batch_norm=batch_norm)
+def test_forward_equals_the_oracle(preset, batch_norm, layers):
+    model = randomised(preset, batch_norm=batch_norm, layers=layers)
     images = torch.rand(2, 1, 64, 64, dtype=torch.float64)
     expected = [
         facechannel_forward(plain_weights(model), image[0].numpy(), preset=preset, batch_norm=batch_norm)
@@ -69,6 +69,15 @@ def test_forward_equals_the_oracle(preset, batch_norm):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
         again = model.float()(images.float()).numpy()
     np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_hidden_layers_are_read_one_after_the_other():
+    one, three = (FaceChannel.preset("paper", width=4, hidden=5, layers=number) for number in (1, 3))
+    assert set(three.state_dict()) - set(one.state_dict()) == {
+        f"hidden{number}.{part}" for number in (2, 3) for part in ("weight", "bias")
+    }
+    assert three.config.weights() - one.config.weights() == 2 * 5 * 5
+    assert list(dict(three.named_children()))[-4:-1] == ["hidden3", "relu_hidden3", "head"]
 
 
 def test_features_and_tail_make_the_output():
@@ -153,6 +162,7 @@ def test_other_sizes_and_devices():
         ({"width": 0}, "width is 0"),
         ({"hidden": -1}, "hidden is -1"),
         ({"size": 50}, "size is 50"),
+        ({"layers": 4}, "layers is 4; allowed: whole numbers from 1 to 3"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"shunt": "lerned"}, "did you mean 'learned'"),
         ({"witdh": 8}, "unknown option of FaceChannel 'witdh': did you mean 'width'"),

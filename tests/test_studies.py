@@ -228,12 +228,15 @@ def test_efficiency_says_how_many_faces_a_network_was_tuned_with():
     assert table["scheme"].to_dict() == {"small_plain": "not tuned", "small_last_conv_500": "last_conv"}
 
 
-SHAPES = Config(), Config(width=64, batch_norm=True), Config("code2020", 32, 8, shunt="none"), Config(width=8, size=16)
+SHAPES = (Config(), Config(width=64, batch_norm=True, layers=3), Config("code2020", 32, 8, shunt="none"),
+          Config(width=8, size=16))  # fmt: skip
 
 
 @pytest.mark.parametrize("config", SHAPES)
 def test_multiply_adds_equal_an_independent_count(config):
-    forward, backward = facechannel_multiply_adds(config.width, config.hidden, config.size, config.shunt != "none")
+    forward, backward = facechannel_multiply_adds(
+        config.width, config.hidden, config.size, config.shunt != "none", config.layers
+    )
     for scheme, expected in backward.items():
         assert multiply_adds(config, scheme) == {"forward": forward, "backward": expected}
 

@@ -254,6 +254,28 @@ def test_head_changes_hidden_layer_and_outputs_alone(tmp_path, start):
         assert torch.equal(value, before[name]) != name.startswith(("hidden.", "head.")), name
 
 
+def test_hidden_layers_are_taught_and_kept_by_what_starts_from_them(tmp_path):
+    path, shape = tmp_path / "a.safetensors", {"width": None, "hidden": None, "scheme": "head"}
+    before = small(teachable(), path, layers=2, epochs=1).state_dict()
+    after = small(teachable(), tmp_path / "b.safetensors", start=path, epochs=1, **shape)
+    assert after.config.layers == 2
+    assert not torch.equal(after.hidden2.weight, before["hidden2.weight"])
+    with pytest.raises(InputError, match=r"layers is 3, but the start checkpoint .* has 2"):
+        small(teachable(), tmp_path / "c.safetensors", start=path, layers=3, **shape)
+
+
+def test_what_was_trained_before_there_were_layers_goes_on(tmp_path):
+    path = tmp_path / "a.safetensors"
+    model = small(teachable(), path, epochs=1)
+    tensors, header = read_tensors(path)
+    header["config"].pop("layers")
+    write_tensors(path, tensors, header)
+    assert load_model(path).config == model.config
+    assert torch.equal(small(teachable(), path, epochs=1).head.weight, model.head.weight)
+    with pytest.raises(CheckpointError, match=r"config.layers \(1 there, 2 here\)"):
+        small(teachable(), path, epochs=1, layers=2)
+
+
 def test_shuffled_labels_are_those_of_other_training_faces(tmp_path):
     faces = teachable()
     data, shuffled = Data(faces, "plain"), Data(faces, "plain", seed=1, shuffled=True)

@@ -98,7 +98,7 @@ def deeplift(batch: Batch, *, baseline: str = "black") -> torch.Tensor:
         inhibition = through(model.relu_inhibitory, model.inhibitory(x), model.inhibitory(x0))
         features = shunting(features, inhibition, model.shunt)
     x, x0 = features
-    for layer in (model.pool4, model.dropout4, model.flatten, model.hidden, model.relu_hidden, model.head):
+    for layer in model.tail_layers():
         x, x0 = through(layer, x, x0)
     slopes = [torch.autograd.grad(value.sum(), images, retain_graph=True)[0] for value in batch.values(x).T]
     maps = (torch.stack(slopes) * (images.detach() - start))[:, :, 0]

@@ -134,7 +134,7 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
 
 
 def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
-    """Return the reference values of the targets `some` (target,) bool, and the hidden activations near them.
+    """Return the reference values of the targets `some` (target,) bool, and the last hidden activations near them.
 
     The mean over those `NEAREST` of at most `SEARCHED` usable faces of the Dataset, in the condition of the
     batch, for which the model gives a target a value nearest to its reference.
@@ -151,7 +151,7 @@ def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
         seen = []
         for first in range(0, len(rows), PIECE):
             images = torch.from_numpy(faces.images(batch.condition, rows[first : first + PIECE]))
-            seen += [(t.hidden, t.outputs) for t in traces(network, images[:, None].to(batch.images) / 255)]
+            seen += [(t.read[-1], t.outputs) for t in traces(network, images[:, None].to(batch.images) / 255)]
         network.memory[key] = [torch.cat(parts) for parts in zip(*seen, strict=True)]
     hidden, outputs = network.memory[key]
     values, targets = batch.reference[some].double(), batch.weights[some].double()

@@ -16,7 +16,8 @@ CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
 
 
 class Reference(NamedTuple):
-    """Values (target,) from which targets are explained, and hidden activations (target, unit) that go with them."""
+    """Values (target,) from which targets are explained, and activations (target, unit) of the last hidden layer that
+    go with them."""
 
     values: torch.Tensor
     hidden: torch.Tensor
@@ -107,13 +108,17 @@ class Descent:
     def _dense(self) -> torch.Tensor:
         """Return c of the last convolutional map, of every cell as if it had won its pooling."""
         trace = self.trace
+        layers = list(zip(self.network.dense, trace.read, trace.dense_z, strict=True))
         if self.reference is None:
-            start = self.weights[:, None] * trace.outputs  # (target, sample, output)
-            top = self._epsilon("head", start, trace.hidden, trace.outputs)
-            below = self._epsilon("hidden", top * trace.hidden, trace.flat, trace.hidden_z)
+            relevance = self.weights[:, None] * trace.outputs  # (target, sample, output)
         else:
-            below = self._from_reference()
-        return trace.up(below.to(trace.pooled.dtype).reshape(-1, *trace.pooled.shape[1:]))
+            *layers, (_, x, _), _ = layers
+            c = self._from_reference()
+            relevance = c * x
+        for layer, x, z in reversed(layers):
+            c = self._epsilon(layer, relevance, x, z)
+            relevance = c * x
+        return trace.up(c.to(trace.pooled.dtype).reshape(-1, *trace.pooled.shape[1:]))
 
     def _epsilon(self, layer: str, relevance: torch.Tensor, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return c (target, sample, unit) of x below a dense layer with outputs z."""
@@ -128,16 +133,17 @@ class Descent:
         return s @ weight
 
     def _from_reference(self) -> torch.Tensor:
-        """Return c below the hidden layer where outputs are explained from a reference value.
+        """Return c below the last hidden layer where outputs are explained from a reference value.
 
         f - y = sum_k w_k (h_k - g_k) + rest, g the mean activations of faces near y. h - g > 0 is a unit of
         its own, ReLU(z - g), and so is g - h > 0, ReLU(g - h), which reads with -w. Both hand on by z+, because
         the epsilon rule would undo the change but for a bias.
         """
-        trace, (values, hidden) = self.trace, self.reference
-        (head, head_bias), (weight, bias) = self.network.dense["head"], self.network.dense["hidden"]
+        values, hidden = self.reference
+        *_, x, activation = self.trace.read
+        *_, (layer, (weight, bias)), (_, (head, head_bias)) = self.network.dense.items()
         above = (self.weights @ head)[:, None]  # (target, 1, unit)
-        difference = trace.hidden - hidden[:, None]
+        difference = activation - hidden[:, None]
         rest = (above * hidden[:, None]).sum(-1) - values[:, None]
         if head_bias is not None:
             rest = rest + (self.weights @ head_bias)[:, None]
@@ -146,10 +152,10 @@ class Descent:
         c = 0
         for sign in (1, -1):
             kernel, constant = (sign * weight).clamp(min=0), (sign * offset).clamp(min=0)
-            z = F.linear(trace.flat, kernel) + constant
+            z = F.linear(x, kernel) + constant
             mine = torch.where(sign * difference > 0, above * difference, 0)
             s = mine / torch.where(z > 0, z, math.inf)
-            self._absorb(self.bias, "hidden", s * constant)
+            self._absorb(self.bias, layer, s * constant)
             c = c + s @ kernel
         return c
 

@@ -113,7 +113,7 @@ class Network:
         # In double precision: they cost little, and f is a small difference of many terms.
         self.dense = {
             name: (layer.weight.detach().double(), None if layer.bias is None else layer.bias.detach().double())
-            for name, layer in (("hidden", fused.hidden), ("head", fused.head))
+            for name, layer in ((name, fused.get_submodule(name)) for name in (*fused.config.hidden_layers(), "head"))
         }
         self.levels = [*([conv] for conv in self.trunk), self.top]  # convolutions that read the same map
         self.layers = (*(conv.name for level in self.levels for conv in level), *self.dense)
@@ -199,10 +199,12 @@ class Trace:
             self.over = 1 / (network.decay + self.active[-1][1])
             self.map = self.map * self.over
         self.pooled, self.passed = pool(self.map)
-        self.flat = self.pooled.flatten(1).double()
-        self.hidden_z = F.linear(self.flat, *network.dense["hidden"])
-        self.hidden = self.hidden_z.relu()
-        self.outputs = F.linear(self.hidden, *network.dense["head"])
+        self.read, self.dense_z = [self.pooled.flatten(1).double()], []  # of each dense layer: inputs, and sums
+        for layer in network.dense.values():
+            self.dense_z.append(F.linear(self.read[-1], *layer))
+            self.read.append(self.dense_z[-1].relu())
+        self.outputs = self.dense_z[-1]
+        self.read.pop()
         self.denominators: dict[tuple, torch.Tensor] = {}  # of the rules that go down, to be shared and cleared
         self.rounded = False  # whether activations are those of a pass in lower precision
 
@@ -236,8 +238,10 @@ class Trace:
     def gradient(self, weights: torch.Tensor) -> torch.Tensor:
         """Return d value / d pixel, (target, sample, y, x), of the targets `weights` (target, output)."""
         network, lead = self.network, (len(weights), len(self.outputs))
-        (hidden, _), (head, _) = network.dense["hidden"], network.dense["head"]
-        c = ((weights.double() @ head)[:, None] * (self.hidden_z > 0)) @ hidden
+        *hidden, (head, _) = network.dense.values()
+        c = (weights.double() @ head)[:, None]
+        for (weight, _), z in zip(reversed(hidden), reversed(self.dense_z[:-1]), strict=True):
+            c = (c * (z > 0)) @ weight
         c = self.up(c.to(self.pooled.dtype).reshape(-1, *self.pooled.shape[1:]))
         chosen = (self.passed > 0).to(c.dtype)
         gates = [chosen]

@@ -22,6 +22,7 @@ from fcx.core.contract import GRID, TARGETS
 from fcx.core.errors import InputError
 
 DECAY_INIT, DECAY_FLOOR = 0.5, 0.05
+MOST_LAYERS = 3  # Table 1 of the paper
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Config:
     preset: str = "paper"
     width: int = 256
     hidden: int = 256
+    layers: int = 1  # hidden layers, of `hidden` units each: "hidden", "hidden2", "hidden3"
     batch_norm: bool = False
     shunt: str = "learned"  # "learned", "constant" or "none"
     head: str = "linear"  # "linear" or "tanh"
@@ -45,13 +47,19 @@ class Config:
         for name, step in (("width", 4), ("size", 16), ("hidden", 1)):
             if whole_number(getattr(self, name), name, step) % step:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: positive multiples of {step}")
+        whole_number(self.layers, "layers", 1, MOST_LAYERS)
         real_number(self.dropout, "dropout", 0, below=1)
 
     def weights(self) -> int:
-        """Return about how many weights there are: those of convolutions and of the hidden layer."""
+        """Return about how many weights there are: those of convolutions and of the hidden layers."""
         full, half, quarter = self.width, self.width // 2, self.width // 4
         pairs = quarter**2 + quarter * half + 4 * half**2 + half * full + full**2 * (2 if self.shunt == "none" else 3)
-        return 9 * (quarter + pairs) + full * (self.size // 16) ** 2 * self.hidden
+        dense = full * (self.size // 16) ** 2 * self.hidden + (self.layers - 1) * self.hidden**2
+        return 9 * (quarter + pairs) + dense
+
+    def hidden_layers(self) -> list[str]:
+        """Return the names of the hidden layers, in the order in which they are read."""
+        return ["hidden", *(f"hidden{number}" for number in range(2, self.layers + 1))]
 
     def activations(self) -> int:
         """Return about how many numbers the maps of one face hold."""
@@ -102,7 +110,7 @@ class FaceChannel(nn.Module):
 
     Input (sample, 1, y, x) float in [0, 1]; output (sample, target), targets in the order
     `fcx.core.contract.TARGETS`. `trunk` ends before conv10; `conv10` and `inhibitory` both read it;
-    `shunt` divides one by the other; `tail` pools, and ends in `hidden` and `head`.
+    `shunt` divides one by the other; `tail` pools, and ends in the hidden layers and `head`.
 
     >>> FaceChannel.preset("paper", width=64)(torch.zeros(2, 1, 64, 64)).shape
     torch.Size([2, 2])
@@ -140,8 +148,11 @@ class FaceChannel(nn.Module):
             self.inhibitory, self.relu_inhibitory = self._conv(full, full), nn.ReLU()
             self.shunt = Shunt(full, learned=config.shunt == "learned")
         self.pool4, self.dropout4, self.flatten = nn.MaxPool2d(2), nn.Dropout(config.dropout), nn.Flatten()
-        self.hidden = nn.Linear(full * (config.size // 16) ** 2, config.hidden, bias=config.bias)
-        self.relu_hidden = nn.ReLU()
+        units = full * (config.size // 16) ** 2
+        for name in config.hidden_layers():
+            self.add_module(name, nn.Linear(units, config.hidden, bias=config.bias))
+            self.add_module(f"relu_{name}", nn.ReLU())
+            units = config.hidden
         self.head = nn.Linear(config.hidden, len(TARGETS), bias=config.bias)
         self.activation = nn.Tanh() if config.head == "tanh" else nn.Identity()
         self._initialise()
@@ -178,10 +189,16 @@ class FaceChannel(nn.Module):
             return u
         return self.shunt(u, self.relu_inhibitory(self.inhibitory(shared)))
 
+    def tail_layers(self) -> list[nn.Module]:
+        """Return the layers behind the last convolutional map, in the order in which `tail` asks them."""
+        dense = [self.get_submodule(f"{kind}{name}") for name in self.config.hidden_layers() for kind in ("", "relu_")]
+        return [self.pool4, self.dropout4, self.flatten, *dense, self.head]
+
     def tail(self, features: torch.Tensor) -> torch.Tensor:
         """Map the last convolutional map to (sample, target), before the outputs' activation."""
-        pooled = self.flatten(self.dropout4(self.pool4(features)))
-        return self.head(self.relu_hidden(self.hidden(pooled)))
+        for layer in self.tail_layers():
+            features = layer(features)
+        return features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map checked faces (sample, 1, y, x) in [0, 1] to (sample, target)."""

@@ -37,16 +37,16 @@ SPLIT = "fcx prepare --split 0.8,0.2 makes splits where the data set has none"
 @checked
 def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str = "scratch",
           start: FilePath | None = None, recipe: str | Recipe = "modern", preset: str | None = None,
-          width: Count | None = None, hidden: Count | None = None, batch_norm: Switch | None = None,
-          shuffled_labels: Switch = False, train_faces: Count | None = None, seed: Seed = 0,
-          threads: Threads | None = None, device="cpu", progress: Switch = True, overwrite: Switch = False,
-          **changes) -> FaceChannel:  # fmt: skip
+          width: Count | None = None, hidden: Count | None = None, layers: Count | None = None,
+          batch_norm: Switch | None = None, shuffled_labels: Switch = False, train_faces: Count | None = None,
+          seed: Seed = 0, threads: Threads | None = None, device="cpu", progress: Switch = True,
+          overwrite: Switch = False, **changes) -> FaceChannel:  # fmt: skip
     """Train a FaceChannel on the rows of `faces` whose split is "train", and write it to `out` (.safetensors).
 
     Rows that are usable in every condition and have both labels are used; with `train_faces` so many of
     them, drawn by `seed` (fewer are part of more). `scheme` says what is changed: "scratch" and
-    "all_layers" everything; "last_conv" conv10, its inhibitory twin, their decay, the hidden layer and
-    the outputs; "head" hidden layer and outputs. What is frozen keeps its batch-norm statistics. All but
+    "all_layers" everything; "last_conv" conv10, its inhibitory twin, their decay, the hidden layers
+    and the outputs; "head" hidden layers and outputs. What is frozen keeps its batch-norm statistics. All but
     "scratch" need `start`, a checkpoint, whose shape they keep. Otherwise the network is `preset`, or
     where none is named `paper`, 64 wide, with batch norm. `changes` are fields of `Recipe`.
     `shuffled_labels` gives each training face the labels of another, as a control.
@@ -70,7 +70,7 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
     choose_all(changes, RECIPE_OPTIONS, "argument of train")
     if start is not None and "learning_rate" in changes:
         raise InputError("a checkpoint that is trained further learns at fine_rate: give that, not learning_rate")
-    given = {"preset": preset, "width": width, "hidden": hidden, "batch_norm": batch_norm,
+    given = {"preset": preset, "width": width, "hidden": hidden, "layers": layers, "batch_norm": batch_norm,
              "dropout": changes.get("dropout")}  # fmt: skip
     recipe = recipe.changed(**{name: value for name, value in changes.items() if value is not None})
     device = usable_device(device)

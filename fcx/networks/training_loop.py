@@ -18,7 +18,7 @@ from fcx.core.errors import CheckpointError, FcxError
 from fcx.core.files import replacing
 from fcx.networks.augmentation import augment
 from fcx.networks.checkpoints import read_tensors, write_tensors
-from fcx.networks.facechannel import FaceChannel
+from fcx.networks.facechannel import Config, FaceChannel
 from fcx.networks.inference import forward
 from fcx.networks.losses import loss_of
 from fcx.statistics.concordance import ccc, parts_of_moments
@@ -236,7 +236,10 @@ class Run:
 
 def same_settings(path: Path, found: dict, wanted: dict) -> None:
     """Refuse to go on with what other settings made, and name those that differ."""
-    found, wanted = _flat({name: found.get(name) for name in wanted}), _flat(wanted)
+    found = {name: found.get(name) for name in wanted}
+    if isinstance(found.get("config"), dict):  # what an earlier fcx could not choose has its default
+        found["config"] = Config().as_dict() | found["config"]
+    found, wanted = _flat(found), _flat(wanted)
     differing = [
         f"{name} ({found.get(name, 'none')} there, {wanted.get(name, 'none')} here)"
         for name in {**wanted, **found}

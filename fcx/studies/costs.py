@@ -18,7 +18,7 @@ from fcx.networks.training_loop import trained_modules
 from fcx.studies.training_plan import family_and_seed
 
 # Parts one after the other; parts of one rank read the same maps.
-RANK = {"trunk": 0, "conv10": 1, "inhibitory": 1, "shunt": 2, "hidden": 3, "head": 4}
+RANK = {"trunk": 0, "conv10": 1, "inhibitory": 1, "shunt": 2, "hidden": 3, "hidden2": 4, "hidden3": 5, "head": 6}
 
 
 def multiply_adds(config: Config, scheme: str = "") -> dict[str, int]:
