@@ -124,6 +124,21 @@ def test_a_new_file_of_a_room_is_found(tmp_path, monkeypatch):
     assert toys.loaded
 
 
+def test_a_new_file_with_a_style_or_a_format_is_found_and_no_other_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "worn.py").write_text('from fcx.masks import style\n@style("found")\ndef found(c, p): ...\n')
+    (tmp_path / "read.py").write_text(
+        'from fcx.datasets import adapter\n@adapter("found", takes=bool)\ndef f(p): ...\n'
+    )
+    (tmp_path / "heavy.py").write_text('"""Not @style( nor @adapter( at the start of a line."""\nraise AssertionError')
+    for room, decorator, registry in ((fcx.masks, "style", STYLES), (fcx.datasets, "adapter", ADAPTERS)):
+        monkeypatch.setattr(room, "__path__", [str(tmp_path)])
+        load_modules(room.__name__, room.__path__, decorator)
+        del registry["found"]
+        monkeypatch.undo()
+    for name in ("fcx.masks.worn", "fcx.datasets.read"):
+        del sys.modules[name]
+
+
 def test_statistics_of_an_overlay_that_is_gone_are_refused(toy, faces):
     results = fcx.attribute("plain_scratch", faces, "toy_lrp", store="int8")
     del OVERLAYS["upper_half"]

@@ -6,7 +6,12 @@ import importlib
 import pkgutil
 
 
-def load_modules(room: str, path) -> None:
-    """Import every module of the package `room`, which lies at `path`: a new file is found by being there."""
+def load_modules(room: str, path, decorator: str = "") -> None:
+    """Import every module of the package `room`, which lies at `path`: a new file is found by being there.
+
+    With `decorator`, only those that register something by it, so that the others load on first use.
+    """
     for module in pkgutil.iter_modules(path):
-        importlib.import_module(f"{room}.{module.name}")
+        name = f"{room}.{module.name}"
+        if not decorator or f"\n@{decorator}(" in module.module_finder.find_spec(name).loader.get_source(name):
+            importlib.import_module(name)

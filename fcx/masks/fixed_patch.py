@@ -21,11 +21,12 @@ from fcx.geometry.crops import face_square, whole_pixels
 from fcx.geometry.landmarks import canonical
 from fcx.geometry.pose import FLIP
 from fcx.masks.shapes import SHAPES, surface
-from fcx.masks.styles import STYLES, Style, rgb
+from fcx.masks.styles import rgb, style
 
 FINE = 1024  # pixels: the side of the square in which the outline is drawn
 
 
+@style("fixed_patch", colours=("grey",), lit=False, pasted=True)
 def paste_fixed(picture: np.ndarray, mesh: np.ndarray, colour: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the paint (row, column, RGB) uint8 and the alpha (row, column) uint8 of the patch in the square of a face.
 
@@ -47,6 +48,3 @@ def _outline(side: int) -> np.ndarray:
     fine = cv2.fillPoly(np.zeros((FINE, FINE), np.uint8), [np.rint(place).astype(np.int32)], 255)
     fine = cv2.GaussianBlur(fine, (0, 0), FINE / GRID)  # so that the crop's own resolution hardly shows
     return cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA if side < FINE else cv2.INTER_LINEAR)
-
-
-STYLES["fixed_patch"] = Style(None, "pleated", ("grey",), lit=False, paste=paste_fixed)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fcx.core.paths import DATA
 from fcx.geometry.landmarks import canonical
-from fcx.masks.styles import STYLES, Style
+from fcx.masks.styles import style
 
 CLIPART = DATA / "clipart"
 CLIP_ART = ("white", "black", "blue", "red")
@@ -22,6 +22,7 @@ WIDER = 1.2  # the published ratio of the mask's half width to the jaw's distanc
 BRIDGE, CHIN, LEFT, RIGHT = 28, 8, 2, 14  # of the 68 points
 
 
+@style("published", colours=CLIP_ART, pasted=True)
 def paste_published(picture: np.ndarray, mesh: np.ndarray, colour: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the paint (row, column, RGB) uint8 and the alpha (row, column) uint8 of the clip-art on a face.
 
@@ -58,6 +59,3 @@ def _distance(point, start, end) -> float:
     """Return the distance (pixels) of a point from the line through two others."""
     along, across = end - start, point - start
     return abs(along[0] * across[1] - along[1] * across[0]) / max(np.linalg.norm(along), 1e-9)
-
-
-STYLES["published"] = Style(None, "pleated", CLIP_ART, paste=paste_published)

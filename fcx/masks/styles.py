@@ -12,6 +12,7 @@ import numpy as np
 
 from fcx.core.checks import choose
 from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.rooms import load_modules
 from fcx.masks import tones
 from fcx.masks.shapes import SHAPES, Shape
 from fcx.masks.tones import ACROSS, DOWN, TEXTURE, TEXTURE_SIDE, line
@@ -35,7 +36,7 @@ class Style:
     `paste` (picture, mesh, colour's name) -> paint, alpha takes the place of all this.
     """
 
-    texture: Callable
+    texture: Callable | None
     shape: str
     colours: tuple[str, ...]
     worn: bool = False
@@ -47,11 +48,11 @@ class Style:
 STYLES: dict[str, Style] = {}
 
 
-def style(name: str, *, shape: str = "pleated", colours=("white",), **properties) -> Callable:
+def style(name: str, *, shape: str = "pleated", colours=("white",), pasted: bool = False, **properties) -> Callable:
     """Register a function (colour, pattern) -> texture (row, column, RGB or RGBA) in [0, 255] as a mask style.
 
     The texture covers the surface of `shape` from the left to the right of the picture and from its upper to its
-    lower edge. Other properties: those of `Style`.
+    lower edge. With `pasted` the function is the style's `paste` instead. Other properties: those of `Style`.
 
     Raises: UnknownNameError for a shape.
 
@@ -64,7 +65,8 @@ def style(name: str, *, shape: str = "pleated", colours=("white",), **properties
     choose(shape, SHAPES, "mask shape")
 
     def register(function: Callable) -> Callable:
-        STYLES[name] = Style(function, shape, tuple(colours), **properties)
+        texture, paste = (None, function) if pasted else (function, None)
+        STYLES[name] = Style(texture, shape, tuple(colours), paste=paste, **properties)
         return function
 
     return register
@@ -253,4 +255,4 @@ def sunglasses(colour, pattern) -> np.ndarray:
     return np.concatenate([tone[:, :, None] * colour, opacity[:, :, None]], axis=2)
 
 
-from fcx.masks import fixed_patch, published  # noqa: E402, F401  register their styles
+load_modules("fcx.masks", [os.path.dirname(__file__)], "style")  # other files register theirs
