@@ -13,16 +13,8 @@ from fcx.core.targets import ratings
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish, looks
 from fcx.figures.wording import how_many, plain_name, readable
+from fcx.studies.paper import TABLE3 as TABLE3
 
-# CCC (arousal, valence) on AffectNet and on MaskedAffectNet: Barros and Sciutti, "I Only Have Eyes for You: The
-# Impact of Masks On Convolutional-Based Facial Expression Recognition", CVPR Workshops 2021, Table 3. Their faces,
-# their training data and their mask are others than those of fcx: the numbers are for orientation.
-TABLE3 = {
-    "plain_scratch": {"plain": {"arousal": 0.46, "valence": 0.61}, "masked": {"arousal": 0.18, "valence": 0.16}},
-    "masked_scratch": {"plain": {"arousal": 0.25, "valence": 0.33}, "masked": {"arousal": 0.43, "valence": 0.48}},
-    "masked_last_conv": {"plain": {"arousal": 0.34, "valence": 0.39}, "masked": {"arousal": 0.33, "valence": 0.43}},
-    "masked_all_layers": {"plain": {"arousal": 0.38, "valence": 0.45}, "masked": {"arousal": 0.45, "valence": 0.53}},
-}
 SCOPE_WORDS = {"": "over the whole set", "within_": "within expression"}
 CHANGES = {"condition": "What the mask changes, by model", "model": "How the models differ, by condition"}
 
