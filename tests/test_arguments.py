@@ -56,7 +56,7 @@ def calls(tmp_path_factory):
     mask = {"style": "surgical", "wearing": "proper", "scale": 1.0, "shift": (0, 0), "colour": "", "jitter": 1.0,
             "seed": 0, "fit": "donor"}  # fmt: skip
     assert set(mask) == set(MASK_OPTIONS)
-    shape = {"width": 8, "hidden": 4, "batch_norm": True, "dropout": 0.0}
+    shape = {"width": 8, "hidden": 4, "layers": 1, "batch_norm": True, "dropout": 0.0}
     fcx.prepare("demo", folder / "faces.zarr", limit=1, progress=False)
     fcx.attribute(models, faces, "gradient", out=folder / "results.zarr")
     return {
