@@ -168,6 +168,7 @@ def prepare(
 ):
     """Detect, crop and mask faces, and store them for training and analysis; an interrupted run goes on."""
     import fcx
+    from fcx.core.contract import good
     from fcx.datasets.usable_faces import coverage_rows
 
     own = {field.name: field.default for field in dataclasses.fields(MaskOptions)}
@@ -175,15 +176,15 @@ def prepare(
     faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, strict=strict,
                         split=split, split_seed=split_seed, limit=limit, masks=masks, workers=workers,
                         overwrite=overwrite, **options)  # fmt: skip
-    status = faces["status"].values
-    failed = (status != "ok").argmax(axis=0)
-    chosen = dict(zip(faces["sample"].values.tolist(), status[failed, range(status.shape[1])].tolist(), strict=True))
+    ok, names = good(faces), faces["sample"].values
+    bad = (~ok.all(axis=0)).nonzero()[0]
+    reasons = faces["status"][:, bad].values[(~ok[:, bad]).argmax(axis=0), range(len(bad))]
+    chosen = dict.fromkeys(names.tolist(), "ok") | dict(zip(names[bad].tolist(), reasons.tolist(), strict=True))
     rows = [{"coverage": "" if row["by"] == "all" else f"by {row['by']}", "": row["group"], "given": row["given"],
              "usable": row["usable, paired"], "%": f"{row['coverage %']:.1f}"}
             for row in coverage_rows(faces) if row["given"]]  # fmt: skip
     _table(rows, "given", "usable", "%")
-    counts = dict(zip(faces["sample"].values[status[0] == "ok"].tolist(),
-                      faces["faces_found"].values[status[0] == "ok"].tolist(), strict=True))  # fmt: skip
+    counts = dict(zip(names[ok[0]].tolist(), faces["faces_found"].values[ok[0]].tolist(), strict=True))
     _say_several(counts, "is used", "--several refuse leaves such pictures out")
     _summary(chosen, "prepared", out)
 

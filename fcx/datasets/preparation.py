@@ -42,6 +42,7 @@ from fcx.masks import MASK_OPTIONS, STYLES
 
 FACES_A_BLOCK = 32  # faces that are written together, at most
 BLOCKS, LEAST = 16, 8  # blocks that workers can share, unless they would have fewer faces than that
+MOST_BLOCKS = 2048  # of a large data set: each costs a file for each variable, and a millisecond when one is read whole
 
 
 @checked
@@ -94,7 +95,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     variables, coords = _layout(records, settings)
     donors = zip(*(donors_of(records, found.records, mask) for mask in worn.values()), strict=True)
     jobs = list(zip(records, donors, strict=True))
-    size = min(FACES_A_BLOCK, max(LEAST, -(-len(jobs) // BLOCKS)))
+    size = max(min(FACES_A_BLOCK, max(LEAST, -(-len(jobs) // BLOCKS))), -(-len(jobs) // MOST_BLOCKS))
     blocks = [FaceBlock(i, jobs[i : i + size]) for i in range(0, len(jobs), size)]
     work = partial(_make_block, variables=variables, settings=settings)
     start = begin_workers(worn.values()) if workers > 1 else None

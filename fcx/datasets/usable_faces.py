@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 
-from fcx.core.contract import usable
+from fcx.core.contract import good
 
 YAWS = (15, 30, 45, 60)  # degrees between which faces are counted together
 UNKNOWN_POSE = "unknown"
@@ -23,20 +24,23 @@ def coverage_rows(faces) -> list[dict]:
     >>> coverage_rows(fcx.prepare("demo", limit=4, progress=False))[0]["given"]
     4
     """
-    status, expression = faces["status"].values.astype(str), faces["expression"].values.astype(str)
+    found, expression = good(faces), faces["expression"].values.astype(str)
+    bad = np.flatnonzero(~found.all(axis=0))
+    # A face that fails in several conditions for one reason counts once.
+    reasons = {i: [reason for reason in dict.fromkeys(face) if reason != "ok"]
+               for i, face in zip(bad.tolist(), faces["status"][:, bad].values.T.tolist(), strict=True)}  # fmt: skip
     groups = [("all", "all", np.ones(len(expression), bool))]
     groups += [("expression", name or "unlabelled", expression == name) for name in sorted(set(expression))]
     groups += [("pose", name, chosen) for name, chosen in _poses(faces)]
     rows = []
     for by, name, chosen in groups:
         row = {"by": by, "group": name, "given": int(chosen.sum())}
-        for condition, found in zip(faces["condition"].values.astype(str), status, strict=True):
-            row[f"usable {condition}"] = int((found[chosen] == "ok").sum())
-        row["usable, paired"] = int(usable(faces)[chosen].sum())
+        for condition, ok in zip(faces["condition"].values.astype(str), found, strict=True):
+            row[f"usable {condition}"] = int(ok[chosen].sum())
+        row["usable, paired"] = int(found.all(axis=0)[chosen].sum())
         row["coverage %"] = 100 * row["usable, paired"] / row["given"] if row["given"] else float("nan")
-        # A face that fails in both conditions for one reason counts once.
-        reasons = [r for face in status[:, chosen].T for r in dict.fromkeys(face) if r != "ok"]
-        row["reasons"] = "; ".join(f"{reason}: {reasons.count(reason)}" for reason in dict.fromkeys(reasons)) or "–"
+        counts = Counter(reason for i in bad[chosen[bad]].tolist() for reason in reasons[i])
+        row["reasons"] = "; ".join(f"{reason}: {count}" for reason, count in counts.items()) or "–"
         rows.append(row)
     return rows
 
