@@ -296,7 +296,7 @@ def experiment(
     faces: Annotated[
         str, typer.Argument(help="a store with splits train and validation; without splits, what ships is scored")
     ],
-    out: Annotated[str, typer.Argument(help="folder for checkpoints and predictions with ids")],
+    out: Annotated[str, typer.Argument(help="folder for checkpoints, predictions with ids, and the report")],
     parts: Annotated[str, typer.Option(help="comma-separated: table2, ladder, efficiency")] = "table2",
     seeds: Annotated[int, typer.Option(help="trainings of each family")] = 3,
     width: Annotated[int, typer.Option(help="of the networks of table2; those of other parts have half of it")] = 64,
@@ -309,19 +309,20 @@ def experiment(
     batch_size: Annotated[int | None, typer.Option(help="faces in a batch")] = None,
     workers: Annotated[int, typer.Option(help="trainings that run side by side, of one thread each")] = 1,
     device: Device = "cpu",
+    report: Annotated[bool, typer.Option(help="write the report, OUT/02_training.html")] = True,
 ):
     """Do the paper's experiment: train what is missing of Table 2 with seeds, score it, and answer claims (a) to (d).
 
     The same command after an interruption goes on where it stopped.
     """
     import fcx
-    from fcx.studies import claim_table, drawn_scores, overall, table3
+    from fcx.studies import claim_table, drawn_scores, has_labels, overall, table3
 
     study = fcx.experiment(faces, out, parts=parts, seeds=seeds, width=width, models=models or None,
                            also=[name for name in also.split(",") if name], recipe=recipe, epochs=epochs,
                            batch_size=batch_size, workers=workers, device=device)  # fmt: skip
     for title, part in study.scores:
-        if part == "table2":
+        if part == "table2" and has_labels(study.scores[title, part]):
             drawn = drawn_scores(study.scores[title, part])
             typer.echo(f"\n{title}: CCC with 95 % intervals over faces and seeds, and the paper's on its own faces")
             _table([{"family": row.family, "condition": row.condition, "target": row.target,
@@ -329,6 +330,8 @@ def experiment(
                      "paper": "" if row.paper != row.paper else f"{row.paper:.2f}", "seeds": row.seeds}
                     for row in table3(drawn).itertuples()], "CCC", "paper", "seeds")  # fmt: skip
             typer.echo(f"Claims: {', '.join(f'({name}) {word}' for name, word in overall(claim_table(drawn)).items())}")
+    if report:
+        typer.echo(fcx.report(out, notebooks="02_training", scores=str(Path(out) / "scores")))
 
 
 @command()

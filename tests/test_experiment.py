@@ -162,7 +162,7 @@ def test_what_cannot_be_done_is_refused(tmp_path, options, error, text):
 
 def test_the_command_prints_table_3_and_the_verdicts(tmp_path, monkeypatch):
     monkeypatch.setattr(trainings, "stored_faces", lambda *_, **__: make_faces(30).drop_vars("split"))
-    done = CliRunner().invoke(app, ["experiment", "demo", str(tmp_path)])
+    done = CliRunner().invoke(app, ["experiment", "demo", str(tmp_path), "--no-report"])
     assert done.exit_code == 0
     assert "masked_all_layers  masked     valence" in done.stdout
     assert "Claims: (a) " in done.stdout

@@ -202,19 +202,15 @@ def test_forgetting_goes_from_the_plain_network_to_the_tuned_one(drawn):
     np.testing.assert_allclose(end.loc[list(TARGETS)], contrast(drawn, cells)["estimate"])
 
 
-def test_the_ladder_has_a_matrix_and_three_reasons():
-    levels = {f"small_{name}": dict.fromkeys(LADDER, 0.8) for name in LADDER}
-    levels["small_plain"]["patch"] = 2.0
-    levels["small_jaw"]["jaw"] = 0.3
-    drawn = drawn_scores(made_scores(levels), draws=200)
-    matrix = ladder_matrix(drawn)
+def test_the_ladder_has_a_matrix_and_three_reasons(ladder):
+    matrix = ladder_matrix(ladder)
     assert len(matrix) == 5 * 5 * 2
-    reasons = ladder_reasons(drawn)
+    reasons = ladder_reasons(ladder)
     suffices, jaw, paint = (reasons[reasons.reason == reason] for reason in REASONS)
     assert (suffices.low > 0.1).all()
     assert (jaw.low > 0.1).all()
     assert ((paint.low < 0) & (paint.high > 0)).all()
-    part = drawn.isel(model=(drawn["family"] != "small_jaw").values)
+    part = ladder.isel(model=(ladder["family"] != "small_jaw").values)
     assert len(ladder_reasons(part)) == 4
 
 
@@ -230,6 +226,14 @@ def test_efficiency_says_how_many_faces_a_network_was_tuned_with():
 
 SHAPES = (Config(), Config(width=64, batch_norm=True, layers=3), Config("code2020", 32, 8, shunt="none"),
           Config(width=8, size=16))  # fmt: skip
+
+
+@pytest.fixture
+def ladder():
+    levels = {f"small_{name}": dict.fromkeys(LADDER, 0.8) for name in LADDER}
+    levels["small_plain"]["patch"] = 2.0
+    levels["small_jaw"]["jaw"] = 0.3
+    return drawn_scores(made_scores(levels), draws=200)
 
 
 @pytest.mark.parametrize("config", SHAPES)

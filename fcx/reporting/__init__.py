@@ -13,7 +13,7 @@ from fcx.core.arguments import FilePath, Switch, Words, checked
 from fcx.core.errors import FcxError, InputError
 from fcx.reporting.execute import find_notebook, fit_parameters, read_notebook, run_notebook
 
-NOTEBOOKS = ("01_masks", "03_attribution", "04_comparison")
+NOTEBOOKS = ("01_masks", "02_training", "03_attribution", "04_comparison")
 
 
 @checked

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from fcx.core.contract import CONDITIONS, TARGETS, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
-from fcx.core.paths import run_path
+from fcx.core.paths import run_path, shipped_folder
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.core.store import FORMAT
 from fcx.datasets import face_stores
@@ -63,6 +64,26 @@ def stored_models(sets, runs: str = "runs", **settings) -> dict:
         models[carrier] = train(faces, out, condition=WORN_BY[carrier], recipe=recipe, batch_norm=True, threads=1,
                                 progress=False, **settings)  # fmt: skip
     return models
+
+
+def stored_study(scores: str, faces: str, runs: str = "runs"):
+    """Return the `Study` of a folder of scores that `fcx experiment` wrote, or of those that ship.
+
+    Where `scores` is "" and none ship, or `faces` is not the demo, the networks that ship are asked about `faces`,
+    and what they answer is kept in the folder `runs`. Nothing is trained.
+
+    Raises: what `fcx.studies.read_study` and `fcx.experiment` raise.
+    """
+    from fcx.networks.checkpoints import shipped
+    from fcx.studies import experiment, read_study
+
+    if scores:
+        return read_study(scores)
+    ours = shipped_folder("checkpoints") / "scores"
+    if ours.is_dir() and faces == "demo":
+        return read_study(ours)
+    out = run_path(runs, "experiment", Path(faces).stem, faces).with_suffix("")
+    return experiment(faces, out, models=list(shipped()), runs=runs)
 
 
 def rated_targets(faces) -> list[str]:

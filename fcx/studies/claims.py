@@ -72,7 +72,7 @@ def claim_table(drawn: xr.DataArray) -> pd.DataFrame:
     """Return what the networks say of every claim, a row for each number and target.
 
     `drawn` is from `fcx.studies.drawn_scores`. Columns: claim, statement, measured, target, estimate, low, high,
-    margin, verdict, se_faces, se_seeds, dof, seeds, n. A claim about families that are not there is "not asked".
+    margin, verdict, and what `contrast` says of the interval. A claim about families that are not there is "not asked".
     """
     rows = []
     for name, function in CLAIMS.items():

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from fcx.studies.contrasts import Cell, contrast, families_of
-from fcx.studies.study_tables import table3
+from fcx.studies.study_tables import FIRST, SOURCES, table3
 from fcx.studies.training_plan import LADDER
 
 # What a difference says: family and condition, less family and condition.
@@ -34,12 +34,12 @@ def ladder_matrix(drawn: xr.DataArray) -> pd.DataFrame:
 
 
 def ladder_reasons(drawn: xr.DataArray) -> pd.DataFrame:
-    """Return what of the gain each reason makes: reason, target, estimate, low, high, p, se_faces, se_seeds, n.
+    """Return what of the gain each reason makes: reason, target, estimate, low, high, p, and `SOURCES`.
 
     A reason whose networks or condition are not there is left out.
     """
     there = {(family, condition) for family in families_of(drawn) for condition in drawn["condition"].values.tolist()}
     rows = [contrast(drawn, {a: 1, b: -1}).to_dataframe().reset_index().assign(reason=reason)
             for reason, (a, b) in REASONS.items() if {a, b} <= there]  # fmt: skip
-    columns = ["reason", "target", "estimate", "low", "high", "p", "se_faces", "se_seeds", "dof", "seeds", "n"]
+    columns = ["reason", *FIRST[2:], "p", *SOURCES]
     return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fcx.core.contract import REGIONS, SIZES, TARGETS, column
+from fcx.core.contract import REGIONS, SIZES, TARGETS, column, usable
 from fcx.core.errors import InputError, StoreError
 from fcx.core.files import replacing, temporary_name
 from fcx.core.provenance import flat_attrs, nested_attr
@@ -42,7 +42,7 @@ def scored(hashes: Mapping[str, str], faces, path: Path, predicted: Callable) ->
         parts.append(_bare(results["prediction"]))
     kept = _with_labels(xr.concat(parts, "model"), faces)
     kept = kept.assign_attrs(flat_attrs({**attrs, "kind": "results", "checkpoints": dict(hashes)}))
-    _write(kept, path)
+    save_scores(kept, path)
     return kept
 
 
@@ -84,8 +84,8 @@ def _known(path: Path, faces) -> xr.Dataset | None:
     return known if len(same) == 3 and all(same) and all(labels) else None
 
 
-def _write(scores: xr.Dataset, path: Path) -> None:
-    """Write scores as Zarr and as a table, each whole or not at all."""
+def save_scores(scores: xr.Dataset, path: Path) -> None:
+    """Write scores as `path`.zarr and as a table, `path`.csv.gz, each whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     place = Path(f"{path}{ZARR}")
     new, old = temporary_name(place), temporary_name(place)
@@ -184,7 +184,7 @@ def labelled_faces(scores: xr.Dataset) -> xr.Dataset:
 
 
 def read_folder(folder: Path) -> dict[tuple[str, str], xr.Dataset]:
-    """Return (set, part) -> predictions of a folder of scores, the Zarr where both are there.
+    """Return (set, part) -> predictions of a folder of scores, validation first, the Zarr where both are there.
 
     Raises: as `open_scores`.
     """
@@ -194,4 +194,10 @@ def read_folder(folder: Path) -> dict[tuple[str, str], xr.Dataset]:
             if path.name.endswith(suffix) and not path.name.startswith("."):
                 of_set, _, of_part = path.name.removesuffix(suffix).rpartition("-")
                 files[of_set, of_part] = path
-    return {key: open_scores(path) for key, path in files.items()}
+    return {key: open_scores(files[key]) for key in sorted(files, key=lambda key: (key[0] != "validation", key))}
+
+
+def has_labels(scores: xr.Dataset) -> bool:
+    """Return whether at least two faces are labelled and usable in every condition, without which nothing is scored."""
+    labelled = np.isfinite([scores[target].values for target in TARGETS]).any(0)
+    return bool((labelled & usable(scores)).sum() > 1)

@@ -16,13 +16,14 @@ from fcx.studies.stored_scores import labelled_faces
 FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
 PARTS_SHOWN = ("ccc", "pearson", "scale", "shift", "rmse", "within_ccc")
 FIRST = ["family", "condition", "target", "estimate", "low", "high"]
+SOURCES = ["se_faces", "se_seeds", "share_seeds", "dof", "seeds", "n"]  # of the interval: `crossed`
 
 
 def table3(drawn: xr.DataArray) -> pd.DataFrame:
     """Return the CCC of every family on every condition, with intervals over faces and seeds, beside the paper's.
 
     `drawn` is from `fcx.studies.drawn_scores`. Columns: family, condition, target, estimate, low, high, by_seed (the
-    CCC of each training), paper, sheet (NaN where the paper has no such row), se_faces, se_seeds, dof, seeds, n.
+    CCC of each training), paper, sheet (NaN where the paper has no such row), and `SOURCES` of the interval.
     """
     rows = []
     for family in families_of(drawn):
@@ -34,16 +35,16 @@ def table3(drawn: xr.DataArray) -> pd.DataFrame:
                       for name, source in (("paper", TABLE3), ("sheet", SHEET))}  # fmt: skip
             rows.append(part.assign(family=family, condition=condition, by_seed=by_seed, **beside))
     table = pd.concat(rows, ignore_index=True)
-    return table[[*FIRST, "by_seed", "paper", "sheet", "se_faces", "se_seeds", "dof", "seeds", "n"]]
+    return table[[*FIRST, "by_seed", "paper", "sheet", *SOURCES]]
 
 
 def differences_table(drawn: xr.DataArray, families=FAMILIES) -> pd.DataFrame:
     """Return paired differences of families, on each condition, and of conditions within a family, Holm-corrected.
 
-    Columns: a, condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, se_faces, se_seeds, dof,
-    seeds, n. p_holm is over the whole table.
+    Columns: a, condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, and
+    `SOURCES`. p_holm is over the whole table.
     """
-    there = [family for family in families if family in families_of(drawn)]
+    there = [family for family in families if family in families_of(drawn)] or families_of(drawn)
     cells = [(family, condition) for family in there for condition in drawn["condition"].values.tolist()]
     pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if (a[0] == b[0]) != (a[1] == b[1])]
     return paired(drawn, pairs)
@@ -53,10 +54,11 @@ def paired(drawn: xr.DataArray, pairs: list[tuple[Cell, Cell]]) -> pd.DataFrame:
     """Return the differences of pairs of cells as rows, with p-values corrected over all of them."""
     rows = [contrast(drawn, {a: 1, b: -1}).to_dataframe().reset_index().assign(
                 a=a[0], condition_a=a[1], b=b[0], condition_b=b[1]) for a, b in pairs]  # fmt: skip
+    columns = ["a", "condition_a", "b", "condition_b", *FIRST[2:], "p", "p_holm", *SOURCES]
+    if not rows:
+        return pd.DataFrame(columns=columns)
     table = pd.concat(rows, ignore_index=True)
-    table["p_holm"] = holm(table["p"].to_numpy())
-    first = ["a", "condition_a", "b", "condition_b", "target", "estimate", "low", "high", "p", "p_holm"]
-    return table[[*first, "se_faces", "se_seeds", "dof", "seeds", "n"]]
+    return table.assign(p_holm=holm(table["p"].to_numpy()))[columns]
 
 
 def parts_table(scores: xr.Dataset) -> pd.DataFrame:
@@ -91,6 +93,7 @@ def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.D
     difference.
     """
     good, expressions = usable(scores), column(scores, "expression")
+    families = [family for family in families if family in scores["family"].values] or families_of(scores)
     rows = []
     for target in TARGETS:
         for expression in dict.fromkeys(expressions[expressions != ""].tolist()):
@@ -101,7 +104,7 @@ def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.D
             answers = some["prediction"].sel(target=target).mean("sample").groupby("family").mean()
             row = {"target": target, "expression": expression, "n": int(chosen.sum()),
                    "rated": float(some[target].mean())}  # fmt: skip
-            rows.append(row | {f: float(answers.sel(family=f)) for f in families if f in answers["family"].values})
+            rows.append(row | {family: float(answers.sel(family=family)) for family in families})
     return pd.DataFrame(rows)
 
 
@@ -120,7 +123,7 @@ def forgetting_table(table2: xr.DataArray, between: xr.DataArray) -> pd.DataFram
             for condition in drawn["condition"].values.tolist():
                 part = contrast(drawn, {(family, condition): 1, ("plain_scratch", condition): -1})
                 rows.append(part.to_dataframe().reset_index().assign(family=name, t=t, condition=condition))
-    return pd.concat(rows, ignore_index=True)[["family", "t", *FIRST[1:], "se_faces", "se_seeds", "dof", "seeds", "n"]]
+    return pd.concat(rows, ignore_index=True)[["family", "t", *FIRST[1:], *SOURCES]]
 
 
 def efficiency_table(drawn: xr.DataArray, records: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ A part is one function with one decorator:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -158,3 +159,13 @@ def plan_table(trainings: Iterable[Training]) -> pd.DataFrame:
     return pd.DataFrame([
         {"name": row.name, "family": row.family, "seed": row.seed, "condition": row.condition, "scheme": row.scheme,
          "start": row.start, **row.options} for row in trainings])  # fmt: skip
+
+
+def family_title(family: str) -> str:
+    """Return what people call a family; one that is not of the plan keeps its name.
+
+    >>> family_title("small_last_conv_500"), family_title("my_net")
+    ('small last conv 500', 'my_net')
+    """
+    own = re.match(r"(plain_scratch|masked_|shuffled|small_)", family)
+    return family.replace("_", " ") if own else family

@@ -143,12 +143,13 @@ def _trainable(faces) -> int:
 
 
 def _files_of(models) -> dict[str, Path]:
-    """Return name -> file of names or files of checkpoints; all that ship for None.
+    """Return name -> file of names or files of checkpoints; all that ship for None or "all".
 
     Raises: InputError for nothing, or for two of one name.
     """
-    files = shipped() if models is None else {}
-    for model in () if models is None else words(models, "models"):
+    ours = models is None or (isinstance(models, str) and models == "all")
+    files = shipped() if ours else {}
+    for model in () if ours else words(models, "models"):
         if (path := find(model)).stem in files:
             raise InputError(f"two models are called {path.stem!r}: give one")
         files[path.stem] = path

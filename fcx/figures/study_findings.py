@@ -1,0 +1,106 @@
+"""Statements of the experiment, composed from the tables of one run."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fcx.figures.tables import Finding, Findings
+from fcx.figures.wording import how_many, listed
+from fcx.studies.claims import FAILS, HOLDS, OPEN, UNASKED, overall
+from fcx.studies.training_plan import family_title
+
+VERDICTS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is undecided", UNASKED: "cannot be asked"}
+
+
+def claim_findings(table: pd.DataFrame, *, faces: str) -> Findings:
+    """Return a statement for each claim of the paper, with its verdict and the numbers behind it.
+
+    `table` is from `fcx.studies.claim_table`; `faces` says which faces were scored.
+    """
+    verdicts, findings = overall(table), []
+    for name, part in table.groupby("claim", sort=False):
+        statement = part["statement"].iloc[0]
+        start = f"Claim ({name}) {VERDICTS[verdicts[name]]} on {faces}: “{statement.removesuffix('.')}”."
+        if verdicts[name] == UNASKED:
+            findings.append(Finding(start, "Not all of the networks that it is about are there."))
+            continue
+        words = []
+        for measured, rows in part.groupby("measured", sort=False):
+            each = [
+                f"{r.target} {r.estimate:+z.2f} [{r.low:+z.2f}, {r.high:+z.2f}] ({r.verdict})"
+                for r in rows.itertuples()
+            ]
+            words.append(f"{measured}, to be {rows['margin'].iloc[0]}: {'; '.join(each)}")
+        findings.append(Finding(start, f"{'. '.join(_upper(each) for each in words)}. {_basis(part)}"))
+    return Findings(findings)
+
+
+def _basis(table: pd.DataFrame) -> str:
+    """Say over what the intervals are."""
+    seeds, faces = how_many(table["seeds"]), f"{how_many(table['n'])} faces"
+    if int(table["seeds"].max()) < 2:
+        return f"Intervals are over {faces} only: with one training of each family, what a seed decides is unknown."
+    share = table["share_seeds"]
+    return (f"Intervals are over {faces} and {seeds} trainings of each family; between seeds lies {share.min():.0%} to "
+            f"{share.max():.0%} of the variance.")  # fmt: skip
+
+
+def study_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: str) -> Findings:
+    """Return what masks cost and training on them gains and forgets, from `table3` and `differences_table`."""
+    findings = []
+    for target, part in table.groupby("target", sort=False):
+        best = part[part["family"] != "shuffled"]
+        tops = best.loc[best.groupby("condition", sort=False)["estimate"].idxmax()]
+        words = [f"that of {family_title(r.family)} on {r.condition} faces, {_number(r)}" for r in tops.itertuples()]
+        start = f"{target.capitalize()}, {faces}, {how_many(part['n'])} faces"
+        statement = f"{start}: the highest CCC is {listed(words)}."
+        each = "; ".join(f"{family_title(r.family)}, {r.condition} {r.estimate:.2f}" for r in part.itertuples())
+        findings.append(Finding(statement, f"{each}."))
+        gained = differences[(differences.target == target) & (differences.b == "plain_scratch")
+                             & (differences.condition_a == differences.condition_b)]  # fmt: skip
+        for condition, rows in gained.groupby("condition_a", sort=False):
+            clear = {
+                sign: [family_title(r.a) for r in rows.itertuples() if _sign(r) == sign]
+                for sign in ("above", "below", "")
+            }
+            parts = [f"{listed(names)} {'lie' if len(names) > 1 else 'lies'} {sign} the plain network" if sign else
+                     f"{listed(names)} {'do' if len(names) > 1 else 'does'} not clearly differ from it"
+                     for sign, names in clear.items() if names]  # fmt: skip
+            numbers = "; ".join(f"{family_title(r.a)} {_number(r, '+z.2f')}" for r in rows.itertuples())
+            findings.append(Finding(f"{start}, {condition}: {'; '.join(parts)}.", f"{numbers}."))
+    if (control := table[table["family"] == "shuffled"]).size:
+        words = (
+            f"The control, a network taught shuffled labels, reaches a CCC of at most {control['estimate'].max():z.2f}."
+        )
+        numbers = "; ".join(f"{r.condition}, {r.target} {_number(r)}" for r in control.itertuples())
+        findings.append(Finding(words, f"{numbers}."))
+    return Findings(findings)
+
+
+def reason_findings(reasons: pd.DataFrame) -> Findings:
+    """Return what of the gain of training on masks each reason makes (`fcx.studies.ladder_reasons`)."""
+    findings = []
+    for reason, rows in reasons.groupby("reason", sort=False):
+        what, _, how = reason.partition(": ")
+        words = []
+        for sign, verb in (("above", "gains"), ("below", "costs"), ("", "changes nothing clear in")):
+            if of_sign := [r.target for r in rows.itertuples() if _sign(r) == sign]:
+                words.append(f"{verb} {listed(of_sign)}")
+        numbers = "; ".join(f"{r.target} {_number(r, '+z.2f')}" for r in rows.itertuples())
+        findings.append(Finding(f"That {what} {listed(words)}.", f"{_upper(how)}: {numbers}. {_basis(rows)}"))
+    return Findings(findings)
+
+
+def _sign(row) -> str:
+    """Return "above" or "below" where a whole interval lies so of 0, after correction where there is one, else ""."""
+    if getattr(row, "p_holm", 0) >= 0.05:
+        return ""
+    return "above" if row.low > 0 else "below" if row.high < 0 else ""
+
+
+def _number(row, form: str = "z.2f") -> str:
+    return f"{row.estimate:{form}} [{row.low:{form}}, {row.high:{form}}]"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,138 @@
+"""Charts, findings and the report of the experiment say what its tables hold."""
+
+import json
+
+import pandas as pd
+import pytest
+from test_studies import PAPER_LIKE, SHAPES, made_scores
+
+import fcx
+from fcx import figures
+from fcx.figures.theme import Figure
+from fcx.reporting.notebook_inputs import stored_study
+from fcx.studies import (
+    by_expression,
+    claim_table,
+    differences_table,
+    drawn_scores,
+    efficiency_table,
+    forgetting_table,
+    gains_table,
+    ladder_matrix,
+    ladder_reasons,
+    multiply_adds,
+    table3,
+)
+from fcx.studies.stored_scores import save_scores
+from fcx.studies.training_plan import LADDER
+
+NAMES = {"small_plain": ("scratch", "", 27_000), "small_last_conv_500": ("last_conv", "small_plain-1", 500)}
+LEVELS = {f"small_{name}": dict.fromkeys(LADDER, 0.8) for name in LADDER}
+
+
+def records(families):
+    """Return what `Study.trainings` holds of two trainings of each family."""
+    rows = []
+    for family in families:
+        scheme, start, count = NAMES.get(family, ("scratch", "", 27_000))
+        rows += [{"name": f"{family}-{k + 1}", "family": family, "seed": k, "condition": "masked", "scheme": scheme,
+                  "start": start, "train": count, "passes": 1e5, "seconds": 10.0, "parameters trained": 1000,
+                  **multiply_adds(SHAPES[1], scheme)} for k in range(2)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def scores():
+    return made_scores(PAPER_LIKE | {"shuffled": {"plain": 9.0, "masked": 9.0}}, seeds=2, count=60)
+
+
+@pytest.fixture(scope="module")
+def drawn(scores):
+    return drawn_scores(scores, draws=50)
+
+
+@pytest.fixture(scope="module")
+def charts(scores, drawn):
+    between = made_scores(
+        {f"masked_all_layers@{t}": {"plain": 0.5, "masked": 0.5} for t in (0.25, 0.5)}, seeds=2, count=60
+    )
+    efficiency = drawn_scores(
+        made_scores({n: {"plain": 0.5, "masked": 0.5} for n in NAMES}, seeds=2, count=60), draws=50
+    )
+    ladder = drawn_scores(made_scores(LEVELS, seeds=2, count=60), draws=50)
+    reasons, table = ladder_reasons(ladder), table3(drawn)
+    taught = records(PAPER_LIKE)
+    curves = taught[["name", "family", "condition"]].assign(epoch=1, loss=1.0, target="arousal", ccc=0.5)
+    return [
+        figures.family_chart(table, faces="made"),
+        figures.contrast_chart(reasons, reasons.reason, name="reasons", title="Why"),
+        figures.curve_chart(curves, taught),
+        figures.forgetting_chart(forgetting_table(drawn, drawn_scores(between, draws=50)), faces="made"),
+        figures.efficiency_chart(efficiency_table(efficiency, records(NAMES)), faces="made"),
+        figures.ladder_chart(ladder_matrix(ladder), faces="made"),
+        figures.cost_chart(gains_table(table, taught), faces="made"),
+        figures.expression_chart(by_expression(scores, "plain"), target="arousal", faces="made"),
+    ]
+
+
+def test_every_chart_carries_its_numbers_and_a_text(charts):
+    for chart in charts:
+        assert isinstance(chart, Figure)
+        assert len(chart.table) > 1
+        assert len(chart.meta["alt"]) > 80
+        assert "nan" not in chart.meta["alt"]
+    assert len({chart.meta["name"] for chart in charts}) == len(charts)
+
+
+def test_the_chart_of_families_draws_every_training_and_the_paper(charts):
+    chart = charts[0]
+    strokes = [trace for trace in chart.data if trace.marker.symbol == "line-ns"]
+    assert sum(len(trace.x) for trace in strokes) == 5 * 2 * 2 * 2  # families, seeds, conditions, targets
+    crosses = [trace for trace in chart.data if trace.name == "paper, Table 3"]
+    assert sum(len(trace.x) for trace in crosses) == 4 * 2 * 2
+    assert {0.46, 0.61} <= {value for trace in crosses for value in trace.x}
+
+
+def test_findings_say_the_verdict_and_on_what_it_stands(scores, drawn):
+    table = claim_table(drawn)
+    found = figures.claim_findings(table, faces="made")
+    first = table.iloc[0]
+    assert found.items[0].statement.startswith("Claim (a) holds on made: “The plain network")
+    assert f"arousal {first.estimate:+.2f} [{first.low:+.2f}, {first.high:+.2f}] (holds)" in found.items[0].numbers
+    assert "60 faces and 2 trainings of each family" in found.items[0].numbers
+    alone = claim_table(drawn_scores(scores.isel(model=(scores["seed"] == 0).values), draws=50))
+    assert "with one training of each family" in figures.claim_findings(alone, faces="made").items[0].numbers
+    fewer = figures.claim_findings(claim_table(drawn.isel(model=slice(2))), faces="made")
+    assert [item.statement[:25] for item in fewer.items[1:]] == [f"Claim ({name}) cannot be asked" for name in "bcd"]
+
+
+def test_findings_of_the_study_name_the_best_and_the_control(drawn):
+    found = figures.study_findings(table3(drawn), differences_table(drawn), faces="made")
+    statements = " ".join(item.statement for item in found.items)
+    assert "the highest CCC is that of plain scratch on plain faces" in statements
+    assert "masked all layers on masked faces" in statements
+    assert "taught shuffled labels" in statements
+
+
+def test_reasons_say_what_gains(drawn):
+    levels = LEVELS | {"small_plain": {**LEVELS["small_plain"], "patch": 2.5}}
+    reasons = ladder_reasons(drawn_scores(made_scores(levels, count=200), draws=50))
+    assert (
+        figures.reason_findings(reasons).items[0].statement == "That the upper face suffices gains arousal and valence."
+    )
+
+
+def test_the_report_runs_on_stored_scores(scores, tmp_path):
+    folder = tmp_path / "scores"
+    save_scores(scores.assign_attrs(kind="results"), folder / "validation-table2")
+    records(PAPER_LIKE).to_csv(folder / "trainings.csv", index=False)
+    curves = records(PAPER_LIKE)[["name", "family", "condition"]]
+    curves.assign(epoch=1, loss=1.0, target="arousal", ccc=0.5).to_csv(folder / "curves.csv", index=False)
+    assert set(stored_study(str(folder), "demo").scores) == {("validation", "table2")}
+    out = tmp_path / "report"
+    fcx.report(out, notebooks="02_training", scores=str(folder), draws=20, progress=False)
+    numbers = json.loads((out / "02_training.json").read_text())
+    assert [item["statement"][:9] for item in numbers["findings"][:4]] == [f"Claim ({name})" for name in "abcd"]
+    table = pd.read_csv(out / "02_training" / "table3_validation.csv")
+    expected = table3(drawn_scores(scores, draws=20))
+    assert table["estimate"].tolist() == pytest.approx(expected["estimate"].tolist(), abs=1e-6)
