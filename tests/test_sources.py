@@ -14,10 +14,13 @@ from typer.testing import CliRunner
 
 import fcx
 from fcx.cli import app
+from fcx.core import contract
 from fcx.core.errors import InputError, StoreError
-from fcx.datasets import Record, open_source
+from fcx.datasets import ADAPTERS, Record, open_source, preparation
 from fcx.datasets.masked_folder import mask_pictures
+from fcx.datasets.records import Adapter
 from fcx.datasets.splits import with_splits
+from fcx.datasets.usable_faces import coverage_rows
 from fcx.geometry.landmark_quality import lowest
 from fcx.geometry.landmarks import find_landmarks
 
@@ -244,3 +247,28 @@ def test_pictures_in_memory_wear_masks_as_files(tmp_path, pictures):
     rows = mask_pictures([pictures[0]], tmp_path / "out", progress=False)
     assert [(row["path"], row["status"]) for row in rows] == [("picture-0.png", "ok")]
     assert np.asarray(Image.open(tmp_path / "out" / "picture-0.png")).shape == pictures[0].shape
+
+
+# --- many faces ---
+
+
+def test_a_large_data_set_is_stored_in_few_blocks_and_counted_with_its_reasons(tmp_path, monkeypatch):
+    faults = {f"face{i}": f"reason {i % 3}" for i in range(5, 40, 5)}
+    records = [replace(record, expression="happy", reason=faults.get(record.id, "")) for record in named(40)]
+    monkeypatch.setitem(ADAPTERS, "many", Adapter("many", None, lambda path: records))
+    monkeypatch.setattr(preparation, "FACES_A_BLOCK", 2)
+    monkeypatch.setattr(preparation, "MOST_BLOCKS", 4)
+    monkeypatch.setattr(contract, "FACES_READ", 7)
+    make = preparation.make_face
+    instant = {"status": "ok", "image": np.ones((2, 64, 64), np.uint8)}
+    monkeypatch.setattr(
+        preparation, "make_face", lambda record, *rest: make(record, *rest) if record.reason else instant
+    )
+    made = fcx.prepare("many", tmp_path / "many.zarr", pictures=False, progress=False)
+    assert len(list((tmp_path / "many.zarr" / "mesh").glob("[0-9]*"))) == 4
+    np.testing.assert_array_equal(contract.good(made), made["status"].values == "ok")
+    np.testing.assert_array_equal(contract.usable(made), [name not in faults for name in made["sample"].values])
+    rows = {(row["by"], row["group"]): row for row in coverage_rows(made)}
+    counts = Counter(faults.values())
+    assert rows["all", "all"]["usable masked"] == 40 - len(faults)
+    assert rows["expression", "happy"]["reasons"] == "; ".join(f"{reason}: {n}" for reason, n in counts.items())
