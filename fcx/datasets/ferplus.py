@@ -7,6 +7,7 @@ Distribution", ICMI 2016 (the votes).
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -54,32 +55,38 @@ def open_ferplus(path: Path, minimum_votes: int = 5) -> list[Record]:
     """
     whole_number(minimum_votes, "minimum_votes", 0)
     data = _load(path)
-    columns = data["vote_columns"].tolist()
+    splits = [SPLITS[name] for name in data["usage_names"][data["usage"]]]
+    reads = [partial(enlarge, image, ENLARGED) for image in data["images"]]
+    return voted(data["name"].astype(str).tolist(), reads, data["votes"], data["vote_columns"].tolist(), splits,
+                 data["dup_group"], data["seen_in_private_test"], minimum_votes)  # fmt: skip
+
+
+def voted(ids: list[str], reads: list[Callable], votes: np.ndarray, columns: list[str], splits: list[str],
+          groups: np.ndarray, tested: np.ndarray, minimum: int) -> list[Record]:  # fmt: skip
+    """Return the records of faces from their `votes` (sample, column).
+
+    Faces of one picture share a group (-1: alone); `tested` says which pictures stand in the last test set too.
+    """
     kept = [i for i, name in enumerate(columns) if name not in UNUSABLE]
     names = [expression_name(columns[i]) for i in kept]
-    votes = data["votes"][:, kept].astype(float)  # (sample, category)
-    total = votes.sum(axis=1)
+    votes = votes[:, kept].astype(float)  # (sample, category)
     mean, spread = proxy(votes, names)
-    splits = [SPLITS[name] for name in data["usage_names"][data["usage"]]]
-    reasons = _reasons(data, splits, total, minimum_votes)
-    records = []
-    for i, split in enumerate(splits):
-        valence, arousal = mean[i]
-        records.append(
-            Record(
-                id=str(data["name"][i]),
-                read=partial(enlarge, data["images"][i], ENLARGED),
-                valence=float(valence),
-                arousal=float(arousal),
-                expression=_majority(votes[i], names),
-                split=EXCLUDED if reasons[i] else split,
-                source="FER+ proxy",
-                reason=reasons[i],
-                valence_spread=float(spread[i, 0]),
-                arousal_spread=float(spread[i, 1]),
-            )
+    reasons = _reasons(splits, groups, tested, votes.sum(axis=1), minimum)
+    return [
+        Record(
+            id=ids[i],
+            read=reads[i],
+            valence=float(mean[i, 0]),
+            arousal=float(mean[i, 1]),
+            expression=_majority(votes[i], names),
+            split=EXCLUDED if reasons[i] else split,
+            source="FER+ proxy",
+            reason=reasons[i],
+            valence_spread=float(spread[i, 0]),
+            arousal_spread=float(spread[i, 1]),
         )
-    return records
+        for i, split in enumerate(splits)
+    ]
 
 
 def proxy(votes: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -99,15 +106,14 @@ def proxy(votes: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(variance)
 
 
-def _reasons(data: dict, splits: list[str], total: np.ndarray, minimum: int) -> list[str]:
+def _reasons(splits: list[str], groups: np.ndarray, tested: np.ndarray, total: np.ndarray, minimum: int) -> list[str]:
     """Return, for each row, why it must not be used, or ''."""
-    groups = data["dup_group"]
     trained = {int(g) for g, split in zip(groups, splits, strict=True) if split == "train" and g >= 0}
     reasons = []
     for i, split in enumerate(splits):
         if total[i] < minimum:
             reasons.append(f"{total[i]:.0f} usable votes, fewer than {minimum}")
-        elif split == "train" and data["seen_in_private_test"][i]:
+        elif split == "train" and tested[i]:
             reasons.append("the same image stands in a test set")
         elif split == "validation" and int(groups[i]) in trained:
             reasons.append("the same image stands in training")

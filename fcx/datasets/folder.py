@@ -41,6 +41,17 @@ def open_folder(path: Path) -> list[Record]:
     Raises: InputError where there is no picture, or more than 5,000,000 files, or `path` cannot be listed
     or is the root of the file system.
     """
+    records = pictures_below(path)
+    if labels := labels_beside(path):
+        warnings.warn(labels, stacklevel=3)
+    return records
+
+
+def pictures_below(path: Path) -> list[Record]:
+    """Return the records of `open_folder`, without looking for labels.
+
+    Raises: as `open_folder`.
+    """
     unused = {}  # path inside -> reason
     kernel = _kernel_devices()
 
@@ -69,8 +80,6 @@ def open_folder(path: Path) -> list[Record]:
             f"{path} holds no picture: looked in it and below for {', '.join(sorted(SUFFIXES))}"
             + (f"; it holds {len(unused)} other files ({', '.join(others)})" if others else "")
         )
-    if labels := labels_beside(path):
-        warnings.warn(labels, stacklevel=3)
     return [Record(id=_name(inside), read=partial(read_picture, path / inside), source=path.name,
                    reason=unused.get(inside, "")) for inside in sorted({*pictures, *unused})]  # fmt: skip
 

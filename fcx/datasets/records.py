@@ -121,7 +121,8 @@ def adapter(name: str, takes: Callable | None, last: bool = False, evident=None,
 
     The function gets a Path and its own keyword options, and returns a list of records. With an option `strict`, it
     gives each faulty row a record whose `reason` is `fault(text, strict)`.
-    The first registered adapter that takes a path gets it, those that are `last` after all others. Where
+    An adapter for which a path is `evident` gets it, else the first registered one that takes it, those that are
+    `last` after all others. Where
     `takes` is None, the source is asked for by `name`. Where a folder is read as plain pictures, a warning names what
     lies in it or above it for which `evident` (else `takes`) holds: a `takes` that looks at a suffix only needs one.
     With `objects` the function takes what is no path.
@@ -220,8 +221,11 @@ def _find(source) -> Adapter:
         near = difflib.get_close_matches(str(source), named, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"there is no file or folder {str(source)!r}: {hint}allowed: {_formats()}")
-    for candidate in sorted(ADAPTERS.values(), key=lambda candidate: candidate.last):
-        if candidate.takes is not None and not candidate.objects and candidate.takes(path):
+    of_paths = [candidate for candidate in ADAPTERS.values() if candidate.takes and not candidate.objects]
+    first = [(candidate.evident, candidate) for candidate in of_paths if not candidate.last]
+    then = [(candidate.takes, candidate) for candidate in sorted(of_paths, key=lambda candidate: candidate.last)]
+    for test, candidate in first + then:
+        if test(path):
             return candidate
     raise InputError(f"{path} is of no known format: allowed: {_formats()}")
 
@@ -231,8 +235,10 @@ def _path(source: str | os.PathLike) -> Path:
 
 
 def _formats() -> str:
-    return ("'demo', a folder of pictures, a CSV with columns path, valence, arousal, a FER+ array (.npz), a picture; "
-            "in Python a DataFrame with these columns, or a list of pictures")  # fmt: skip
+    return ("'demo', a folder of pictures, a CSV with columns path, valence, arousal, a picture, or a data set: "
+            "AffectNet (2017, 2021), FER+ (published files or an array .npz), RAF-DB, AFEW-VA, Aff-Wild2, pictures "
+            "named ..__arousal__valence (docs/datasets.md); in Python a DataFrame with these columns, or a list of "
+            "pictures")  # fmt: skip
 
 
 def expression_name(text: str) -> str:
