@@ -107,7 +107,7 @@ def test_findings_say_the_verdict_and_on_what_it_stands(scores, drawn):
 
 
 def test_findings_of_the_study_name_the_best_and_the_control(drawn):
-    found = figures.study_findings(table3(drawn), differences_table(drawn), faces="made")
+    found = figures.family_findings(table3(drawn), differences_table(drawn), faces="made")
     statements = " ".join(item.statement for item in found.items)
     assert "the highest CCC is that of plain scratch on plain faces" in statements
     assert "masked all layers on masked faces" in statements

@@ -17,7 +17,7 @@ from .study_charts import (
     forgetting_chart,
     ladder_chart,
 )
-from .study_findings import claim_findings, reason_findings, study_findings
+from .study_findings import claim_findings, family_findings, reason_findings
 from .tables import (
     Finding,
     Findings,

@@ -45,7 +45,7 @@ def _basis(table: pd.DataFrame) -> str:
             f"{share.max():.0%} of the variance.")  # fmt: skip
 
 
-def study_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: str) -> Findings:
+def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: str) -> Findings:
     """Return what masks cost and training on them gains and forgets, from `table3` and `differences_table`."""
     findings = []
     for target, part in table.groupby("target", sort=False):
