@@ -171,7 +171,7 @@ def resolve_models(models=None) -> dict[str, nn.Module]:
     >>> list(resolve_models("plain_scratch, masked_scratch"))
     ['plain_scratch', 'masked_scratch']
     """
-    if models is None or models == "all":
+    if models is None or (isinstance(models, str) and models == "all"):
         models = first_seeds() if models is None else all_seeds()
     if isinstance(models, Mapping):
         for name, model in mapping(models, "models").items():
