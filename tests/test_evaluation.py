@@ -249,3 +249,21 @@ def test_evaluate_refuses_what_does_not_match(many):
     many["valence"][:], many["arousal"][:] = np.nan, np.nan
     with pytest.raises(InputError, match="of 40 faces 40 are usable in every condition, 0 labelled"):
         evaluate(results, many)
+
+
+def test_sign_agreement_counts_labels_that_have_a_sign(many):
+    results = results_for(many)
+    many["valence"][:5] = [0.0, 0.5, -0.5, np.nan, 0.2]
+    results["prediction"].loc[{"target": "valence", "model": "a", "condition": "plain"}][:5] = [0.3, 0, -0.1, 1, 0.2]
+    out = evaluate(results, many, draws=20)
+    p = results["prediction"].sel(model="a", condition="plain", target="valence").values.tolist()
+    t = many["valence"].values.tolist()
+    pairs = [(a > 0) - (a < 0) == (b > 0) - (b < 0) for a, b in zip(p, t, strict=True) if b == b and b != 0]
+    got = out["sign_agreement"].sel(model="a", condition="plain", target="valence")
+    assert len(pairs) == 38
+    assert got == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert pairs[:3] == [False, True, True]  # a prediction of 0 agrees with no sign
+    assert out["sign_agreement_low"].min() >= 0
+    assert out["expression_sign_agreement"].dims == ("model", "condition", "target", "expression")
+    many["valence"] = 0 * many["valence"]
+    assert evaluate(results, many, draws=2)["sign_agreement"].sel(target="valence").isnull().all()

@@ -60,7 +60,8 @@ RESULTS = {
     "area": (("sample", "region"), "f", False),
 }
 CONTRACTS = {"faces": FACES, "results": RESULTS}
-ORDER = ("draw", "comparison", "cell", "model", "condition", "method", "target", "sample", "region", "expression")
+ORDER = ("draw", "comparison", "cell", "family", "model", "seed", "condition", "method", "target", "sample", "region",
+         "expression")  # fmt: skip
 MAKERS = {"faces": "fcx.prepare and fcx.open_faces", "results": "fcx.predict, fcx.attribute and fcx.open_results"}
 SIZES = {"point": 68, "xy": 2, "vertex": 468, "xyz": 3, "channel": 3, "angle": 3}
 

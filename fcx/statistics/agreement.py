@@ -29,7 +29,8 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
 
     `prediction` is a DataArray (..., target, sample). Samples count that are usable in every condition,
     labelled, and predicted by every model. Row 0 of `draw` is the data themselves; expression "" holds
-    the faces whose expression is unknown. Predictions and labels are centred by their own means, which
+    the faces whose expression is unknown. `signed` counts labels other than 0, and `agreed` those of them whose
+    prediction has the same sign. Predictions and labels are centred by their own means, which
     `offset` gives back (the difference, (..., target)); `present` (cluster, expression, target) says which clusters
     have a sample.
 
@@ -55,11 +56,13 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
     cluster = clusters(column(faces, "subject")[rows])
     with np.errstate(invalid="ignore"):
         mean_p, mean_t = (np.where(known, side, 0).sum(-1) / known.sum(-1) for side in (p, t))
+    signed = known & (t != 0)
+    agreed = signed & (np.sign(p) == np.sign(t))
     p, t = (np.where(known, side - mean[..., None], 0) for side, mean in ((p, mean_p), (t, mean_t)))
     sums = {}
     for keys, dims, features in (
-        (("n", "t", "tt"), (), np.stack([known.astype(float), t, t * t])),
-        (("p", "pp", "pt"), lead, np.stack([p, p * p, p * t])),
+        (("n", "t", "tt", "signed"), (), np.stack([known, t, t * t, signed])),
+        (("p", "pp", "pt", "agreed"), lead, np.stack([p, p * p, p * t, agreed])),
     ):
         values = np.einsum("se,...s->se...", member, features)  # (sample, expression, feature, ..., target)
         drawn = resample(values, cluster, draws, seed)
@@ -88,10 +91,10 @@ def scope_parts(sums: xr.Dataset, scope: str = "") -> xr.Dataset:
     known = sums.sel(expression=sums["expression"] != "")
     with np.errstate(invalid="ignore", divide="ignore"):
         if scope == "":
-            return xr.Dataset(parts_of_moments(*_central(sums.sum("expression"))))
-        gap, var_p, var_t, cov = _central(known)
+            return _parts(sums.sum("expression"))
         if scope == "expression_":
-            return xr.Dataset(parts_of_moments(gap, var_p, var_t, cov)).transpose(..., "expression")
+            return _parts(known).transpose(..., "expression")
+        gap, var_p, var_t, cov = _central(known)
         cov, var_p, var_t, square = ((known["n"] * v).sum("expression") for v in (cov, var_p, var_t, gap**2))
         if scope == "within_":
             spread = var_p + var_t + square
@@ -111,6 +114,11 @@ def scope_sizes(sums: xr.Dataset, scope: str = "") -> tuple[xr.DataArray, xr.Dat
     return n.transpose("target", ...), present.sum("cluster").transpose("target", ...)
 
 
+def _parts(sums: xr.Dataset) -> xr.Dataset:
+    sign_agreement = sums["agreed"] / sums["signed"].where(sums["signed"] > 0)
+    return xr.Dataset(parts_of_moments(*_central(sums)) | {"sign_agreement": sign_agreement})
+
+
 def _central(sums: xr.Dataset) -> tuple:
     """Return the difference of means, the variances and the covariance; NaN for fewer than two samples."""
     n = sums["n"].where(sums["n"] > 1)
@@ -128,13 +136,16 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     """Return how well each model agrees with the labels, with 95 % intervals, whole and within expression.
 
     Every quantity has a `_low` and a `_high`. (model, condition, target): ccc, pearson, scale, shift,
-    bias_correction, mse, rmse, within_ccc, within_pearson. (model, condition, target, expression): the same
-    seven with the prefix `expression_`. (target): oracle_ccc, the CCC that a prediction of each expression's
+    bias_correction, mse, rmse, sign_agreement, within_ccc, within_pearson. (model, condition, target, expression): the
+    same eight with the prefix `expression_`. (target): oracle_ccc, the CCC that a prediction of each expression's
     mean label would get on these faces. n (target), expression_n (target, expression) and coverage (target),
-    n over all rows, count the samples that are usable in every condition, labelled and predicted.
+    n over all rows, count the samples that are usable in every condition, labelled and predicted. sign_agreement is
+    the share of labels other than 0 whose prediction has the same sign: a label of 0 has none to agree with, and a
+    prediction of 0 agrees with none.
 
     Raises: InputError where no sample counts; ContractError where results and faces do not match.
-    Source: `scope_parts`; `fcx.statistics.bootstrap.interval`.
+    Source: `scope_parts`; `fcx.statistics.bootstrap.interval`; sign agreement, Nicolaou, Gunes and Pantic, IEEE
+    Transactions on Affective Computing 2(2), 2011.
 
     >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
     """

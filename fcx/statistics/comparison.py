@@ -22,7 +22,8 @@ from fcx.statistics.corrections import corrected
 from fcx.statistics.map_scores import QUANTITIES
 from fcx.statistics.region_mass import RATIOS, region_draws, sample_statistics
 
-AGREEMENT = [*PARTS, "within_ccc", "within_pearson", *(f"expression_{part}" for part in PARTS)]
+SAMPLE_PARTS = (*PARTS, "sign_agreement")
+AGREEMENT = [*SAMPLE_PARTS, "within_ccc", "within_pearson", *(f"expression_{part}" for part in SAMPLE_PARTS)]
 KEYS = ("model", "condition", "method")
 
 
@@ -65,12 +66,12 @@ def compare_all(
     Raises: InputError where there is nothing to compare; else as in `compare`.
     """
     dims = ("model", "condition")
-    cells = [{"model": m, "condition": c} for m in _names(results, "model") for c in _names(results, "condition")]
+    cells = [{"model": m, "condition": c} for m in names_of(results, "model") for c in names_of(results, "condition")]
     pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if sum(a[dim] == b[dim] for dim in dims) == 1]
     if not pairs:
         raise InputError("there is one model and one condition: nothing to compare; give at least two of either")
     if quantity in QUANTITIES:
-        results = _table(results, faces, quantity)
+        results = statistics_table(results, faces, quantity)
     # Pair by pair: an empty map of one model must not cost another model's comparison that face.
     rows = xr.concat([_difference(results, faces, *pair, quantity, draws, seed) for pair in pairs], "comparison")
     for side, end in enumerate("ab"):
@@ -79,12 +80,16 @@ def compare_all(
     return corrected(rows).assign_attrs(quantity=quantity, draws=draws, seed=seed, interval=INTERVAL)
 
 
-def _table(results, faces, quantity: str) -> xr.Dataset:
+def statistics_table(results, faces, quantity: str) -> xr.Dataset:
     """Return statistics of single maps: those given, or those of the maps of results."""
     return results if quantity in results and "prediction" not in results else sample_statistics(results, faces)
 
 
-def _names(results, dim: str) -> list[str]:
+def names_of(results, dim: str) -> list[str]:
+    """Return the names along a dimension.
+
+    Raises: ContractError where there is no such dimension.
+    """
     if dim not in results.indexes:
         raise ContractError(
             f"results have no dimension {dim!r} with names: select with lists, which keep it, not with single names"
@@ -92,7 +97,7 @@ def _names(results, dim: str) -> list[str]:
     return [str(name) for name in results[dim].values]
 
 
-def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: int) -> tuple:
+def cell_draws(results, faces, cells: list[dict], quantity: str, draws: int, seed: int) -> tuple:
     """Return draws of `quantity` (draw, cell, ...), and how many samples and clusters count in every cell."""
     choose(quantity, [*AGREEMENT, *QUANTITIES], "quantity")
     regional = quantity in QUANTITIES
@@ -103,7 +108,7 @@ def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: i
     for cell in cells:
         for key, name in cell.items():
             choose(key, KEYS if regional else KEYS[:2], "key of a comparison")
-            choose(name, _names(results, key), key)
+            choose(name, names_of(results, key), key)
     if not regional:
         check(results, "results")
         check(faces, "faces")
@@ -112,7 +117,7 @@ def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: i
         scope = next((s for s in ("expression_", "within_") if quantity.startswith(s)), "")
         return scope_parts(sums, scope)[quantity.removeprefix(scope)], *scope_sizes(sums, scope)
     needed = {key: [n for n in results[key].values if n in {cell[key] for cell in cells}] for key in cells[0]}
-    results = _table(results.sel(needed), faces, quantity)
+    results = statistics_table(results.sel(needed), faces, quantity)
     match(results, faces)
     base = "share" if quantity in RATIOS else quantity
     each = results[base].reset_coords(drop=True)  # what is known of a model is no name of a cell
@@ -124,7 +129,7 @@ def _cells(results, faces, cells: list[dict], quantity: str, draws: int, seed: i
 
 def _difference(results, faces, a: dict, b: dict, quantity: str, draws: int, seed: int) -> xr.Dataset:
     """Return estimates, interval, p-value and n of the difference between two cells."""
-    drawn, n, count = _cells(results, faces, [a, b], quantity, draws, seed)
+    drawn, n, count = cell_draws(results, faces, [a, b], quantity, draws, seed)
     one, other = (ordered(drawn).isel(cell=cell) for cell in (0, 1))
     with np.errstate(invalid="ignore"):
         made = estimates(apart := one - other, count, "difference", "low", "high")
