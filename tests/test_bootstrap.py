@@ -5,7 +5,7 @@ import re
 import numpy as np
 import oracles
 import pytest
-from benchmarks import coverage_simulation
+from benchmarks import coverage_simulation, seed_coverage_simulation
 from scipy import stats
 
 from fcx.core.errors import InputError
@@ -119,3 +119,12 @@ def test_the_simulation_of_the_documentation_runs(capsys, monkeypatch):
         shares = [float(number) for row in table.splitlines()[2:] for number in re.findall(r"\b[01]\.\d+", row)]
         assert len(shares) >= 30
         assert 0 <= min(shares) <= max(shares) <= 1
+
+
+def test_the_simulation_of_seeds_runs(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["seed_coverage_simulation", "--repeats", "2", "--draws", "30", "--faces", "60"])
+    seed_coverage_simulation.main()
+    rows = capsys.readouterr().out.strip().splitlines()[2:]
+    assert len(rows) == 17
+    shares = [float(cell) for row in rows[:-1] for cell in row.strip("| ").split("|")[2:]]
+    assert 0 <= min(shares) <= max(shares) <= 1
