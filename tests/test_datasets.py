@@ -17,6 +17,8 @@ from fcx.core.contract import EXPRESSIONS
 from fcx.core.errors import ImageError, InputError, UnknownNameError
 from fcx.datasets import ADAPTERS, ferplus, folder, open_source
 from fcx.datasets.demo import DEMO
+from fcx.datasets.records import expression_name
+from fcx.statistics.noise_ceiling import vote_ceiling
 
 PICTURE = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
 
@@ -572,3 +574,14 @@ def test_the_root_of_the_file_system_is_refused_before_it_is_searched(monkeypatc
     for root in ("/", "//", tmp_path / "link"):
         with pytest.raises(InputError, match="is the root of the file system: give the one that holds the pictures"):
             open_source(root)
+
+
+def test_ferplus_ceiling_is_of_the_faces_that_count(tmp_path):
+    path = write_ferplus(tmp_path / "fer.npz")
+    got = ferplus.ferplus_ceiling(path, "train", splits=10)
+    assert int(got["n"]) == 2  # the others are excluded
+    points = [ferplus.PROXY[expression_name(name)] for name in COLUMNS[:8]]
+    want = vote_ceiling([[4, 0, 0, 1, 3, 2, 0, 0], [0, 0, 5, 0, 0, 0, 5, 0]], points, splits=10)
+    np.testing.assert_array_equal(got["half"], want["half"])
+    with pytest.raises(UnknownNameError, match="unknown split 'validaton': did you mean 'validation'"):
+        ferplus.ferplus_ceiling(path, "validaton")

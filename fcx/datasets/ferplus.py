@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fcx.core.checks import whole_number
+from fcx.core.checks import choose, whole_number
 from fcx.core.errors import InputError
 from fcx.datasets.pictures import enlarge
 from fcx.datasets.records import EXCLUDED, Record, adapter, expression_name
+from fcx.statistics.noise_ceiling import vote_ceiling
 
 # Mean human (valence, arousal) of each category on the AffectNet-8 validation set, n = 500 (contempt 499).
 PROXY = {
@@ -87,6 +88,26 @@ def voted(ids: list[str], reads: list[Callable], votes: np.ndarray, columns: lis
         )
         for i, split in enumerate(splits)
     ]
+
+
+def ferplus_ceiling(path: Path, split: str = "validation", minimum_votes: int = 5, splits: int = 100) -> dict:
+    """Return `fcx.statistics.noise_ceiling.vote_ceiling` (valence, arousal) of the votes for the faces of a split.
+
+    The faces are those that `open_ferplus` gives this split: what it excludes does not count.
+
+    Raises: UnknownNameError for a split that the file does not have; InputError as in `open_ferplus`.
+
+    >>> ferplus_ceiling(Path("ferplus_train_valid.npz"))["network"]  # doctest: +SKIP
+    """
+    data = _load(path)
+    columns = data["vote_columns"].tolist()
+    kept = [i for i, name in enumerate(columns) if name not in UNUSABLE]
+    votes = data["votes"][:, kept]
+    every = [SPLITS[name] for name in data["usage_names"][data["usage"]]]
+    choose(split, dict.fromkeys(every), "split")
+    reasons = _reasons(data, every, votes.sum(axis=1), minimum_votes)
+    chosen = [each == split and not reason for each, reason in zip(every, reasons, strict=True)]
+    return vote_ceiling(votes[chosen], [PROXY[expression_name(columns[i])] for i in kept], splits=splits)
 
 
 def proxy(votes: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
