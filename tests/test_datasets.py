@@ -180,6 +180,17 @@ def test_a_folder_whose_pictures_have_labels_in_a_known_format_says_what_to_give
         open_source(album)
 
 
+def test_the_images_folder_of_a_published_data_set_says_which_folder_to_give(tmp_path):
+    images, annotations = (tmp_path / "train_set" / name for name in ("images", "annotations"))
+    images.mkdir(parents=True), annotations.mkdir()
+    Image.fromarray(PICTURE).save(images / "7.jpg")
+    for name, value in {"exp": "1", "val": "0.5", "aro": "0.1", "lnd": np.full(136, 5.0)}.items():
+        np.save(annotations / f"7_{name}.npy", value)
+    with pytest.warns(UserWarning, match=r"train_set is of the format 'affectnet_folders': give that path"):
+        assert np.isnan(open_source(images).records[0].valence)
+    assert open_source(tmp_path / "train_set").records[0].valence == 0.5
+
+
 def test_a_folder_in_or_above_a_known_layout_says_what_to_give(album, monkeypatch):
     (album / "sub" / "notes").mkdir()
     layout = datasets.records.Adapter("layout", None, list, evident=lambda path: (path / "notes").is_dir())
