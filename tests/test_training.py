@@ -1,5 +1,7 @@
 """Training: it learns, resumes in the same bits, changes only what its scheme names, and refuses bad input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -444,3 +446,13 @@ def test_what_the_machine_cannot_hold_is_said(tmp_path):
     for options, says in (({"width": 200_000}, "width 200000"), ({"hidden": 10**8}, "hidden 100000000")):
         with pytest.raises(InputError, match=f"{says}.* needs about .* GB of memory, this machine has"):
             small(teachable(), tmp_path / "a.safetensors", **options)
+
+
+def test_the_learning_rate_has_a_schedule_for_any_number_of_steps():
+    run = training_loop.Run.__new__(training_loop.Run)
+    run.model, run.recipe = torch.nn.Linear(2, 2), replace(recipes.RECIPES["modern"], epochs=1)
+    for run.steps in range(1, 31):
+        optimiser, scheduler = run._optimiser(0.1)
+        for _ in range(run.steps - 1):
+            optimiser.step(), scheduler.step()
+        assert 0 <= optimiser.param_groups[0]["lr"] <= 0.1

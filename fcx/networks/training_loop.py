@@ -68,8 +68,9 @@ class Run:
         optimiser = OPTIMISERS[self.recipe.optimiser](groups, lr=rate)
         if self.recipe.schedule == "one_cycle":
             total = self.steps * self.recipe.epochs
+            rise = WARM_UP if total > 1 / WARM_UP else 0.3  # of ten steps, a tenth would be none, and divided by
             return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, rate, total, pct_start=WARM_UP, cycle_momentum=False
+                optimiser, rate, total, pct_start=rise, cycle_momentum=False
             )
         return optimiser, torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.2, patience=5, min_lr=1e-4)
 
