@@ -158,6 +158,10 @@ def prepare(
         str | None, typer.Option(help="0.8,0.2: train, validation (, test) where the source has no splits; by subject")
     ] = None,
     split_seed: Annotated[int, typer.Option(help="seed by which splits are drawn")] = 0,
+    of: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: an option of the data set, such as images=original or every=10"),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
     masks: Annotated[
         str | None, typer.Option(help='JSON file of several masks: {"jaw": {"style": "mixed", "fit": "jaw"}, ...}')
@@ -173,6 +177,7 @@ def prepare(
 
     own = {field.name: field.default for field in dataclasses.fields(MaskOptions)}
     options = {name: value for name, value in options.items() if value != own[name]}
+    options |= _pairs(of or [])
     faces = fcx.prepare(source, out, crop=crop, backend=backend, several=several, pictures=pictures, strict=strict,
                         split=split, split_seed=split_seed, limit=limit, masks=masks, workers=workers,
                         overwrite=overwrite, **options)  # fmt: skip
@@ -186,6 +191,7 @@ def prepare(
     _table(rows, "given", "usable", "%")
     counts = dict(zip(names[ok[0]].tolist(), faces["faces_found"].values[ok[0]].tolist(), strict=True))
     _say_several(counts, "is used", "--several refuse leaves such pictures out")
+    _say_counts(json.loads(faces.attrs.get("counts", '{"rows": 0}')))
     _summary(chosen, "prepared", out)
 
 
@@ -427,6 +433,19 @@ def report(
             raise InputError(f"parameter {parameter!r}: give NAME=VALUE, such as faces=demo")
         given[name] = value
     typer.echo(fcx.report(out, notebooks=notebooks or NOTEBOOKS, **given))
+
+
+def _pairs(texts: list[str]) -> dict:
+    """Return options that were written NAME=VALUE; whole numbers are numbers."""
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    return {name.strip().replace("-", "_"): int(value) if value.isdecimal() else value for name, value in pairs.items()}
+
+
+def _say_counts(counts: dict[str, int]) -> None:
+    """Say how many rows of a source have no labels to learn from, and why."""
+    rows = counts.pop("rows")
+    if parts := [f"{count} {what}" for what, count in counts.items() if count]:
+        typer.echo(f"fcx: of {rows} rows, {', '.join(parts)}", err=True)
 
 
 def _say_several(counts: dict[str, int], what: str, choice: str) -> None:

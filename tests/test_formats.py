@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import warnings
 from collections import Counter
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcx import cli
 from fcx.core.errors import ImageError, InputError
 from fcx.datasets import open_source
 from fcx.datasets.ferplus import PROXY
+from fcx.datasets.records import counts_of
 
 POINTS = np.arange(136, dtype=float).reshape(68, 2) + 0.5
 FLAT = POINTS.ravel()
@@ -427,27 +430,27 @@ def test_folders_of_ferplus_without_votes_say_where_they_are_expected_and_one_ta
 
 def test_pictures_of_raf_db_are_aligned_unless_told_and_original_ones_have_boxes(tmp_path):
     top, _, _ = rafdb(tmp_path / "set")
-    aligned, original = open_source(top), open_source(top, pictures="original")
+    aligned, original = open_source(top), open_source(top, images="original")
     assert aligned.records[0].read().mean() == 50
     assert original.records[0].read().mean() == 150
     assert [record.box for record in aligned.records[:3]] == [None] * 3
     assert original.records[0].box == (5, 6, 10.5, 12)
     assert "train_00002_boundingbox.txt holds '5 6 5 18'; allowed: left, top" in original.records[1].reason
     assert open_source(rafdb(tmp_path / "other", ["original"])[0]).records[0].box == (5, 6, 10.5, 12)
-    with pytest.raises(InputError, match="unknown kind of pictures of RAF-DB 'alined': did you mean 'aligned'"):
-        open_source(top, pictures="alined")
+    with pytest.raises(InputError, match="unknown kind of images of RAF-DB 'alined': did you mean 'aligned'"):
+        open_source(top, images="alined")
 
 
 def test_folders_of_pictures_that_lie_elsewhere_are_named(tmp_path):
     top, _, _ = affectnet_2017(tmp_path / "set")
     (top / "Manually_Annotated").rename(tmp_path / "far")
-    records = open_source(top, pictures=str(tmp_path / "far" / "Manually_Annotated_Images")).records
+    records = open_source(top, images=str(tmp_path / "far" / "Manually_Annotated_Images")).records
     assert records[0].read().shape == (20, 10, 3)
     with pytest.raises(ImageError, match="there is no such file"):
         next(record for record in records if record.id == "2/gone.jpg").read()
     top, _, _ = affwild2(tmp_path / "wild")
     (top / "cropped_aligned").rename(tmp_path / "crops")
-    records = open_source(top, pictures=str(tmp_path / "crops")).records
+    records = open_source(top, images=str(tmp_path / "crops")).records
     assert records[0].read().shape == (20, 10, 3)
 
 
@@ -531,3 +534,21 @@ def test_tables_that_do_not_belong_together_are_refused(tmp_path):
 
 
 FEAR = "0,0,0,0,0,0,10,0,0,0"
+
+
+def test_what_is_unknown_excluded_or_faulty_is_counted_and_options_reach_the_data_set(tmp_path, monkeypatch, capsys):
+    top, _, _ = rafdb(tmp_path / "set")
+
+    def prepare(out, option):
+        words = ["prepare", str(top), str(tmp_path / out), "--limit", "3", "--of", option]
+        monkeypatch.setattr(sys, "argv", ["fcx", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, " ".join(capsys.readouterr().err.split())
+
+    text = prepare("faces.zarr", "images=original")[1]
+    assert "of 3 rows, 1 faulty, 2 without valence, 2 without arousal" in text  # a box is faulty
+    code, text = prepare("more.zarr", "image=original")
+    assert (code, "unknown option of prepare 'image': did you mean 'images'" in text) == (2, True)
+    counts = counts_of(open_source(affectnet_2017(tmp_path / "other")[0]).records)
+    assert counts == {"rows": 14, "excluded": 2, "faulty": 8, "without valence": 1, "without arousal": 1}

@@ -59,10 +59,10 @@ def _tables(path: Path, depth: int) -> list[Path]:
 
 
 @adapter("affectnet", takes=lambda path: bool(_tables(path, 2)), evident=lambda path: bool(_tables(path, 1)))
-def open_affectnet(path: Path, strict: bool = False, pictures: str = "") -> list[Record]:
+def open_affectnet(path: Path, strict: bool = False, images: str = "") -> list[Record]:
     """Return a record for each row of a table of AffectNet 2017, or of both tables that lie in or below a folder.
 
-    The folder of pictures is looked for beside the tables, or named by `pictures`. `training.csv` is the split
+    The folder of pictures is looked for beside the tables, or named by `images`. `training.csv` is the split
     'train', `validation.csv` 'validation'. Rows of the numbers 8 to 10, which are no expressions, have the split
     'excluded'; values of -2 are NaN. Face box and 68 landmarks are kept. A faulty row has a record with its reason.
 
@@ -71,7 +71,7 @@ def open_affectnet(path: Path, strict: bool = False, pictures: str = "") -> list
     rows = Rows("AffectNet", strict)
     for table in _tables(path, 2):
         split = next((split for name, split in TABLES.items() if Path(name).stem in table.stem.lower()), "")
-        folder = _pictures(table, pictures)
+        folder = _pictures(table, images)
         for where, cells, wrong in _cells(table):
             name = cells[COLUMNS[0]].strip().replace("\\", "/")  # written on Windows
             rows.add(where, posixpath.normpath(name), partial(read_picture, f"{folder}/{name}"),

@@ -39,11 +39,11 @@ def _is_set(folder: Path) -> bool:
 
 @adapter("affwild2", takes=lambda path: path.is_dir() and bool(_sets(path, 3)),
          evident=lambda path: path.is_dir() and _is_near(path))  # fmt: skip
-def open_affwild2(path: Path, strict: bool = False, pictures: str = "", every: int = 1) -> list[Record]:
+def open_affwild2(path: Path, strict: bool = False, images: str = "", every: int = 1) -> list[Record]:
     """Return a record for each rated frame of the videos in `Train_Set` and `Validation_Set`, in or below a folder.
 
     Line k+1 of `VIDEO.txt`, below the line `valence,arousal`, is about `cropped_aligned/VIDEO/0000k.jpg`; that folder
-    is looked for beside the ratings and above, or named by `pictures`. The video is the subject of its frames. -5 is
+    is looked for beside the ratings and above, or named by `images`. The video is the subject of its frames. -5 is
     NaN. Frames without a picture, in which no face was seen, and pictures without a rating have the split 'excluded'.
     `every` takes every so manieth frame: there are more than two million.
 
@@ -51,10 +51,10 @@ def open_affwild2(path: Path, strict: bool = False, pictures: str = "", every: i
     """
     whole_number(every, "every")
     sets = _sets(path, 3)
-    places = [Path(os.path.expanduser(pictures))] if pictures else _places(path.absolute(), sets)
+    places = [Path(os.path.expanduser(images))] if images else _places(path.absolute(), sets)
     if not places:
         raise InputError(f"{path} holds ratings of Aff-Wild2, but no folder {PICTURES} lies in it, beside it or above: "
-                         f"expected {PICTURES}/VIDEO/00001.jpg; or name the folder by the option pictures")  # fmt: skip
+                         f"expected {PICTURES}/VIDEO/00001.jpg; or name the folder by the option images")  # fmt: skip
     rows = Rows("Aff-Wild2", strict)
     for folder in sets:
         for file in sorted(folder.glob("*.txt")):

@@ -200,4 +200,4 @@ def pictures_folder(given: str, places: Iterable[Path], samples: list[str], what
             return place
     looked = ", ".join(map(str, places[:6])) + (", ..." if len(places) > 6 else "")
     raise InputError(f"{what}: none of its first pictures, such as {samples[0] if samples else '?'}, lies in {looked}: "
-                     "put the folder of pictures there, or name it by the option pictures")  # fmt: skip
+                     "put the folder of pictures there, or name it by the option images")  # fmt: skip

@@ -22,7 +22,7 @@ from fcx.core.parallel import in_order
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.core.store import Store
 from fcx.datasets import open_source
-from fcx.datasets.records import source_options
+from fcx.datasets.records import counts_of, source_options
 from fcx.datasets.splits import Shares
 from fcx.datasets.wearing import (
     MASKED,
@@ -88,7 +88,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
                          f"{GIVEN!r} needs: use 'mesh', which finds faces itself")  # fmt: skip
     attrs = {
         **settings.attrs(), "source": found.path, "adapter": found.adapter, "options": found.options,
-        "provenance": run_provenance(step="prepare"),
+        "counts": counts_of(records), "provenance": run_provenance(step="prepare"),
     }  # fmt: skip
     if split is not None:
         attrs["shares"] = f"{','.join(map(str, split))} by seed {split_seed}"
@@ -101,7 +101,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
     start = begin_workers(worn.values()) if workers > 1 else None
     if out is None:
         return _in_memory(variables, coords, attrs, in_order(work, blocks, workers, progress, "faces", start))
-    same = {name: value for name, value in attrs.items() if name not in ("provenance", "source")}
+    same = {name: value for name, value in attrs.items() if name not in ("provenance", "source", "counts")}
     same |= {"inputs": found.fingerprint(), "style": settings.drawn_from()}
     ready(backend)  # before anything is laid out
     store = Store(out, variables, coords, kind="faces", blocks=("sample",), settings=same, attrs=attrs,

@@ -31,10 +31,10 @@ def _list(path: Path, depth: int) -> Path | None:
 
 
 @adapter("rafdb", takes=lambda path: _list(path, 1) is not None, evident=lambda path: _list(path, 0) is not None)
-def open_rafdb(path: Path, strict: bool = False, pictures: str = "") -> list[Record]:
+def open_rafdb(path: Path, strict: bool = False, images: str = "") -> list[Record]:
     """Return a record for each line of RAF-DB's list of basic expressions, which has neither valence nor arousal.
 
-    `path` is the list, or a folder in or below which it lies (`basic`, `basic/EmoLabel`). `pictures` is 'aligned'
+    `path` is the list, or a folder in or below which it lies (`basic`, `basic/EmoLabel`). `images` is 'aligned'
     (100x100 pixels) or 'original', which have the boxes of faces in `Annotation/boundingbox`; unless told, aligned ones
     where they are there. Splits are those in the names, 'train' and 'test'. A faulty line has the reason.
 
@@ -44,7 +44,7 @@ def open_rafdb(path: Path, strict: bool = False, pictures: str = "") -> list[Rec
     tops = [labels.parent, labels.parent.parent]
     lines = [(f"{labels}, line {count}", line.split()) for count, line in text_lines(labels) if line.strip()]
     names = [cells[0] for _, cells in lines[:100]]
-    kinds = [choose(pictures, PICTURES, "kind of pictures of RAF-DB")] if pictures else list(PICTURES)
+    kinds = [choose(images, PICTURES, "kind of images of RAF-DB")] if images else list(PICTURES)
     places = {top / "Image" / kind: kind for kind in kinds for top in tops} | {
         top / kind: kind for kind in kinds for top in tops
     }

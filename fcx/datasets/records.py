@@ -167,6 +167,23 @@ def _name(source) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else f"a {type(source).__name__} of {len(source)}"
 
 
+def counts_of(records: list[Record]) -> dict[str, int]:
+    """Return how many rows there are, are excluded by their data set or faulty, and of the others lack a value.
+
+    >>> counts_of(open_source("demo").records)
+    {'rows': 473, 'excluded': 0, 'faulty': 0, 'without valence': 61, 'without arousal': 61}
+    """
+    excluded = sum(record.split == EXCLUDED for record in records)
+    good = [record for record in records if not record.reason and record.split != EXCLUDED]
+    return {
+        "rows": len(records),
+        "excluded": excluded,
+        "faulty": len(records) - excluded - len(good),
+        **{f"without {name}": sum(math.isnan(getattr(record, name)) for record in good)
+           for name in ("valence", "arousal")},
+    }  # fmt: skip
+
+
 def _refuse_faults(records: list[Record], name: str) -> None:
     for record in records:
         if record.reason and record.split != EXCLUDED:
