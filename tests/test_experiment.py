@@ -16,8 +16,10 @@ from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameEr
 from fcx.networks.checkpoints import load_model, read_metadata
 from fcx.networks.inference import predict
 from fcx.studies import training_queue, trainings
+from fcx.studies.contrasts import drawn_scores
+from fcx.studies.ladder_tables import ladder_reasons
 from fcx.studies.stored_scores import labelled_faces, open_scores
-from fcx.studies.training_plan import Scale, family_and_seed, trainings_of
+from fcx.studies.training_plan import LADDER, LADDER_MASKS, Scale, family_and_seed, trainings_of
 from fcx.studies.trainings import experiment, read_study
 
 SMALL = {"seeds": 1, "width": 4, "epochs": 2, "batch_size": 8, "progress": False}
@@ -153,6 +155,11 @@ def test_without_splits_what_ships_is_scored(tmp_path):
         ({"seeds": 0}, InputError, "seeds is 0"),
         ({"models": "nothing"}, UnknownNameError, "unknown checkpoint 'nothing'"),
         ({"width": 6}, FcxError, "width is 6; allowed: positive multiples of 4"),
+        (
+            {"parts": "table2,ladder"},
+            InputError,
+            "need the conditions rigid, jaw, .*the faces have plain, masked: .*jaw",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused(tmp_path, options, error, text):
@@ -166,3 +173,28 @@ def test_the_command_prints_table_3_and_the_verdicts(tmp_path, monkeypatch):
     assert done.exit_code == 0
     assert "masked_all_layers  masked     valence" in done.stdout
     assert "Claims: (a) " in done.stdout
+
+
+def test_the_ladder_is_trained_and_scored_on_every_condition_beside_what_is_there(study, tmp_path):
+    folder, _ = study
+    shutil.copytree(folder, tmp_path / "same")
+    faces = teachable().sel(condition=["plain", *["masked"] * 4])
+    faces = faces.assign_coords(condition=["plain", *LADDER_MASKS])
+    made = experiment(faces, tmp_path / "same", **{**SMALL, "epochs": 1}, parts="ladder", workers=2)
+    scores = made.scores["validation", "ladder"]
+    assert sorted(scores["family"].values) == sorted(f"small_{name}" for name in LADDER)
+    assert scores["condition"].values.tolist() == list(LADDER)
+    assert ("validation", "table2") in made.scores
+    assert set(made.trainings["family"]) >= {"plain_scratch", "small_patch"}
+    assert len(ladder_reasons(drawn_scores(scores, draws=20))) == 6
+
+
+def test_the_noise_of_votes_is_kept_beside_the_scores(study, tmp_path, monkeypatch):
+    folder, made = study
+    assert made.ceilings.empty
+    (tmp_path / "votes.npz").touch()
+    found = dict.fromkeys(("half", "full", "network"), np.array([0.9, 0.8])) | {"n": np.array(7)}
+    monkeypatch.setattr(trainings, "ferplus_ceiling", lambda path, split: found if split == "validation" else None)
+    faces = teachable().assign_attrs(adapter="ferplus", source=str(tmp_path / "votes.npz"))
+    ceilings = experiment(faces, folder, **SMALL).ceilings.set_index("target")
+    assert ceilings.loc["arousal", ["set", "network", "n"]].tolist() == ["validation", 0.8, 7]

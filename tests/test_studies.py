@@ -21,8 +21,10 @@ from fcx.studies.stored_scores import scores_table
 from fcx.studies.study_tables import (
     FAMILIES,
     by_expression,
+    calibration_table,
     differences_table,
     efficiency_table,
+    error_shares,
     forgetting_table,
     parts_table,
     table3,
@@ -190,6 +192,32 @@ def test_parts_and_expressions_are_means_over_seeds(scores):
     happy = chosen["prediction"].isel(sample=(chosen["expression"] == "happy").values)
     assert table.loc[("valence", "happy"), "masked_scratch"] == pytest.approx(float(happy.mean()))
     assert table.loc[("valence", "happy"), "n"] == 200
+
+
+def test_what_a_shift_would_mend_is_learned_on_other_faces(scores):
+    off = scores.assign(prediction=scores["prediction"] * 0.5 + 0.3)
+    table = calibration_table(off, "plain").set_index(["family", "target"])
+    row = table.loc["masked_scratch", "arousal"]
+    parts = parts_table(off).set_index(["family", "condition", "target"]).loc["masked_scratch", "plain", "arousal"]
+    assert row["none"] == pytest.approx(parts.ccc)
+    assert row["none"] < row["mean"] < row["affine"]
+
+
+def test_shares_of_the_error_are_means_over_seeds_and_sum_to_one(scores):
+    table = error_shares(scores, "masked").set_index(["target", "expression"])
+    for target in TARGETS:
+        np.testing.assert_allclose(table.loc[target][list(FAMILIES)].sum(), 1)
+    square = (scores["prediction"] - scores["valence"]).sel(condition="masked", target="valence") ** 2
+    square = square.isel(model=(scores["family"] == "plain_scratch").values)
+    happy = square.isel(sample=(scores["expression"] == "happy").values).sum("sample") / square.sum("sample")
+    assert table.loc[("valence", "happy"), "plain_scratch"] == pytest.approx(float(happy.mean()))
+
+
+def test_a_longer_training_on_masks_is_compared_too(scores):
+    longer = made_scores(PAPER_LIKE | {"masked_scratch_16": {"plain": 0.8, "masked": 0.4}})
+    table = differences_table(drawn_scores(longer, draws=20))
+    assert len(table) == 2 * (2 * 10 + 5)
+    assert ((table.a == "masked_scratch_16") & (table.b == "masked_all_layers")).sum() == 4
 
 
 def test_forgetting_goes_from_the_plain_network_to_the_tuned_one(drawn):

@@ -12,15 +12,18 @@ from fcx.figures.theme import Figure
 from fcx.reporting.notebook_inputs import stored_study
 from fcx.studies import (
     by_expression,
+    calibration_table,
     claim_table,
     differences_table,
     drawn_scores,
     efficiency_table,
+    error_shares,
     forgetting_table,
     gains_table,
     ladder_matrix,
     ladder_reasons,
     multiply_adds,
+    parts_table,
     table3,
 )
 from fcx.studies.stored_scores import save_scores
@@ -112,6 +115,22 @@ def test_findings_of_the_study_name_the_best_and_the_control(drawn):
     assert "the highest CCC is that of plain scratch on plain faces" in statements
     assert "masked all layers on masked faces" in statements
     assert "taught shuffled labels" in statements
+
+
+def test_what_is_missed_and_how_high_a_score_can_be_is_said(scores, drawn):
+    missed = parts_table(scores), error_shares(scores, "plain"), calibration_table(scores, "plain")
+    found = figures.missed_findings(*missed, target="arousal", faces="made").items
+    assert found[0].statement.startswith("Arousal, made, plain faces, plain scratch: answers have 1.0")
+    assert "scale and shift 0.9" in found[-1].statement
+    row = {"set": "made", "target": "arousal", "half": 0.8, "full": 0.88, "network": 0.94, "n": 60}
+    [ceiling] = figures.ceiling_findings(pd.DataFrame([row]), table3(drawn), faces="made").items
+    assert ceiling.statement.startswith(
+        "Arousal, made: no prediction can have a CCC above 0.94; the highest here is 0.9"
+    )
+    [unknown] = figures.ceiling_findings(pd.DataFrame([row]), table3(drawn), faces="demo").items
+    assert unknown.statement == "demo: no ceiling of agreement is known."
+    chart = figures.family_chart(table3(drawn), faces="made", ceilings=pd.DataFrame([row]))
+    assert [trace.x for trace in chart.data if "ceiling" in (trace.name or "")] == [(0.94, 0.94)]
 
 
 def test_reasons_say_what_gains(drawn):

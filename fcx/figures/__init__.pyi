@@ -17,7 +17,7 @@ from .study_charts import (
     forgetting_chart,
     ladder_chart,
 )
-from .study_findings import claim_findings, family_findings, reason_findings
+from .study_findings import ceiling_findings, claim_findings, family_findings, missed_findings, reason_findings
 from .tables import (
     Finding,
     Findings,

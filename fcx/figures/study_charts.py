@@ -19,10 +19,10 @@ SHADES = [[0, "#ffffff"], [1, "#56B4E9"]]  # on which ink can be read everywhere
 OPEN = ("", "-open", "-dot", "-open-dot", "-cross")  # how the symbols of conditions are filled
 
 
-def family_chart(table: pd.DataFrame, *, faces: str) -> Figure:
+def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | None = None) -> Figure:
     """Draw the CCC of every family and condition (`fcx.studies.table3`), the single trainings, and the paper's.
 
-    `faces` says which faces were scored.
+    `faces` says which faces were scored; `ceilings` is `Study.ceilings`, whose highest possible CCC is a dotted line.
     """
     families, conditions = (list(dict.fromkeys(table[name])) for name in ("family", "condition"))
     targets = list(dict.fromkeys(table["target"]))
@@ -53,6 +53,12 @@ def family_chart(table: pd.DataFrame, *, faces: str) -> Figure:
                 hover = [f"{words}, {condition}, on its own faces: {v:.2f}" for v in known[name]]
                 figure.add_trace(dots(known[name], heights(families, known.family, up[condition]), hover, marker=style,
                                       name=words, showlegend=at == 1 and number == 0), row=1, col=at)  # fmt: skip
+        for known in (
+            () if ceilings is None else ceilings[(ceilings.set == faces) & (ceilings.target == target)].network
+        ):
+            style = {"line": {"dash": "dot", "color": INK, "width": 1.5}, "name": "ceiling of the labels' noise"}
+            figure.add_trace(go.Scatter(x=[known] * 2, y=[-0.6, len(families) - 0.4], mode="lines", hoverinfo="x",
+                                        showlegend=at == 1, **style), row=1, col=at)  # fmt: skip
     low = np.nanmin([0, table.low.min()])
     figure.update_xaxes(range=[low - 0.05, 1], title_text="CCC")
     seeds = how_many(table["seeds"])

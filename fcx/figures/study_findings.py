@@ -7,6 +7,7 @@ import pandas as pd
 from fcx.figures.tables import Finding, Findings
 from fcx.figures.wording import how_many, listed
 from fcx.studies.claims import FAILS, HOLDS, OPEN, UNASKED, overall
+from fcx.studies.study_tables import LONGER
 from fcx.studies.training_plan import family_title
 
 VERDICTS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is undecided", UNASKED: "cannot be asked"}
@@ -68,6 +69,7 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
                      for sign, names in clear.items() if names]  # fmt: skip
             numbers = "; ".join(f"{family_title(r.a)} {_number(r, '+z.2f')}" for r in rows.itertuples())
             findings.append(Finding(f"{start}, {condition}: {'; '.join(parts)}.", f"{numbers}."))
+        findings += _longer(differences[differences.target == target], start)
     if (control := table[table["family"] == "shuffled"]).size:
         words = (
             f"The control, a network taught shuffled labels, reaches a CCC of at most {control['estimate'].max():z.2f}."
@@ -75,6 +77,18 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
         numbers = "; ".join(f"{r.condition}, {r.target} {_number(r)}" for r in control.itertuples())
         findings.append(Finding(words, f"{numbers}."))
     return Findings(findings)
+
+
+def _longer(differences: pd.DataFrame, start: str) -> list[Finding]:
+    """Say how tuning all layers compares with as many epochs on masks from scratch."""
+    rows = differences[differences.a.str.fullmatch(LONGER) & (differences.b == "masked_all_layers")]
+    words = {"above": "lies above", "below": "lies below", "": "does not clearly differ from"}
+    parts = [f"on {r.condition_a} faces {words[_sign(r)]} it" for r in rows.itertuples()]
+    numbers = "; ".join(f"{r.condition_a} {_number(r, '+z.2f')}" for r in rows.itertuples())
+    if not parts:
+        return []
+    longer = f"{family_title(rows.a.iloc[0])}, with as many epochs as masked all layers has in both of its trainings"
+    return [Finding(f"{start}: {longer}, {listed(parts)}.", f"{numbers}.")]
 
 
 def reason_findings(reasons: pd.DataFrame) -> Findings:
@@ -88,6 +102,53 @@ def reason_findings(reasons: pd.DataFrame) -> Findings:
                 words.append(f"{verb} {listed(of_sign)}")
         numbers = "; ".join(f"{r.target} {_number(r, '+z.2f')}" for r in rows.itertuples())
         findings.append(Finding(f"That {what} {listed(words)}.", f"{_upper(how)}: {numbers}. {_basis(rows)}"))
+    return Findings(findings)
+
+
+def missed_findings(parts, shares, mended, *, target: str, faces: str) -> Findings:
+    """Return what the plain network (or the first family) misses of a target on plain faces, and what mends it.
+
+    `parts` is from `parts_table`, `shares` from `error_shares` and `mended` from `calibration_table`.
+    """
+    parts = parts[(parts.target == target) & (parts.condition == "plain")]
+    first = next((name for name in ("plain_scratch", *parts.family) if name in set(parts.family)), None)
+    if first is None:
+        return Findings([])
+    row = parts[parts.family == first].iloc[0]
+    start = f"{target.capitalize()}, {faces}, plain faces, {family_title(first)}"
+    spread = f"{start}: answers have {row.scale:.2f} times the deviation of the ratings, and lie "
+    spread += f"{abs(row['shift']):.2f} deviations {'below' if row['shift'] < 0 else 'above'} them."
+    findings = [
+        Finding(spread, f"CCC {row.ccc:.2f}, correlation {row.pearson:.2f}, RMSE {row.rmse:.2f}; {row.n:.0f} faces.")
+    ]
+    shares = shares[(shares.target == target) & (shares.expression != "")].sort_values(first, ascending=False)
+    if len(shares) > 3:
+        top = shares.head(3)
+        words = f"{start}: {listed(top.expression.tolist())} make {top[first].sum():.0%} of the squared error"
+        each = "; ".join(f"{r['expression']} {r[first]:.0%} ({r['n']:.0f} faces)" for _, r in shares.iterrows())
+        findings.append(Finding(f"{words} and {top['n'].sum() / shares['n'].sum():.0%} of the faces.", f"{each}."))
+    row = mended[(mended.target == target) & (mended.family == first)].iloc[0]
+    words = f"a shift learned on other faces gives a CCC of {row['mean']:z.2f}, scale and shift {row['affine']:z.2f}"
+    behind = (
+        f"As it answers {row['none']:z.2f}. Cross-fitted: a tenth of the people is mended by what the others teach."
+    )
+    findings.append(Finding(f"{start}: {words}.", behind))
+    return Findings(findings)
+
+
+def ceiling_findings(ceilings: pd.DataFrame, table: pd.DataFrame, *, faces: str) -> Findings:
+    """Return how high a CCC can be on these faces, by the noise of their labels, beside the highest that is reached."""
+    known = ceilings[ceilings.set == faces]
+    if known.empty:
+        why = "each face has one label whose noise is unknown, as where it has one rating, or its votes are not at hand"
+        return Findings([Finding(f"{faces}: no ceiling of agreement is known.", f"{_upper(why)}.")])
+    findings = []
+    for row in known.itertuples():
+        best = table.loc[table[table.target == row.target]["estimate"].idxmax()]
+        start = f"{row.target.capitalize()}, {faces}: no prediction can have a CCC above {row.network:.2f}"
+        behind = f"labels of as many other raters would agree with {row.full:.2f}; {row.n:.0f} faces"
+        findings.append(Finding(f"{start}; the highest here is {best.estimate:.2f}.",
+                                f"Halves of each face's votes agree with {row.half:.2f}, {behind}."))  # fmt: skip
     return Findings(findings)
 
 

@@ -6,12 +6,14 @@ from .ladder_tables import ladder_matrix, ladder_reasons
 from .stored_scores import has_labels, labelled_faces, open_scores, scores_table
 from .study_tables import (
     by_expression,
+    calibration_table,
     differences_table,
     efficiency_table,
+    error_shares,
     forgetting_table,
     gains_table,
     parts_table,
     table3,
 )
-from .training_plan import PARTS, Scale, Training, family_title, part, trainings_of
+from .training_plan import LADDER_MASKS, PARTS, Scale, Training, family_title, part, trainings_of
 from .trainings import Study, experiment, read_study

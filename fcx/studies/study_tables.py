@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from fcx.core.contract import TARGETS, column, usable
 from fcx.statistics.agreement import evaluate
+from fcx.statistics.bootstrap import clusters
+from fcx.statistics.calibration import CALIBRATIONS, calibrated, error_by_expression
 from fcx.statistics.corrections import holm
 from fcx.studies.contrasts import Cell, contrast, families_of
 from fcx.studies.paper import SHEET, TABLE3
 from fcx.studies.stored_scores import labelled_faces
 
 FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
-PARTS_SHOWN = ("ccc", "pearson", "scale", "shift", "rmse", "within_ccc")
+PARTS_SHOWN = ("ccc", "pearson", "scale", "shift", "rmse", "within_ccc", "sign_agreement")
 FIRST = ["family", "condition", "target", "estimate", "low", "high"]
+LONGER = re.compile(r"masked_scratch_\d+")  # as many epochs on masks as tuning has seen in both trainings
 SOURCES = ["se_faces", "se_seeds", "share_seeds", "dof", "seeds", "n"]  # of the interval: `crossed`
 
 
@@ -44,7 +49,9 @@ def differences_table(drawn: xr.DataArray, families=FAMILIES) -> pd.DataFrame:
     Columns: a, condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, and
     `SOURCES`. p_holm is over the whole table.
     """
-    there = [family for family in families if family in families_of(drawn)] or families_of(drawn)
+    known = families_of(drawn)
+    longer = [family for family in known if LONGER.fullmatch(family)]
+    there = [family for family in families if family in known] + longer or known
     cells = [(family, condition) for family in there for condition in drawn["condition"].values.tolist()]
     pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if (a[0] == b[0]) != (a[1] == b[1])]
     return paired(drawn, pairs)
@@ -64,26 +71,45 @@ def paired(drawn: xr.DataArray, pairs: list[tuple[Cell, Cell]]) -> pd.DataFrame:
 def parts_table(scores: xr.Dataset) -> pd.DataFrame:
     """Return the parts of the agreement of every family, each the mean over its seeds.
 
-    Columns: family, condition, target, ccc, pearson, scale, shift, rmse, within_ccc, sign_agreement, seeds, n.
+    Columns: family, condition, target, ccc, pearson, scale, shift, rmse, within_ccc, sign_agreement, n, seeds.
     `within_ccc` takes chance agreement within each expression. `sign_agreement` is the share of faces on which
     prediction and label have the same sign, of those whose label is not 0.
     """
+    evaluation = evaluate(scores, labelled_faces(scores), draws=2)  # for the numbers; intervals are those of table3
+    return _family_means(evaluation[[*PARTS_SHOWN, "n"]], scores, ["condition", "target"])
+
+
+def _family_means(evaluation: xr.Dataset, scores: xr.Dataset, dims: list[str]) -> pd.DataFrame:
+    """Return means over the seeds of each family, with how many there are; n is the same for all."""
+    rows = evaluation.to_dataframe(dim_order=["model", *dims]).reset_index()
+    rows["family"] = rows["model"].map(dict(zip(scores["model"].values, scores["family"].values, strict=True)))
+    grouped = rows.groupby(["family", *dims], sort=False)
+    means = grouped[list(evaluation.data_vars)].mean()
+    return means.assign(seeds=grouped.size()).reset_index()
+
+
+def calibration_table(scores: xr.Dataset, condition: str) -> pd.DataFrame:
+    """Return the CCC of every family as it answers, and with a shift, or scale and shift, learned on other faces.
+
+    Columns: family, target, none, mean, affine: means over seeds, of `fcx.statistics.calibration.calibrated`.
+    """
     faces = labelled_faces(scores)
-    evaluation = evaluate(scores, faces, draws=2)  # for the numbers; intervals are those of table3
-    table = evaluation[[*PARTS_SHOWN, "n"]].assign(sign_agreement=_sign_agreement(scores))
-    rows = table.to_dataframe(dim_order=["model", "condition", "target"]).reset_index()
-    families = dict(zip(scores["model"].values, scores["family"].values, strict=True))
-    rows["family"] = rows["model"].map(families)
-    grouped = rows.groupby(["family", "condition", "target"], sort=False)
-    means = grouped[[*PARTS_SHOWN, "sign_agreement"]].mean()
-    return means.assign(seeds=grouped.size(), n=grouped["n"].first()).reset_index()
+    folds = min(10, len(np.unique(clusters(column(faces, "subject")[usable(faces)]))))
+    found = calibrated(scores.sel(condition=[condition]), faces.sel(condition=[condition]), folds=folds, draws=2)
+    rows = _family_means(found[["ccc"]].isel(condition=0, drop=True), scores, ["calibration", "target"])
+    wide = rows.pivot_table("ccc", ["family", "target"], "calibration", sort=False).reset_index()
+    wide.columns.name = None
+    return wide[["family", "target", *CALIBRATIONS]]
 
 
-def _sign_agreement(scores: xr.Dataset) -> xr.DataArray:
-    labels = xr.concat([scores[target] for target in TARGETS], pd.Index(TARGETS, name="target"))
-    counted = labels.notnull() & (labels != 0) & usable(scores) & scores["prediction"].notnull()
-    same = np.sign(scores["prediction"]) == np.sign(labels)
-    return same.where(counted).mean("sample").transpose("model", "condition", "target")
+def error_shares(scores: xr.Dataset, condition: str) -> pd.DataFrame:
+    """Return each expression's share of the squared error: target, expression, n, and a family a column."""
+    found = error_by_expression(scores.sel(condition=[condition]), labelled_faces(scores).sel(condition=[condition]))
+    share = found["error_share"].isel(condition=0, drop=True).assign_coords(family=("model", scores["family"].values))
+    wide = share.groupby("family").mean().to_dataframe().reset_index()
+    wide = wide.pivot_table("error_share", ["target", "expression"], "family")[families_of(scores)]
+    wide.columns.name = None
+    return wide.join(found["n"].to_dataframe()).reset_index()
 
 
 def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.DataFrame:
@@ -112,8 +138,7 @@ def forgetting_table(table2: xr.DataArray, between: xr.DataArray) -> pd.DataFram
     """Return the CCC that tuning on masks loses on plain faces and gains on masked ones, along the way to it.
 
     `table2` and `between` are draws of the networks at both ends and of those between them. Columns: family, t (0
-    plain, 1 tuned), target, condition, estimate (against the plain network, paired), low, high, se_faces, se_seeds,
-    dof, seeds, n.
+    plain, 1 tuned), target, condition, estimate (against the plain network, paired), low, high, and `SOURCES`.
     """
     drawn = xr.concat([table2, between], "model")
     rows = []

@@ -21,7 +21,12 @@ from fcx.core.errors import InputError
 
 FINE_SHARE = 0.6  # of the epochs of a training from scratch, for one that goes on from a checkpoint
 COUNTS = (500, 1500, 5000)  # faces to tune with, beside all, in the study of data efficiency
-LADDER = ("plain", "rigid", "jaw", "published", "patch")  # conditions of the occluder ladder
+# Conditions of the occluder ladder, and what is worn in each: `masks` of `prepare`.
+LADDER_MASKS = {
+    "rigid": {"style": "mixed"}, "jaw": {"style": "mixed", "fit": "jaw"}, "published": {"style": "published"},
+    "patch": {"style": "fixed_patch"},
+}  # fmt: skip
+LADDER = ("plain", *LADDER_MASKS)
 
 
 @dataclass(frozen=True)

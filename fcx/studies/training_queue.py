@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 import threading
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from fcx.core.errors import CheckpointError, FcxError
+from fcx.core.errors import CheckpointError, FcxError, InputError
 from fcx.core.files import replacing
 from fcx.core.parallel import in_order
 from fcx.networks.checkpoints import SUFFIX, read_metadata, read_tensors
 from fcx.networks.training import train
-from fcx.studies.training_plan import PARTS, Scale, Training, plan_table, trainings_of
+from fcx.studies.training_plan import LADDER_MASKS, PARTS, Scale, Training, plan_table, trainings_of
 
 LOG = logging.getLogger(__name__)
 LOOK_EVERY = 10  # seconds between two looks at how far trainings are
@@ -26,9 +27,11 @@ def train_missing(
 ) -> tuple[dict, dict]:
     """Return part -> (name -> file) of the trainings of a plan, made where they are missing, and why some failed.
 
-    Raises: CheckpointError for a checkpoint in the folder that has the name of a training and is another one.
+    Raises: CheckpointError for a checkpoint in the folder that has the name of a training and is another one;
+    InputError where the faces lack a condition.
     """
     plan = trainings_of(parts, scale)
+    _check_conditions(plan, faces)
     with replacing(folder / "plan.csv") as temporary:
         plan_table(plan).to_csv(temporary, index=False, lineterminator="\n")
     for row in plan:
@@ -48,6 +51,18 @@ def train_missing(
         rows = [row for row in PARTS[name](scale) if _file(folder, row.name).exists()]
         files[name] = {row.name: _file(folder, row.name) for row in rows}
     return {name: of_part for name, of_part in files.items() if of_part}, failures
+
+
+def _check_conditions(plan: list[Training], faces) -> None:
+    """Refuse faces that do not wear what the plan needs.
+
+    Raises: InputError naming the conditions, and how faces come by those of the ladder.
+    """
+    there = faces["condition"].values.astype(str).tolist()
+    if lacking := [name for name in dict.fromkeys(row.condition for row in plan) if name not in there]:
+        hint = f", with masks={json.dumps(LADDER_MASKS)}" if set(lacking) & set(LADDER_MASKS) else ""
+        raise InputError(f"the trainings need the conditions {', '.join(lacking)}, and the faces have "
+                         f"{', '.join(there)}: prepare them so{hint}")  # fmt: skip
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,13 @@ import xarray as xr
 
 from fcx.core.arguments import Count, FilePath, Switch, Words, Workers, checked, words
 from fcx.core.checks import choose, whole_number
-from fcx.core.contract import TARGETS, check, usable
+from fcx.core.contract import TARGETS, check, column, usable
 from fcx.core.errors import FcxError, InputError
 from fcx.core.files import digest, replacing
+from fcx.core.provenance import nested_attr
 from fcx.core.recipes import RECIPES
 from fcx.datasets.face_stores import stored_faces
+from fcx.datasets.ferplus import ferplus_ceiling
 from fcx.masks import MASK_OPTIONS
 from fcx.networks.checkpoints import find, load_model, read_metadata, shipped
 from fcx.networks.facechannel import FaceChannel
@@ -30,16 +33,22 @@ from fcx.studies.training_plan import PARTS, Scale, family_and_seed
 from fcx.studies.training_queue import train_missing
 
 Seeds = Annotated[int, partial(whole_number, least=1, most=100)]
+CEILINGS = ["set", "target", "half", "full", "network", "n"]
 TUNED = ("masked_last_conv", "masked_all_layers")
 
 
 @dataclass
 class Study:
-    """What an experiment leaves: how each network was trained, its learning curves, and (set, part) -> predictions."""
+    """What an experiment leaves: how each network was trained, its learning curves, and (set, part) -> predictions.
+
+    `ceilings` says how high a CCC can be where votes are known: set, target, half, full, network, n, of
+    `fcx.statistics.noise_ceiling.vote_ceiling`.
+    """
 
     trainings: pd.DataFrame
     curves: pd.DataFrame
     scores: dict[tuple[str, str], xr.Dataset]
+    ceilings: pd.DataFrame
 
 
 @checked
@@ -57,8 +66,8 @@ def experiment(faces, out: FilePath, *, parts: Words = ("table2",), seeds: Seeds
     networks of `table2`; those of the other parts have half of it. `workers` trainings run side by side, of one
     thread each; an interrupted experiment goes on where it stopped, and one training that fails loses no other.
 
-    out/scores then holds trainings.csv, curves.csv and, for each set of faces and part, the predictions as .zarr
-    and .csv.gz, from which `fcx.studies.read_study` and all tables start.
+    out/scores then holds trainings.csv, curves.csv, ceilings.csv and, for each set of faces and part, the predictions
+    as .zarr and .csv.gz, from which `fcx.studies.read_study` and all tables start.
 
     Raises: InputError for faces or options that cannot be used; CheckpointError for a checkpoint that is not what
     the plan says; FcxError that names the trainings that failed, after the others are trained and scored.
@@ -87,9 +96,10 @@ def experiment(faces, out: FilePath, *, parts: Words = ("table2",), seeds: Seeds
         for part, of_part in files.items():
             _score(of_part, some, out / "scores" / f"{title}-{part}", device)
         _score_between(files.get("table2", {}), some, out / "scores" / f"{title}-forgetting", device)
+    _add(noise_ceilings(sets), out / "scores" / "ceilings.csv", "set")
     every = {name: file for of_part in files.values() for name, file in of_part.items()}
-    _write(training_records(every), out / "scores" / "trainings.csv")
-    _write(learning_curves(every), out / "scores" / "curves.csv")
+    _add(training_records(every), out / "scores" / "trainings.csv")
+    _add(learning_curves(every), out / "scores" / "curves.csv")
     if failures:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise FcxError(f"{len(failures)} trainings failed, the others are trained and scored: {reasons}")
@@ -107,7 +117,25 @@ def read_study(folder: FilePath) -> Study:
     if not (folder / "trainings.csv").is_file():
         raise InputError(f"{folder} holds no scores: give the folder 'scores' that fcx experiment wrote")
     trainings, curves = (pd.read_csv(folder / f"{name}.csv") for name in ("trainings", "curves"))
-    return Study(trainings, curves, read_folder(folder))
+    known = (folder / "ceilings.csv").is_file()
+    ceilings = pd.read_csv(folder / "ceilings.csv") if known else pd.DataFrame(columns=CEILINGS)
+    return Study(trainings, curves, read_folder(folder), ceilings)
+
+
+def noise_ceilings(sets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """Return how high a CCC can be on sets of faces (name -> faces) whose votes are where they came from.
+
+    Columns: set, target, half, full, network, n. FER+ arrays have votes; where a face has one rating none is known.
+    """
+    rows = []
+    for title, faces in sets.items():
+        path, splits = Path(faces.attrs.get("source") or "."), set(column(faces, "split"))
+        if faces.attrs.get("adapter") == "ferplus" and path.is_file() and len(splits) == 1:
+            with contextlib.suppress(InputError):  # another file has its place now
+                found = ferplus_ceiling(path, splits.pop())
+                rows += [{"set": title, "target": target, **{name: float(found[name][i]) for name in CEILINGS[2:-1]},
+                          "n": int(found["n"])} for i, target in enumerate(("valence", "arousal"))]  # fmt: skip
+    return pd.DataFrame(rows, columns=CEILINGS)
 
 
 def _opened(faces, runs, models, like=None) -> tuple[xr.Dataset, str]:
@@ -122,6 +150,8 @@ def _opened(faces, runs, models, like=None) -> tuple[xr.Dataset, str]:
     else:
         attrs = next((read_metadata(file).get("mask", {}) for file in _files_of(models).values()), {})
     settings = {name: attrs[name] for name in MASK_OPTIONS if name in attrs}
+    if like is not None and (several := nested_attr(like, "masks")):
+        settings = {"masks": several}
     return stored_faces(str(faces), str(runs), **settings), Path(str(faces)).stem
 
 
@@ -185,6 +215,10 @@ def _score_between(files: Mapping[str, Path], faces, path: Path, device) -> None
     scored(hashes, faces, path, between)
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
+def _add(table: pd.DataFrame, path: Path, key: str = "name") -> None:
+    """Write rows beside those of other names that are there, such as of another part of the experiment."""
+    if path.exists() and len(there := pd.read_csv(path)):
+        others = there[~there[key].isin(table[key])]
+        table = pd.concat([others, table], ignore_index=True) if len(others) else table
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
