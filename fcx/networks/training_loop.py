@@ -27,7 +27,6 @@ LOG = logging.getLogger(__name__)
 SCHEMES = {  # the parts that are not changed
     "scratch": (), "all_layers": (), "last_conv": ("trunk",), "head": ("trunk", "conv10", "inhibitory", "shunt"),
 }  # fmt: skip
-WARM_UP = 0.1  # of a one-cycle schedule, in which the learning rate rises; .3 taught less (docs/training.md)
 SAVE_EVERY = 300  # seconds within an epoch
 EXPLODED = 1e3  # a loss that labels in [-1, 1] never give while a network learns
 PLACE = ("epoch", "step", "history", "kept", "seconds")  # what a state says of how far a run is
@@ -68,10 +67,7 @@ class Run:
         optimiser = OPTIMISERS[self.recipe.optimiser](groups, lr=rate)
         if self.recipe.schedule == "one_cycle":
             total = self.steps * self.recipe.epochs
-            rise = WARM_UP if total > 1 / WARM_UP else 0.3  # of ten steps, a tenth would be none, and divided by
-            return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, rate, total, pct_start=rise, cycle_momentum=False
-            )
+            return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total, cycle_momentum=False)
         return optimiser, torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.2, patience=5, min_lr=1e-4)
 
     def go(self, device, progress, overwrite):
