@@ -24,6 +24,7 @@ from fcx.studies import (
     ladder_reasons,
     multiply_adds,
     parts_table,
+    table2_rows,
     table3,
 )
 from fcx.studies.stored_scores import save_scores
@@ -39,8 +40,8 @@ def records(families):
     for family in families:
         scheme, start, count = NAMES.get(family, ("scratch", "", 27_000))
         rows += [{"name": f"{family}-{k + 1}", "family": family, "seed": k, "condition": "masked", "scheme": scheme,
-                  "start": start, "train": count, "passes": 1e5, "seconds": 10.0, "parameters trained": 1000,
-                  **multiply_adds(SHAPES[1], scheme)} for k in range(2)]  # fmt: skip
+                  "start": start, "train": count, "epochs": 10, "passes": 1e5, "seconds": 10.0,
+                  "parameters trained": 1000, **multiply_adds(SHAPES[1], scheme)} for k in range(2)]  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -131,6 +132,14 @@ def test_what_is_missed_and_how_high_a_score_can_be_is_said(scores, drawn):
     assert unknown.statement == "demo: no ceiling of agreement is known."
     chart = figures.family_chart(table3(drawn), faces="made", ceilings=pd.DataFrame([row]))
     assert [trace.x for trace in chart.data if "ceiling" in (trace.name or "")] == [(0.94, 0.94)]
+
+
+def test_table_2_has_five_rows_of_which_one_trains_nothing():
+    table = table2_rows(records([*PAPER_LIKE, "shuffled", "small_plain"]))
+    assert table["family"].tolist() == ["plain_scratch", "masked_scratch", "plain_scratch", *list(PAPER_LIKE)[2:],
+                                        "shuffled"]  # fmt: skip
+    assert set(table["trainings"]) == {2}
+    assert table["row of Table 2"].iloc[-1] == "none"
 
 
 def test_reasons_say_what_gains(drawn):

@@ -13,6 +13,7 @@ from .study_tables import (
     forgetting_table,
     gains_table,
     parts_table,
+    table2_rows,
     table3,
 )
 from .training_plan import LADDER_MASKS, PARTS, Scale, Training, family_title, part, trainings_of

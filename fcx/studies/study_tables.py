@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fcx.core.contract import TARGETS, column, usable
+from fcx.core.contract import TARGETS, column, family_and_seed, usable
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.bootstrap import clusters
 from fcx.statistics.calibration import CALIBRATIONS, calibrated, error_by_expression
 from fcx.statistics.corrections import holm
 from fcx.studies.contrasts import Cell, contrast, families_of
-from fcx.studies.paper import SHEET, TABLE3
+from fcx.studies.paper import SHEET, TABLE2, TABLE3
 from fcx.studies.stored_scores import labelled_faces
 
 FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
@@ -132,6 +132,27 @@ def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.D
                    "rated": float(some[target].mean())}  # fmt: skip
             rows.append(row | {family: float(answers.sel(family=family)) for family in families})
     return pd.DataFrame(rows)
+
+
+def table2_rows(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the paper's Table 2 and how they are trained here, then the trainings that it does not have.
+
+    `records` is `Study.trainings`. Columns: row of Table 2, family, trained on, scheme, starts from, epochs, faces,
+    trainings, parameters trained, seconds (mean of a training).
+    """
+    own = records[~records["family"].str.startswith("small_")]
+    families, named = list(dict.fromkeys(own["family"])), {family for _, family in TABLE2}
+    rows = [(row, family) for row, family in TABLE2 if family in families]
+    made = []
+    for row, family in [*rows, *(("none", family) for family in families if family not in named)]:
+        some = own[own["family"] == family]
+        first = some.iloc[0]
+        start = "" if pd.isna(first["start"]) else family_and_seed(first["start"])[0]
+        made.append({"row of Table 2": row, "family": family, "trained on": first["condition"],
+                     "scheme": first["scheme"], "starts from": start, "epochs": first["epochs"],
+                     "faces": first["train"], "trainings": len(some), "parameters trained": first["parameters trained"],
+                     "seconds": some["seconds"].mean()})  # fmt: skip
+    return pd.DataFrame(made)
 
 
 def forgetting_table(table2: xr.DataArray, between: xr.DataArray) -> pd.DataFrame:
