@@ -18,9 +18,9 @@ from fcx.networks.inference import predict
 from fcx.studies import training_queue, trainings
 from fcx.studies.contrasts import drawn_scores
 from fcx.studies.ladder_tables import ladder_reasons
-from fcx.studies.stored_scores import labelled_faces, open_scores
+from fcx.studies.stored_scores import labelled_faces, open_scores, read_study
 from fcx.studies.training_plan import LADDER, LADDER_MASKS, Scale, family_and_seed, trainings_of
-from fcx.studies.trainings import experiment, read_study
+from fcx.studies.trainings import experiment
 
 SMALL = {"seeds": 1, "width": 4, "epochs": 2, "batch_size": 8, "progress": False}
 

@@ -78,6 +78,11 @@ def test_modules_load_on_first_use():
     assert {"cv2", "torch"} <= loaded_by("import fcx; fcx.masks.style; fcx.attribution.METHODS")
 
 
+def test_what_is_stored_of_an_experiment_is_read_without_torch():
+    names = "read_study, drawn_scores, table3, claim_table, differences_table, forgetting_table, ladder_reasons"
+    assert "torch" not in loaded_by(f"from fcx.studies import {names}")
+
+
 def test_torchvision_can_be_imported_after_networks_which_do_not_import_it():
     assert "torchvision" not in loaded_by("import fcx.networks")
     assert "torchvision" in loaded_by("import fcx.networks, torchvision.models")

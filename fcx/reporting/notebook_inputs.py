@@ -74,14 +74,16 @@ def stored_study(scores: str, faces: str, runs: str = "runs"):
 
     Raises: what `fcx.studies.read_study` and `fcx.experiment` raise.
     """
-    from fcx.networks.checkpoints import shipped
-    from fcx.studies import experiment, read_study
+    from fcx.studies import read_study
 
     if scores:
         return read_study(scores)
     ours = shipped_folder("checkpoints") / "scores"
     if ours.is_dir() and faces == "demo":
         return read_study(ours)
+    from fcx.networks.checkpoints import shipped
+    from fcx.studies import experiment
+
     out = run_path(runs, "experiment", Path(faces).stem, faces).with_suffix("")
     return experiment(faces, out, models=list(shipped()), runs=runs)
 

@@ -3,7 +3,7 @@ from .contrasts import contrast, drawn_scores, families_of
 from .costs import multiply_adds, trained_parameters
 from .interpolation import interpolate
 from .ladder_tables import ladder_matrix, ladder_reasons
-from .stored_scores import has_labels, labelled_faces, open_scores, scores_table
+from .stored_scores import Study, has_labels, labelled_faces, open_scores, read_study, scores_table
 from .study_tables import (
     by_expression,
     calibration_table,
@@ -17,4 +17,4 @@ from .study_tables import (
     table3,
 )
 from .training_plan import LADDER_MASKS, PARTS, Scale, Training, family_title, part, trainings_of
-from .trainings import Study, experiment, read_study
+from .trainings import experiment

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from fcx.core.arguments import FilePath, checked
 from fcx.core.contract import REGIONS, SIZES, TARGETS, column, usable
 from fcx.core.errors import InputError, StoreError
 from fcx.core.files import replacing, temporary_name
@@ -25,6 +27,38 @@ from fcx.studies.training_plan import family_and_seed
 WORDS = ("expression", "subject", "split", "source")  # what is known of a face, beside its labels
 CSV, ZARR = ".csv.gz", ".zarr"
 DIGITS = 4  # of predictions in the table
+CEILINGS = ["set", "target", "half", "full", "network", "n"]
+
+
+@dataclass
+class Study:
+    """What an experiment leaves: how each network was trained, its learning curves, and (set, part) -> predictions.
+
+    `ceilings` says how high a CCC can be where votes are known: set, target, half, full, network, n, of
+    `fcx.statistics.noise_ceiling.vote_ceiling`.
+    """
+
+    trainings: pd.DataFrame
+    curves: pd.DataFrame
+    scores: dict[tuple[str, str], xr.Dataset]
+    ceilings: pd.DataFrame
+
+
+@checked
+def read_study(folder: FilePath) -> Study:
+    """Return what `experiment` left in a folder of scores.
+
+    Raises: InputError where nothing is there, or something else.
+
+    >>> read_study("experiment/scores").scores["validation", "table2"]  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if not (folder / "trainings.csv").is_file():
+        raise InputError(f"{folder} holds no scores: give the folder 'scores' that fcx experiment wrote")
+    trainings, curves = (pd.read_csv(folder / f"{name}.csv") for name in ("trainings", "curves"))
+    known = (folder / "ceilings.csv").is_file()
+    ceilings = pd.read_csv(folder / "ceilings.csv") if known else pd.DataFrame(columns=CEILINGS)
+    return Study(trainings, curves, _read_scores(folder), ceilings)
 
 
 def scored(hashes: Mapping[str, str], faces, path: Path, predicted: Callable) -> xr.Dataset:
@@ -183,7 +217,7 @@ def labelled_faces(scores: xr.Dataset) -> xr.Dataset:
     )  # fmt: skip
 
 
-def read_folder(folder: Path) -> dict[tuple[str, str], xr.Dataset]:
+def _read_scores(folder: Path) -> dict[tuple[str, str], xr.Dataset]:
     """Return (set, part) -> predictions of a folder of scores, validation first, the Zarr where both are there.
 
     Raises: as `open_scores`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -28,27 +27,12 @@ from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device
 from fcx.studies.costs import learning_curves, training_records
 from fcx.studies.interpolation import STEPS, interpolate
-from fcx.studies.stored_scores import read_folder, scored
+from fcx.studies.stored_scores import CEILINGS, Study, read_study, scored
 from fcx.studies.training_plan import PARTS, Scale, family_and_seed
 from fcx.studies.training_queue import train_missing
 
 Seeds = Annotated[int, partial(whole_number, least=1, most=100)]
-CEILINGS = ["set", "target", "half", "full", "network", "n"]
 TUNED = ("masked_last_conv", "masked_all_layers")
-
-
-@dataclass
-class Study:
-    """What an experiment leaves: how each network was trained, its learning curves, and (set, part) -> predictions.
-
-    `ceilings` says how high a CCC can be where votes are known: set, target, half, full, network, n, of
-    `fcx.statistics.noise_ceiling.vote_ceiling`.
-    """
-
-    trainings: pd.DataFrame
-    curves: pd.DataFrame
-    scores: dict[tuple[str, str], xr.Dataset]
-    ceilings: pd.DataFrame
 
 
 @checked
@@ -104,22 +88,6 @@ def experiment(faces, out: FilePath, *, parts: Words = ("table2",), seeds: Seeds
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise FcxError(f"{len(failures)} trainings failed, the others are trained and scored: {reasons}")
     return read_study(out / "scores")
-
-
-def read_study(folder: FilePath) -> Study:
-    """Return what `experiment` left in a folder of scores.
-
-    Raises: InputError where nothing is there, or something else.
-
-    >>> read_study("experiment/scores").scores["validation", "table2"]  # doctest: +SKIP
-    """
-    folder = Path(folder)
-    if not (folder / "trainings.csv").is_file():
-        raise InputError(f"{folder} holds no scores: give the folder 'scores' that fcx experiment wrote")
-    trainings, curves = (pd.read_csv(folder / f"{name}.csv") for name in ("trainings", "curves"))
-    known = (folder / "ceilings.csv").is_file()
-    ceilings = pd.read_csv(folder / "ceilings.csv") if known else pd.DataFrame(columns=CEILINGS)
-    return Study(trainings, curves, read_folder(folder), ceilings)
 
 
 def noise_ceilings(sets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
