@@ -15,10 +15,11 @@ from fcx.core.contract import check
 from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
 from fcx.networks.checkpoints import load_model, read_metadata
 from fcx.networks.inference import predict
-from fcx.studies import training_queue, trainings
+from fcx.studies import training_plan, training_queue, trainings
 from fcx.studies.contrasts import drawn_scores
 from fcx.studies.ladder_tables import ladder_reasons
 from fcx.studies.stored_scores import labelled_faces, open_scores, read_study
+from fcx.studies.study_tables import efficiency_table
 from fcx.studies.training_plan import LADDER, LADDER_MASKS, Scale, family_and_seed, trainings_of
 from fcx.studies.trainings import experiment
 
@@ -187,6 +188,17 @@ def test_the_ladder_is_trained_and_scored_on_every_condition_beside_what_is_ther
     assert ("validation", "table2") in made.scores
     assert set(made.trainings["family"]) >= {"plain_scratch", "small_patch"}
     assert len(ladder_reasons(drawn_scores(scores, draws=20))) == 6
+
+
+def test_efficiency_tunes_on_few_and_on_many_faces_in_equal_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_plan, "COUNTS", (8,))
+    study = experiment(teachable(), tmp_path, **{**SMALL, "epochs": 1}, parts="efficiency")
+    records = study.trainings.set_index("family")
+    assert records.loc["small_last_conv_8", "train"] == records.loc["small_all_layers_8", "train"] == 8
+    assert records.loc["small_last_conv_all", "train"] == 24
+    assert len({records.loc[name, "passes"] for name in records.index if name != "small_plain"}) == 1
+    table = efficiency_table(drawn_scores(study.scores["validation", "efficiency"], draws=20), study.trainings)
+    assert sorted(set(table["faces"])) == [0, 8, 24]
 
 
 def test_the_noise_of_votes_is_kept_beside_the_scores(study, tmp_path, monkeypatch):

@@ -98,6 +98,13 @@ def test_table_3_is_what_an_independent_script_finds_in_the_stored_table(scores,
                 assert (row.paper, row.sheet) == tuple(t[family][condition][target] for t in (TABLE3, SHEET))
 
 
+def test_within_expression_it_is_the_mean_of_what_evaluate_says_and_has_no_paper_beside_it(scores):
+    found = table3(drawn_scores(scores, "within_ccc", draws=20))
+    means = parts_table(scores)
+    assert found["estimate"].tolist() == pytest.approx(means["within_ccc"].tolist())
+    assert found[["paper", "sheet"]].isna().all(axis=None)
+
+
 def test_faces_that_are_not_usable_in_every_condition_do_not_count(scores):
     some = scores.copy(deep=True)
     some["status"][1, :100] = "no face found"

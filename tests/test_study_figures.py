@@ -130,6 +130,9 @@ def test_what_is_missed_and_how_high_a_score_can_be_is_said(scores, drawn):
     )
     [unknown] = figures.ceiling_findings(pd.DataFrame([row]), table3(drawn), faces="demo").items
     assert unknown.statement == "demo: no ceiling of agreement is known."
+    within = figures.family_chart(table3(drawn_scores(scores, "within_ccc", draws=20)), faces="made", within=True)
+    assert within.meta["title"] == "CCC of every family within expression, made"
+    assert "paper" not in within.meta["reading"]
     chart = figures.family_chart(table3(drawn), faces="made", ceilings=pd.DataFrame([row]))
     assert [trace.x for trace in chart.data if "ceiling" in (trace.name or "")] == [(0.94, 0.94)]
 

@@ -19,10 +19,12 @@ SHADES = [[0, "#ffffff"], [1, "#56B4E9"]]  # on which ink can be read everywhere
 OPEN = ("", "-open", "-dot", "-open-dot", "-cross")  # how the symbols of conditions are filled
 
 
-def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | None = None) -> Figure:
+def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | None = None,
+                 within: bool = False) -> Figure:  # fmt: skip
     """Draw the CCC of every family and condition (`fcx.studies.table3`), the single trainings, and the paper's.
 
-    `faces` says which faces were scored; `ceilings` is `Study.ceilings`, whose highest possible CCC is a dotted line.
+    `faces` says which faces were scored; `ceilings` is `Study.ceilings`, whose highest possible CCC is a dotted line;
+    `within` that the table is of the CCC within expression.
     """
     families, conditions = (list(dict.fromkeys(table[name])) for name in ("family", "condition"))
     targets = list(dict.fromkeys(table["target"]))
@@ -51,6 +53,8 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
                 known = part[part[name].notna()]
                 style = {"symbol": symbol, "size": 9, "line": {"width": 2, "color": INK}}
                 hover = [f"{words}, {condition}, on its own faces: {v:.2f}" for v in known[name]]
+                if known.empty:
+                    continue
                 figure.add_trace(dots(known[name], heights(families, known.family, up[condition]), hover, marker=style,
                                       name=words, showlegend=at == 1 and number == 0), row=1, col=at)  # fmt: skip
         for known in (
@@ -64,13 +68,15 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
     seeds = how_many(table["seeds"])
     reading = (
         f"Points are means over {seeds} trainings that differ by their seed, lines 95 % intervals over "
-        f"{how_many(table['n'])} faces and over seeds, short strokes the single trainings. Crosses are the paper's, "
-        "measured on AffectNet with other masks."
+        f"{how_many(table['n'])} faces and over seeds, short strokes the single trainings."
     )
+    if table[["paper", "sheet"]].notna().any(axis=None):
+        reading += " Crosses are the paper's, measured on AffectNet with other masks."
     numbers = "; ".join(f"{_title(r.family)}, {r.condition}, {r.target}: {r.estimate:.2f}"
                         for r in table.itertuples())  # fmt: skip
-    title, height = f"CCC of every family on {faces}", 210 + 74 * len(families)
-    return finish(figure, f"families_{faces}", title, reading, f"{numbers}.", table, height, margin_t=170)
+    title, height = f"CCC of every family{' within expression' * within}, {faces}", 210 + 74 * len(families)
+    name = f"families{'_within' * within}_{faces}"
+    return finish(figure, name, title, reading, f"{numbers}.", table, height, margin_t=170)
 
 
 def contrast_chart(table: pd.DataFrame, labels, *, name: str, title: str) -> Figure:

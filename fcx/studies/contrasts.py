@@ -33,7 +33,8 @@ def drawn_scores(scores: xr.Dataset, quantity: str = "ccc", *, draws: int = DRAW
     n, clusters = scope_sizes(sums, scope)
     drawn = scope_parts(sums, scope)[quantity.removeprefix(scope)].transpose("draw", "model", "condition", "target")
     return drawn.assign_coords(family=("model", scores["family"].values), seed=("model", scores["seed"].values),
-                               n=("target", n.values), clusters=("target", clusters.values))  # fmt: skip
+                               n=("target", n.values), clusters=("target", clusters.values)
+                               ).assign_attrs(quantity=quantity)  # fmt: skip
 
 
 def families_of(scores) -> list[str]:

@@ -27,17 +27,20 @@ SOURCES = ["se_faces", "se_seeds", "share_seeds", "dof", "seeds", "n"]  # of the
 def table3(drawn: xr.DataArray) -> pd.DataFrame:
     """Return the CCC of every family on every condition, with intervals over faces and seeds, beside the paper's.
 
-    `drawn` is from `fcx.studies.drawn_scores`. Columns: family, condition, target, estimate, low, high, by_seed (the
-    CCC of each training), paper, sheet (NaN where the paper has no such row), and `SOURCES` of the interval.
+    `drawn` is from `fcx.studies.drawn_scores`, of the CCC or another quantity, which the paper does not have. Columns:
+    family, condition, target, estimate, low, high, by_seed (the CCC of each training), paper, sheet (NaN where the
+    paper has no such row), and `SOURCES` of the interval.
     """
+    known = drawn.attrs.get("quantity", "ccc") == "ccc"
+    published = {"paper": TABLE3 if known else {}, "sheet": SHEET if known else {}}
     rows = []
     for family in families_of(drawn):
         for condition in drawn["condition"].values.tolist():
             part = contrast(drawn, {(family, condition): 1}).drop_vars("p").to_dataframe().reset_index()
             each = drawn.isel(draw=0, model=drawn["family"].values == family).sel(condition=condition)
             by_seed = [" ".join(f"{value:.3f}" for value in each.sel(target=t).values) for t in part["target"]]
-            beside = {name: [source.get(family, {}).get(condition, {}).get(t, np.nan) for t in part["target"]]
-                      for name, source in (("paper", TABLE3), ("sheet", SHEET))}  # fmt: skip
+            beside = {name: [numbers.get(family, {}).get(condition, {}).get(t, np.nan) for t in part["target"]]
+                      for name, numbers in published.items()}  # fmt: skip
             rows.append(part.assign(family=family, condition=condition, by_seed=by_seed, **beside))
     table = pd.concat(rows, ignore_index=True)
     return table[[*FIRST, "by_seed", "paper", "sheet", *SOURCES]]
