@@ -14,11 +14,12 @@ from fcx.cli import app
 from fcx.core.contract import check
 from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
 from fcx.networks.checkpoints import load_model, read_metadata
+from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
 from fcx.studies import training_plan, training_queue, trainings
 from fcx.studies.contrasts import drawn_scores
 from fcx.studies.ladder_tables import ladder_reasons
-from fcx.studies.stored_scores import labelled_faces, open_scores, read_study
+from fcx.studies.stored_scores import labelled_faces, open_scores, read_study, scored
 from fcx.studies.study_tables import efficiency_table
 from fcx.studies.training_plan import LADDER, LADDER_MASKS, Scale, family_and_seed, trainings_of
 from fcx.studies.trainings import experiment
@@ -107,6 +108,31 @@ def test_a_second_run_trains_and_predicts_nothing(study, monkeypatch):
     monkeypatch.setattr(trainings, "predict", lambda *_, **__: pytest.fail("predicted again"))
     again = experiment(teachable(), folder, **SMALL)
     xr.testing.assert_identical(again.scores["validation", "table2"], made.scores["validation", "table2"])
+
+
+def test_scoring_goes_on_after_the_last_network_that_was_done(tmp_path):
+    faces = make_faces(5)
+    model = FaceChannel.preset(width=4, hidden=4)
+    asked = []
+
+    def predicted(name):
+        asked.append(name)
+        if asked == ["one", "two"]:
+            raise KeyboardInterrupt
+        return predict({name: model}, faces)
+
+    hashes = {name: name for name in ("one", "two", "three")}
+    with pytest.raises(KeyboardInterrupt):
+        scored(hashes, faces, tmp_path / "a-b", predicted)
+    assert not (tmp_path / "a-b.zarr").exists()
+    scores = scored(hashes, faces, tmp_path / "a-b", predicted)
+    assert asked == ["one", "two", "two", "three"]
+    assert scores["model"].values.tolist() == list(hashes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-b.csv.gz", "a-b.zarr"]
+    scored(hashes | {"two": "other weights"}, faces, tmp_path / "a-b", predicted)
+    fewer = faces.isel(sample=slice(4))
+    scored(hashes, fewer, tmp_path / "a-b", lambda name: asked.append(name) or predict({name: model}, fewer))
+    assert asked[4:] == ["two", "one", "two", "three"]
 
 
 def test_one_training_that_fails_loses_no_other(study, tmp_path, monkeypatch):

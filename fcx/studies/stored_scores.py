@@ -65,19 +65,24 @@ def scored(hashes: Mapping[str, str], faces, path: Path, predicted: Callable) ->
     """Return the predictions of models for `faces`, kept at `path` (without suffix).
 
     `hashes` maps the name of a model to what identifies its weights; predictions of the same weights for the same
-    faces that are there already are taken as they are, others come from `predicted` (name -> results).
+    faces that are there already are taken as they are, others come from `predicted` (name -> results). An
+    interrupted call goes on after the last model that was done.
     """
-    known = _known(path, faces)
-    there = nested_attr(known, "checkpoints") if known is not None else {}
-    parts, attrs = [], {} if known is None else known.attrs
+    finished, unfinished = Path(f"{path}{ZARR}"), path.with_name(f".{path.name}{ZARR}")
+    known = [scores for scores in (_known(place, faces) for place in (finished, unfinished)) if scores is not None]
+    parts, made = {}, None
     for name, weights in hashes.items():
-        results = known.sel(model=[name]) if there.get(name) == weights else predicted(name)
-        attrs = attrs or results.attrs
-        parts.append(_bare(results["prediction"]))
-    kept = _with_labels(xr.concat(parts, "model"), faces)
-    kept = kept.assign_attrs(flat_attrs({**attrs, "kind": "results", "checkpoints": dict(hashes)}))
-    save_scores(kept, path)
-    return kept
+        there = [scores for scores in known if nested_attr(scores, "checkpoints").get(name) == weights]
+        results = there[0].sel(model=[name]) if there else predicted(name)
+        parts[name] = _bare(results["prediction"])
+        made = _with_labels(xr.concat(list(parts.values()), "model"), faces)
+        weights_of = {done: hashes[done] for done in parts}
+        made = made.assign_attrs(flat_attrs({**results.attrs, "kind": "results", "checkpoints": weights_of}))
+        if not there:
+            _write_zarr(made, unfinished)
+    save_scores(made, path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return made
 
 
 def _bare(prediction: xr.DataArray) -> xr.DataArray:
@@ -104,15 +109,15 @@ def _with_labels(prediction: xr.DataArray, faces) -> xr.Dataset:
     )  # fmt: skip
 
 
-def _known(path: Path, faces) -> xr.Dataset | None:
-    """Return predictions that are kept at `path` for the same faces, else None."""
-    if not Path(f"{path}{ZARR}").exists():
+def _known(place: Path, faces) -> xr.Dataset | None:
+    """Return predictions that are kept in a Zarr for the same faces, else None."""
+    if not place.exists():
         return None
     try:
-        known = open_scores(f"{path}{ZARR}")
+        known = open_scores(place)
     except (StoreError, InputError):
         return None  # half of one, or what another version wrote: it is made again
-    same = [known[name].values.tolist() == faces[name].values.astype(known[name].dtype).tolist()
+    same = [known[name].values.tolist() == faces[name].values.astype(str).tolist()
             for name in ("sample", "condition", "status") if known[name].shape == faces[name].shape]  # fmt: skip
     labels = [np.array_equal(known[name].values, faces[name].values.astype("f8"), equal_nan=True) for name in TARGETS]
     return known if len(same) == 3 and all(same) and all(labels) else None
@@ -120,8 +125,15 @@ def _known(path: Path, faces) -> xr.Dataset | None:
 
 def save_scores(scores: xr.Dataset, path: Path) -> None:
     """Write scores as `path`.zarr and as a table, `path`.csv.gz, each whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(f"{path}{ZARR}")
+    _write_zarr(scores, Path(f"{path}{ZARR}"))
+    with replacing(Path(f"{path}{CSV}")) as temporary:
+        # Without the time in gzip's header the same numbers give the same bytes.
+        scores_table(scores).to_csv(temporary, index=False, lineterminator="\n", float_format=f"%.{DIGITS}f",
+                                    compression={"method": "gzip", "mtime": 0})  # fmt: skip
+
+
+def _write_zarr(scores: xr.Dataset, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
     new, old = temporary_name(place), temporary_name(place)
     try:
         scores.to_zarr(new, mode="w", zarr_format=2, consolidated=True)
@@ -131,10 +143,6 @@ def save_scores(scores: xr.Dataset, path: Path) -> None:
     finally:
         for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
-    with replacing(Path(f"{path}{CSV}")) as temporary:
-        # Without the time in gzip's header the same numbers give the same bytes.
-        scores_table(scores).to_csv(temporary, index=False, lineterminator="\n", float_format=f"%.{DIGITS}f",
-                                    compression={"method": "gzip", "mtime": 0})  # fmt: skip
 
 
 def scores_table(scores: xr.Dataset) -> pd.DataFrame:
