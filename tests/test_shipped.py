@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from fcx.attribution import METHODS, attribute
-from fcx.core.contract import TARGETS
-from fcx.networks.checkpoints import load_model, read_metadata, shipped
+from fcx.core.contract import TARGETS, family_and_seed
+from fcx.networks.checkpoints import FAMILIES, load_model, read_metadata, shipped
 from fcx.networks.inference import predict
 
-NAMES = ["plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers"]
+NAMES = list(shipped())
 CARD = Path(__file__).parent.parent / "checkpoints" / "README.md"
 
 
-def test_four_networks_ship_and_load():
-    assert list(shipped()) == NAMES
+def test_networks_ship_and_load():
+    assert {family_and_seed(name)[0] for name in NAMES} >= set(FAMILIES)
     for name, path in shipped().items():
         model = load_model(name)
         assert sum(p.numel() for p in model.parameters()) == 437_010
@@ -30,15 +30,17 @@ def test_metadata_says_how_each_was_made(name):
     assert metadata["crop"] == "face"
     assert metadata["mask"]["style"] == "mixed"
     assert metadata["mask"]["fit"] == "rigid"
-    assert metadata["condition"] == name.split("_")[0]
-    assert metadata["scheme"] == name.split("_", 1)[1]
+    family, seed = family_and_seed(name)
+    assert metadata["seed"] == seed
+    assert metadata["condition"] == family.split("_")[0]
+    assert metadata["scheme"] == family.split("_", 1)[1]
     assert len(metadata["history"]) == metadata["epochs"]
     if name.startswith("masked") and metadata["scheme"] != "scratch":
-        assert metadata["start"]["sha256"] == read_metadata(shipped()["plain_scratch"])["sha256"]
+        assert metadata["start"]["sha256"] == read_metadata(shipped()[f"plain_scratch-{seed + 1}"])["sha256"]
 
 
 def test_the_network_for_plain_faces_reaches_the_prototype():
-    scores = read_metadata(shipped()["plain_scratch"])["scores"]["validation"]["plain"]
+    scores = read_metadata("plain_scratch")["scores"]["validation"]["plain"]
     assert min(scores[target]["ccc"] for target in TARGETS) >= 0.85
 
 
@@ -75,7 +77,7 @@ def test_outputs_on_real_faces_differ_by_model_and_condition(demo):
 def test_the_ledger_closes_on_every_map_of_what_ships(demo):
     rules = [name for name in METHODS if name.startswith("lrp")]
     results = attribute(None, demo, rules, "arousal,valence,valence - arousal")
-    assert results.sizes["model"] == len(NAMES)
+    assert results.sizes["model"] == len(FAMILIES)
     maps, bias, stabiliser, output = (
         results[name].astype(np.float64) for name in ("attribution", "bias", "stabiliser", "prediction")
     )
