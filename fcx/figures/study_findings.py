@@ -60,13 +60,13 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
         gained = differences[(differences.target == target) & (differences.b == "plain_scratch")
                              & (differences.condition_a == differences.condition_b)]  # fmt: skip
         for condition, rows in gained.groupby("condition_a", sort=False):
-            clear = {
-                sign: [family_title(r.a) for r in rows.itertuples() if _sign(r) == sign]
-                for sign in ("above", "below", "")
-            }
-            parts = [f"{listed(names)} {'lie' if len(names) > 1 else 'lies'} {sign} the plain network" if sign else
-                     f"{listed(names)} {'do' if len(names) > 1 else 'does'} not clearly differ from it"
-                     for sign, names in clear.items() if names]  # fmt: skip
+            groups: dict[str, list[str]] = {}
+            for row in rows.itertuples():
+                groups.setdefault(_relation(row), []).append(family_title(row.a))
+            parts = [
+                f"{listed(names)} {'are' if len(names) > 1 else 'is'} {relation} the plain network"
+                for relation, names in groups.items()
+            ]
             numbers = "; ".join(f"{family_title(r.a)} {_number(r, '+z.2f')}" for r in rows.itertuples())
             findings.append(Finding(f"{start}, {condition}: {'; '.join(parts)}.", f"{numbers}."))
         findings += _longer(differences[differences.target == target], start)
@@ -82,13 +82,12 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
 def _longer(differences: pd.DataFrame, start: str) -> list[Finding]:
     """Say how tuning all layers compares with as many epochs on masks from scratch."""
     rows = differences[differences.a.str.fullmatch(LONGER) & (differences.b == "masked_all_layers")]
-    words = {"above": "lies above", "below": "lies below", "": "does not clearly differ from"}
-    parts = [f"on {r.condition_a} faces {words[_sign(r)]} it" for r in rows.itertuples()]
+    parts = [f"{_relation(r)} it on {r.condition_a} faces" for r in rows.itertuples()]
     numbers = "; ".join(f"{r.condition_a} {_number(r, '+z.2f')}" for r in rows.itertuples())
     if not parts:
         return []
     longer = f"{family_title(rows.a.iloc[0])}, with as many epochs as masked all layers has in both of its trainings"
-    return [Finding(f"{start}: {longer}, {listed(parts)}.", f"{numbers}.")]
+    return [Finding(f"{start}: {longer}, is {listed(parts)}.", f"{numbers}.")]
 
 
 def reason_findings(reasons: pd.DataFrame) -> Findings:
@@ -152,10 +151,16 @@ def ceiling_findings(ceilings: pd.DataFrame, table: pd.DataFrame, *, faces: str)
     return Findings(findings)
 
 
+def _relation(row) -> str:
+    """Return how a difference that is one of many is called, and whether the correction for all takes that back."""
+    sign = _sign(row)
+    if not sign:
+        return "not clearly different from"
+    return sign if row.p_holm < 0.05 else f"{sign}, but not after correction for all comparisons,"
+
+
 def _sign(row) -> str:
-    """Return "above" or "below" where a whole interval lies so of 0, after correction where there is one, else ""."""
-    if getattr(row, "p_holm", 0) >= 0.05:
-        return ""
+    """Return "above" or "below" where a whole interval lies so of 0, else ""."""
     return "above" if row.low > 0 else "below" if row.high < 0 else ""
 
 
