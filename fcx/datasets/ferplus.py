@@ -105,7 +105,7 @@ def ferplus_ceiling(path: Path, split: str = "validation", minimum_votes: int = 
     votes = data["votes"][:, kept]
     every = [SPLITS[name] for name in data["usage_names"][data["usage"]]]
     choose(split, dict.fromkeys(every), "split")
-    reasons = _reasons(data, every, votes.sum(axis=1), minimum_votes)
+    reasons = _reasons(every, data["dup_group"], data["seen_in_private_test"], votes.sum(axis=1), minimum_votes)
     chosen = [each == split and not reason for each, reason in zip(every, reasons, strict=True)]
     return vote_ceiling(votes[chosen], [PROXY[expression_name(columns[i])] for i in kept], splits=splits)
 

@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from functools import cache
 
+from fcx.core.contract import family_and_seed
 from fcx.core.paths import shipped_folder
 from fcx.core.provenance import nested_attr
 
@@ -16,13 +17,14 @@ def method_title(method: str, dataset) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a name for people: 'masked_last_conv', which ships, is 'masked last conv'; names of users stay."""
+    """Return a name for people: 'masked_last_conv', a family that ships, is 'masked last conv'; names of users stay."""
     return str(name).replace("_", " ") if name in _shipped_models() else str(name)
 
 
 @cache
 def _shipped_models() -> set[str]:
-    return {path.stem for path in shipped_folder("checkpoints").glob("*.safetensors")}
+    names = {path.stem for path in shipped_folder("checkpoints").glob("*.safetensors")}
+    return names | {family_and_seed(name)[0] for name in names}
 
 
 def readable(name: str) -> str:
