@@ -297,6 +297,48 @@ def train(
     typer.echo(out)
 
 
+@command(Recipe, RECIPES)
+def search(
+    faces: Annotated[str, typer.Argument(help="a store that fcx prepare wrote, with splits train and validation")],
+    out: Annotated[str, typer.Argument(help="folder for the study and its tables")],
+    trials: Annotated[int, typer.Option(help="trials in all")] = 40,
+    condition: Annotated[str, typer.Option(help="what is learnt: plain, masked, or another of the faces")] = "plain",
+    features: Annotated[
+        str | None, typer.Option(help="checkpoint whose frozen part is kept, computed once; else all is trained")
+    ] = None,
+    scheme: Annotated[str, typer.Option(help="with features, what is trained: last_conv or head")] = "last_conv",
+    width: Annotated[int | None, typer.Option(help="channels of the last convolution (32)")] = None,
+    recipe: Annotated[str, typer.Option(help="modern or paper; what it says can be changed one by one:")] = "modern",
+    train_faces: Annotated[int | None, typer.Option(help="only so many faces to learn, drawn by the seed")] = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    device: Device = "cpu",
+    **changes,
+):
+    """Search hidden layers, units, learning rate and optimiser, as Table 1 of the paper, beside the paper's choice.
+
+    Several such commands on one folder share the work; after an interruption the same command goes on.
+    """
+    import fcx
+    from fcx.networks.search import choices_table
+    from fcx.networks.search import search as run_search
+
+    searched = run_search(
+        fcx.open_faces(faces), out, trials=trials, condition=condition, features=features, scheme=scheme, width=width,
+        recipe=recipe, train_faces=train_faces, seed=seed, workers=workers, device=device,
+        **{name: value for name, value in changes.items() if value is not None},
+    )  # fmt: skip
+    counts = searched.trials.state.value_counts().to_dict()
+    typer.echo(f"{out}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
+    _table([{"choice": row.choice, "layers": row.layers, "units": row.hidden, "optimiser": row.optimiser,
+             "learning rate": f"{row.learning_rate:.4g}", "CCC arousal": f"{row.arousal:.3f}",
+             "valence": f"{row.valence:.3f}", "mean": f"{row.ccc:.3f} [{row.lowest:.3f}, {row.highest:.3f}]"}
+            for row in choices_table(searched).itertuples()], "layers", "units", "learning rate")  # fmt: skip
+    typer.echo(
+        "CCC on the split validation, which chose nothing: mean, lowest and highest of trainings with fresh seeds"
+    )
+
+
 @command()
 def experiment(
     faces: Annotated[

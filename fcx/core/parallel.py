@@ -28,17 +28,17 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_F
 
 
 def in_order(work: Callable, blocks: list, workers: int, progress: bool, name: str,
-             start: Callable | None = None) -> Iterator[tuple[list, object]]:  # fmt: skip
+             start: Callable | None = None, unit: str = "face") -> Iterator[tuple[list, object]]:  # fmt: skip
     """Yield (block, work(block)) in order, with a progress bar, from `workers` processes of one thread each.
 
     `start` is called once in each other process before its first block. One that dies is replaced, and its block
-    is done again.
+    is done again. The bar counts as many `unit`s as a block is long.
 
     Raises: WorkerError where they die again and again.
     """
     from tqdm.std import tqdm
 
-    bar = tqdm(total=sum(map(len, blocks)), desc=name, unit="face", file=sys.stderr, disable=not progress, delay=1)
+    bar = tqdm(total=sum(map(len, blocks)), desc=name, unit=unit, file=sys.stderr, disable=not progress, delay=1)
     with bar, one_thread(), Team(work, blocks, min(workers, len(blocks)) - 1, start) as team:
         for block, result in zip(blocks, team.results(), strict=True):
             yield block, result
@@ -183,8 +183,11 @@ class Team:
 
 def _help(line: Connection) -> None:
     """Answer what comes through `line`, first the work and then its blocks, until it is closed."""
+    from tqdm.std import tqdm
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which nobody would clear away
     parent = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     with contextlib.suppress(EOFError, OSError), contextlib.ExitStack() as limits:

@@ -7,6 +7,7 @@ from .leakage_charts import leakage_chart, leakage_findings
 from .mask_galleries import style_gallery, wearing_gallery
 from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from .region_charts import mask_area_chart, region_chart
+from .search_charts import search_chart
 from .study_charts import (
     contrast_chart,
     cost_chart,

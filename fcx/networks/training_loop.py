@@ -70,8 +70,12 @@ class Run:
             return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total, cycle_momentum=False)
         return optimiser, torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.2, patience=5, min_lr=1e-4)
 
-    def go(self, device, progress, overwrite):
-        """Train until the last epoch, saving the state as it goes, and end with the weights of the kept one."""
+    def go(self, device, progress, overwrite, frozen=None, report=None):
+        """Train until the last epoch, saving the state as it goes, and end with the weights of the kept one.
+
+        `frozen` is what `frozen_maps` returned for a network whose frozen part is the same; `report` is called with
+        the run after each epoch, and may end it by raising.
+        """
         if self.state_path.exists():
             try:
                 self._load()
@@ -80,7 +84,7 @@ class Run:
                     raise
         self._save()  # a folder that cannot be written to is found now, not after an epoch
         self.model.eval()
-        self.frozen = self._frozen_maps(device, progress)
+        self.frozen = self.frozen_maps(device, progress) if frozen is None else frozen
         while self.epoch < self.recipe.epochs:
             loss = self._learn(device, progress)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros_like(self.sums)
@@ -95,6 +99,8 @@ class Run:
             _write_log(self.out.with_name(self.out.stem + ".log.csv"), self.history)
             if progress:
                 LOG.info(_line(self.out.stem, self.history[-1], self.recipe.epochs))
+            if report is not None:
+                report(self)
         self.model.load_state_dict(self.best)
 
     def _learn(self, device, progress) -> float:
@@ -138,27 +144,24 @@ class Run:
     def _answer(self, rows: torch.Tensor, device) -> torch.Tensor:
         """Return what the network answers to some training faces, (sample, target)."""
         if self.frozen is not None:
-            return self.rest(self.frozen[rows].to(device))
+            return self.rest(self.frozen[""][rows].to(device))
         images = self.data.images[rows].to(device)[:, None].float() / 255
         return self.model(augment(images) if self.recipe.augmented else images)
 
-    def _frozen_maps(self, device, progress) -> torch.Tensor | None:
+    def frozen_maps(self, device, progress) -> dict[str, torch.Tensor] | None:
         """Return the maps (sample, channel, y/8, x/8) that the frozen part answers with, where they are always the same
-        and the machine can hold them."""
-        config, count = self.model.config, len(self.data.images)
+        and the machine can hold them: "" of the training faces, and by condition of the validation faces."""
+        config, faces = self.model.config, {"": self.data.images, **self.data.validation}
+        count = sum(map(len, faces.values()))
         if (
             not SCHEMES[self.scheme]
             or self.recipe.augmented
             or 4 * count * config.width * (config.size // 8) ** 2 > memory() / 2
         ):
             return None
-        maps, size = [], 256
-        with torch.inference_mode():
-            for first in tqdm(range(0, count, size), f"{self.out.stem} frozen part", file=sys.stderr, leave=False,
-                              disable=not progress):  # fmt: skip
-                images = self.data.images[first : first + size].to(device)[:, None].float() / 255
-                maps.append(self.first(images).cpu())
-        return torch.cat(maps)
+        with tqdm(total=count, desc=f"{self.out.stem} frozen part", file=sys.stderr, leave=False,
+                  disable=not progress) as bar:  # fmt: skip
+            return {name: in_parts(self.first, images, device, bar) for name, images in faces.items()}
 
     def _seed(self, step: int) -> int:
         return int(np.random.SeedSequence([self.settings["seed"], self.epoch, step]).generate_state(1)[0])
@@ -194,6 +197,8 @@ class Run:
 
     def _predict(self, condition, device) -> np.ndarray:
         self.model.eval()
+        if self.frozen is not None:
+            return in_parts(self.rest, self.frozen[condition], device).T.double().numpy()
         return forward(self.model, self.data.validation[condition], 256, device).astype("f8")
 
     def _save(self):
@@ -232,6 +237,18 @@ class Run:
         self.best, self.sums = parts["best"], np.array(texts["sums"])
         for name in PLACE:
             setattr(self, name, texts[name])
+
+
+def in_parts(layers, inputs, device, bar=None) -> torch.Tensor:
+    """Return what layers answer to maps, or to pictures (sample, y, x) uint8, 256 at a time and without a graph."""
+    parts, inputs = [], torch.as_tensor(inputs)
+    with torch.inference_mode():
+        for some in inputs.split(256):
+            some = some.to(device)
+            parts.append(layers(some[:, None].float() / 255 if some.dtype == torch.uint8 else some).cpu())
+            if bar is not None:
+                bar.update(len(some))
+    return torch.cat(parts)
 
 
 def same_settings(path: Path, found: dict, wanted: dict) -> None:
