@@ -12,7 +12,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-che
 report: .venv/installed
 	@$(BIN)/fcx report
 
-# The tests need the extras bench, for Quantus, and search, for Optuna. One of them that is skipped is printed with its reason.
+# The tests need the extras bench, for Quantus, search and distributed. One of them that is skipped is printed with its
+# reason.
 test: .venv/installed-bench
 	@$(BIN)/ruff format --check --quiet . || { echo "make test: run .venv/bin/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -40,5 +41,5 @@ clean:
 	@touch $@
 
 .venv/installed-bench: .venv/installed
-	@$(INSTALL) -e '.[bench,search]'
+	@$(INSTALL) -e '.[bench,search,distributed]'
 	@touch $@

@@ -7,6 +7,7 @@ import errno
 import inspect
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -290,6 +291,8 @@ def train(
         train_faces=train_faces, seed=seed, threads=threads, device=device, overwrite=overwrite,
         **{name: value for name, value in changes.items() if value is not None},
     )  # fmt: skip
+    if int(os.environ.get("RANK", 0)):  # of several processes that train together the first one says how well
+        return
     _table([{"condition": name, "target": target, "CCC": f"{score['ccc']:.3f}",
              "95 % interval": f"[{score['low']:.3f}, {score['high']:.3f}]"}
             for name, scores in model.metadata["scores"]["validation"].items()

@@ -13,6 +13,7 @@ from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.recipes import Recipe
 from fcx.networks.facechannel import Config, FaceChannel
+from fcx.networks.sharing import Group
 from fcx.networks.training import Data
 from fcx.networks.training_loop import Run, in_parts
 from fcx.statistics.concordance import ccc
@@ -62,14 +63,14 @@ class Task:
         if features:
             run = self.run(Choice(), seed, Path("search"))
             run.model.eval()
-            self.frozen = run.frozen_maps(device, progress)
+            self.frozen = run.frozen_maps(progress)
             if self.frozen is not None:
                 self.held_back = in_parts(run.first, self.held_back, device)
 
     def teach(self, run: Run, report=None) -> None:
         """Train to the end, or until `report` raises, and leave the network with the weights of the kept epoch."""
         with torch.random.fork_rng(devices=[]):
-            run.go(self.device, progress=False, overwrite=True, frozen=self.frozen, report=report)
+            run.go(progress=False, overwrite=True, frozen=self.frozen, report=report)
 
     def mean_ccc(self, run: Run) -> list[float]:
         """Return after each epoch the mean CCC over targets on the faces that choose, 0 where nothing varies."""
@@ -94,9 +95,8 @@ class Task:
         recipe = self.recipe.changed(optimiser=choice.optimiser, learning_rate=rate, fine_rate=rate)
         settings = {"condition": self.condition, "seed": seed, "config": model.config.as_dict(), "rate": rate,
                     "optimiser": choice.optimiser}  # fmt: skip
-        return Run(
-            model.to(self.device, memory_format=torch.channels_last), self.scheme, recipe, self.data, settings, out
-        )
+        return Run(model.to(self.device, memory_format=torch.channels_last), self.scheme, recipe, self.data, settings,
+                   out, Group(self.device))  # fmt: skip
 
 
 def _chosen(faces, pictures, rows: np.ndarray, seed: int) -> np.ndarray:

@@ -25,7 +25,8 @@ from fcx.core.provenance import nested_attr, run_provenance
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
 from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
-from fcx.networks.inference import predict, usable_device
+from fcx.networks.inference import predict
+from fcx.networks.sharing import join, share_layers
 from fcx.networks.training_loop import SCHEMES, Run, same_settings
 from fcx.statistics.agreement import evaluate
 
@@ -53,7 +54,8 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
 
     State goes to `out`.state after each epoch and every five minutes: the same call after an
     interruption goes on there and ends in the same bits on as many threads; after the end it returns at
-    once. Beside `out` lies a CSV (.log.csv) with loss and CCC of every epoch.
+    once. Processes that were launched together (`accelerate launch`) share every batch. Beside `out` lies
+    a CSV (.log.csv) with loss and CCC of every epoch.
 
     Raises: InputError for faces or options that cannot be used, "... no labelled faces ...";
     CheckpointError for a state made with other settings; FcxError where the loss is not finite or explodes.
@@ -73,7 +75,8 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
     given = {"preset": preset, "width": width, "hidden": hidden, "layers": layers, "batch_norm": batch_norm,
              "dropout": changes.get("dropout")}  # fmt: skip
     recipe = recipe.changed(**{name: value for name, value in changes.items() if value is not None})
-    device = usable_device(device)
+    group = join(device)
+    progress = progress and group.main
     data = Data(faces, condition, seed, train_faces, shuffled_labels)
     with _threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -88,21 +91,28 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
         }  # fmt: skip
         if out.exists() and not overwrite:
             return _finished(out, settings, progress)
-        faces_a_step = min(recipe.batch_size, len(data.images))
+        if group.count > recipe.batch_size:
+            raise InputError(f"batch_size is {recipe.batch_size}; allowed: from {group.count}, as many as processes "
+                             "share a batch")  # fmt: skip
+        faces_a_step = -(-min(recipe.batch_size, len(data.images)) // group.count)
         # Weights, gradients, moments and the best so far; maps before and after batch norm and ReLU.
         check_memory(24 * model.config.weights() + 12 * faces_a_step * model.config.activations(),
                      f"training at width {model.config.width}, hidden {model.config.hidden} and batch_size "
                      f"{recipe.batch_size}")  # fmt: skip
-        run = Run(model.to(device, memory_format=torch.channels_last), scheme, recipe, data, settings, out)
-        run.go(device, progress, overwrite)
-        scores = _scores(model, faces, data.rows["validation"], device)
-        save_model(model, out, {
-            **settings, "name": out.stem, "epochs": recipe.epochs, "kept_epoch": run.kept, "kept_because": (
-                f"highest mean validation CCC on {condition} faces" if recipe.keep == "best" else "the last epoch"),
-            "scores": {"validation": scores}, "history": run.history, "seconds": round(run.seconds, 1),
-            "threads": torch.get_num_threads(), "provenance": run_provenance(step="train"),
-        })  # fmt: skip
-    run.state_path.unlink(missing_ok=True)
+        model = share_layers(model.to(group.device, memory_format=torch.channels_last), group, recipe.batch_size)
+        run = Run(model, scheme, recipe, data, settings, out, group)
+        run.go(progress, overwrite)
+        if group.main:
+            scores = _scores(model, faces, data.rows["validation"], group.device)
+            save_model(model, out, {
+                **settings, "name": out.stem, "epochs": recipe.epochs, "kept_epoch": run.kept, "kept_because": (
+                    f"highest mean validation CCC on {condition} faces" if recipe.keep == "best" else "the last epoch"),
+                "scores": {"validation": scores}, "history": run.history, "seconds": round(run.seconds, 1),
+                "threads": torch.get_num_threads(), "processes": group.count,
+                "provenance": run_provenance(step="train"),
+            })  # fmt: skip
+            run.state_path.unlink(missing_ok=True)
+    group.wait()
     return load_model(out)
 
 

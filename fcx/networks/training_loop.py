@@ -16,11 +16,11 @@ from fcx.core.checks import memory
 from fcx.core.contract import TARGETS
 from fcx.core.errors import CheckpointError, FcxError
 from fcx.core.files import replacing
-from fcx.networks.augmentation import augment
+from fcx.networks.augmentation import augment, random_changes
 from fcx.networks.checkpoints import read_tensors, write_tensors
 from fcx.networks.facechannel import Config, FaceChannel
-from fcx.networks.inference import forward
 from fcx.networks.losses import loss_of
+from fcx.networks.sharing import Group
 from fcx.statistics.concordance import ccc, parts_of_moments
 
 LOG = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ def trained_modules(model: FaceChannel, scheme: str) -> list[str]:
 class Run:
     """One training: what is in the state file, and how it moves on by a batch and by an epoch."""
 
-    def __init__(self, model, scheme, recipe, data, settings, out: Path):
+    def __init__(self, model, scheme, recipe, data, settings, out: Path, group: Group):
         self.model, self.scheme, self.recipe, self.data, self.settings = model, scheme, recipe, data, settings
-        self.out, self.state_path = out, out.with_name(out.name + ".state")
+        self.out, self.state_path, self.group = out, out.with_name(out.name + ".state"), group
         # What does not fill a batch waits for the next epoch.
         self.steps = recipe.steps or max(1, len(data.images) // recipe.batch_size)
         self.parts = trained_modules(model, scheme)
@@ -70,7 +70,7 @@ class Run:
             return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total, cycle_momentum=False)
         return optimiser, torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.2, patience=5, min_lr=1e-4)
 
-    def go(self, device, progress, overwrite, frozen=None, report=None):
+    def go(self, progress, overwrite, frozen=None, report=None):
         """Train until the last epoch, saving the state as it goes, and end with the weights of the kept one.
 
         `frozen` is what `frozen_maps` returned for a network whose frozen part is the same; `report` is called with
@@ -82,13 +82,14 @@ class Run:
             except CheckpointError:
                 if not overwrite:
                     raise
+        self.group.wait()  # until all have read it
         self._save()  # a folder that cannot be written to is found now, not after an epoch
         self.model.eval()
-        self.frozen = self.frozen_maps(device, progress) if frozen is None else frozen
+        self.frozen = self.frozen_maps(progress) if frozen is None else frozen
         while self.epoch < self.recipe.epochs:
-            loss = self._learn(device, progress)
+            loss = self._learn(progress)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros_like(self.sums)
-            values = {name: ccc(self._predict(name, device), self.data.truth).tolist() for name in self.data.conditions}
+            values = {name: ccc(self._predict(name), self.data.truth).tolist() for name in self.data.conditions}
             scored = {name: dict(zip(TARGETS, pair, strict=True)) for name, pair in values.items()}
             self.history.append({"epoch": self.epoch, "loss": loss, "ccc": scored})
             mean = [np.mean([*past["ccc"][self.settings["condition"]].values()]) for past in self.history]
@@ -96,14 +97,15 @@ class Run:
                 self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 self.kept = self.epoch
             self._save()
-            _write_log(self.out.with_name(self.out.stem + ".log.csv"), self.history)
+            if self.group.main:
+                _write_log(self.out.with_name(self.out.stem + ".log.csv"), self.history)
             if progress:
                 LOG.info(_line(self.out.stem, self.history[-1], self.recipe.epochs))
             if report is not None:
                 report(self)
         self.model.load_state_dict(self.best)
 
-    def _learn(self, device, progress) -> float:
+    def _learn(self, progress) -> float:
         """Pass once over the training faces in random order, and return the mean loss."""
         self.model.train()
         for name, part in self.model.named_children():
@@ -118,11 +120,13 @@ class Run:
             rows = order[self.step * batch_size : (self.step + 1) * batch_size]
             # Each batch has a seed of its own, so that a resumed run needs no generator's state.
             torch.manual_seed(self._seed(self.step + 1))
-            truth, answer = self.data.labels[:, rows].T.to(device), self._answer(rows, device)
+            truth = self.data.labels[:, rows].T.to(self.group.device)
+            answer = self.group.whole(self._answer(rows), len(rows))
             loss = loss_of(answer, truth, self.recipe.ccc_loss)
             self._check(value := loss.item(), rows)
             self.optimiser.zero_grad()
             loss.backward()
+            self.group.sum_gradients(self.model.parameters())
             self.optimiser.step()
             if self.recipe.schedule == "one_cycle":
                 self.scheduler.step()
@@ -141,14 +145,17 @@ class Run:
             self.scheduler.step(loss)
         return loss
 
-    def _answer(self, rows: torch.Tensor, device) -> torch.Tensor:
-        """Return what the network answers to some training faces, (sample, target)."""
+    def _answer(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return what the network answers to this process's share of some training faces, (sample, target)."""
+        share, device = self.group.share(len(rows)), self.group.device
         if self.frozen is not None:
-            return self.rest(self.frozen[""][rows].to(device))
-        images = self.data.images[rows].to(device)[:, None].float() / 255
-        return self.model(augment(images) if self.recipe.augmented else images)
+            return self.rest(self.frozen[""][rows[share]].to(device))
+        images = self.data.images[rows[share]].to(device)[:, None].float() / 255
+        if self.recipe.augmented:
+            images = augment(images, tuple(part[share] for part in random_changes(len(rows), images.shape[-1])))
+        return self.model(images)
 
-    def frozen_maps(self, device, progress) -> dict[str, torch.Tensor] | None:
+    def frozen_maps(self, progress) -> dict[str, torch.Tensor] | None:
         """Return the maps (sample, channel, y/8, x/8) that the frozen part answers with, where they are always the same
         and the machine can hold them: "" of the training faces, and by condition of the validation faces."""
         config, faces = self.model.config, {"": self.data.images, **self.data.validation}
@@ -161,7 +168,7 @@ class Run:
             return None
         with tqdm(total=count, desc=f"{self.out.stem} frozen part", file=sys.stderr, leave=False,
                   disable=not progress) as bar:  # fmt: skip
-            return {name: in_parts(self.first, images, device, bar) for name, images in faces.items()}
+            return {name: in_parts(self.first, images, self.group.device, bar) for name, images in faces.items()}
 
     def _seed(self, step: int) -> int:
         return int(np.random.SeedSequence([self.settings["seed"], self.epoch, step]).generate_state(1)[0])
@@ -195,14 +202,17 @@ class Run:
         values = " ".join(f"{name} {value:.2f}" for name, value in zip(TARGETS, parts["ccc"], strict=True))
         return f"loss {self.sums[0] / self.step:.3f}, CCC {values}"
 
-    def _predict(self, condition, device) -> np.ndarray:
+    def _predict(self, condition) -> np.ndarray:
         self.model.eval()
-        if self.frozen is not None:
-            return in_parts(self.rest, self.frozen[condition], device).T.double().numpy()
-        return forward(self.model, self.data.validation[condition], 256, device).astype("f8")
+        layers, inputs = (self.model, self.data.validation) if self.frozen is None else (self.rest, self.frozen)
+        mine = in_parts(layers, inputs[condition][self.group.share(len(inputs[condition]))], self.group.device)
+        whole = self.group.whole(mine.to(self.group.device), len(inputs[condition]))
+        return whole.T.double().cpu().numpy()
 
     def _save(self):
         """Write model, optimiser, schedule and history to the state file: all of it, or nothing."""
+        if not self.group.main:
+            return
         state = self.optimiser.state_dict()
         moments = {f"{i}.{name}": value for i, of in state["state"].items() for name, value in of.items()}
         parts = {"model": self.model.state_dict(), "best": self.best, "moments": moments}
