@@ -14,7 +14,7 @@ from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameEr
 from fcx.networks import training_loop
 from fcx.networks.augmentation import augment
 from fcx.networks.checkpoints import load_model, read_metadata, read_tensors, save_model, write_tensors
-from fcx.networks.facechannel import FaceChannel
+from fcx.networks.facechannel import FaceChannel, Shunt
 from fcx.networks.inference import predict
 from fcx.networks.losses import loss_of
 from fcx.networks.training import Data, train
@@ -456,3 +456,40 @@ def test_the_learning_rate_has_a_schedule_for_any_number_of_steps():
         for _ in range(run.steps - 1):
             optimiser.step(), scheduler.step()
         assert 0 <= optimiser.param_groups[0]["lr"] <= 0.1
+
+
+def test_what_was_trained_before_there_were_precisions_goes_on(tmp_path):
+    model = small(teachable(), tmp_path / "a.safetensors", epochs=1)
+    tensors, header = read_tensors(tmp_path / "a.safetensors")
+    header["recipe"].pop("precision")
+    write_tensors(tmp_path / "a.safetensors", tensors, header)
+    again = small(teachable(), tmp_path / "a.safetensors", epochs=1)
+    assert again.metadata["sha256"] == model.metadata["sha256"]
+    with pytest.raises(CheckpointError, match=r"recipe.precision \(float32 there, bfloat16 here\)"):
+        small(teachable(), tmp_path / "a.safetensors", epochs=1, precision="bfloat16")
+
+
+def test_in_bfloat16_it_learns_weights_of_float32_and_the_shunt_divides_in_float32(tmp_path, monkeypatch):
+    kinds = []
+
+    def shunt(self, u, inhibition, forward=Shunt.forward):
+        answer = forward(self, u, inhibition)
+        exact = (u.float() / (self.decay[:, None, None] + inhibition.float())).to(u.dtype)
+        kinds.append((u.dtype, self.decay.dtype, torch.equal(answer, exact)))
+        return answer
+
+    monkeypatch.setattr(Shunt, "forward", shunt)
+    options = {"width": 16, "batch_size": 20, "learning_rate": 5e-3, "precision": "bfloat16"}
+    metadata = small(teachable(120), tmp_path / "a.safetensors", **options).metadata
+    assert set(kinds) == {(torch.bfloat16, torch.float32, True), (torch.float32, torch.float32, True)}  # learnt, scored
+    losses = [epoch["loss"] for epoch in metadata["history"]]
+    assert losses[2] < losses[0]
+    weights = read_tensors(tmp_path / "a.safetensors")[0]
+    assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
+
+
+def test_float16_is_refused_on_a_cpu(tmp_path):
+    with pytest.raises(
+        InputError, match="'float16', in which a CPU does not train: give bfloat16 or float32, or a GPU"
+    ):
+        small(teachable(), tmp_path / "a.safetensors", precision="float16")

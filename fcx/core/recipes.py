@@ -34,12 +34,14 @@ class Recipe:
     ccc_loss: bool = option(True, "the loss is MSE + (1 - CCC) of a batch, not MSE alone")
     augmented: bool = option(True, "pictures are changed at random")
     keep: str = option("best", "the best epoch on validation faces, or the last")
+    precision: str = option("float32", "of convolutions while learning: float32, bfloat16, or float16 on a GPU")
     filled_in: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         choose(self.optimiser, OPTIMISERS, "optimiser")
         choose(self.schedule, SCHEDULES, "schedule")
         choose(self.keep, KEEPS, "epoch to keep")
+        choose(self.precision, PRECISIONS, "precision")
         for name in ("learning_rate", "fine_rate"):
             real_number(getattr(self, name), name, above=0)
         (
@@ -61,6 +63,7 @@ class Recipe:
 
 
 OPTIMISERS, SCHEDULES, KEEPS = ("adamw", "adam", "sgd"), ("one_cycle", "plateau"), ("best", "last")
+PRECISIONS = ("float32", "bfloat16", "float16")
 RECIPE_OPTIONS = tuple(each.name for each in fields(Recipe) if each.metadata)
 RECIPES = {
     # Dropout in front of batch norm shifts its variances (Li et al., CVPR 2019), and the head's first random
@@ -73,6 +76,6 @@ RECIPES = {
         optimiser="sgd", learning_rate=0.05, fine_rate=0.05, schedule="plateau", epochs=100, batch_size=80,
         weight_decay=0.0, dropout=0.25, zero_head=False, ccc_loss=False, augmented=False, keep="last",
         filled_in=("fine_rate", "schedule", "epochs", "steps", "batch_size", "weight_decay", "dropout", "zero_head",
-                   "ccc_loss", "augmented", "keep"),
+                   "ccc_loss", "augmented", "keep", "precision"),
     ),
 }  # fmt: skip

@@ -21,8 +21,8 @@ from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
 from fcx.core.files import replacing
 from fcx.core.seeds import worded_generator
+from fcx.networks.run_settings import same_settings
 from fcx.networks.search_trials import Choice
-from fcx.networks.training_loop import same_settings
 
 LAYERS, LOG2_UNITS, RATES, OPTIMISERS = (1, 3), (4, 10), (5e-4, 0.9), ("adam", "sgd")  # Table 1 of the paper
 PAPER = Choice()

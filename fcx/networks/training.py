@@ -26,8 +26,9 @@ from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
 from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
+from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import join, share_layers
-from fcx.networks.training_loop import SCHEMES, Run, same_settings
+from fcx.networks.training_loop import SCHEMES, Run
 from fcx.statistics.agreement import evaluate
 
 LOG = logging.getLogger(__name__)

@@ -14,12 +14,13 @@ from tqdm.std import tqdm
 
 from fcx.core.checks import memory
 from fcx.core.contract import TARGETS
-from fcx.core.errors import CheckpointError, FcxError
+from fcx.core.errors import CheckpointError, FcxError, InputError
 from fcx.core.files import replacing
 from fcx.networks.augmentation import augment, random_changes
 from fcx.networks.checkpoints import read_tensors, write_tensors
-from fcx.networks.facechannel import Config, FaceChannel
+from fcx.networks.facechannel import FaceChannel
 from fcx.networks.losses import loss_of
+from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import Group
 from fcx.statistics.concordance import ccc, parts_of_moments
 
@@ -56,6 +57,13 @@ class Run:
         inhibited = self.model.inhibited if scheme == "last_conv" else torch.nn.Identity()
         self.first = self.model.trunk if scheme == "last_conv" else self.model.features
         self.rest = lambda maps: self.model.activation(self.model.tail(inhibited(maps)))
+        precision, kind = recipe.precision, group.device.type
+        if (precision, kind) == ("float16", "cpu"):
+            raise InputError("precision is 'float16', in which a CPU does not train: give bfloat16 or float32, or a "
+                             "GPU as device")  # fmt: skip
+        self.autocast = torch.autocast(kind, getattr(torch, precision), enabled=precision != "float32")
+        self.scaler = torch.amp.GradScaler(kind, enabled=precision == "float16")  # whose small gradients would be 0
+        self.images = _on_device(data.images, group.device)
         self.epoch, self.step, self.sums = 0, 0, np.zeros(2 + 5 * len(TARGETS))
         self.history, self.best, self.kept, self.seconds = [], {}, 0, 0.0
 
@@ -121,13 +129,16 @@ class Run:
             # Each batch has a seed of its own, so that a resumed run needs no generator's state.
             torch.manual_seed(self._seed(self.step + 1))
             truth = self.data.labels[:, rows].T.to(self.group.device)
-            answer = self.group.whole(self._answer(rows), len(rows))
+            with self.autocast:
+                answer = self._answer(rows).float()
+            answer = self.group.whole(answer, len(rows))
             loss = loss_of(answer, truth, self.recipe.ccc_loss)
             self._check(value := loss.item(), rows)
             self.optimiser.zero_grad()
-            loss.backward()
+            self.scaler.scale(loss).backward()
             self.group.sum_gradients(self.model.parameters())
-            self.optimiser.step()
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
             if self.recipe.schedule == "one_cycle":
                 self.scheduler.step()
             self.step += 1
@@ -150,7 +161,7 @@ class Run:
         share, device = self.group.share(len(rows)), self.group.device
         if self.frozen is not None:
             return self.rest(self.frozen[""][rows[share]].to(device))
-        images = self.data.images[rows[share]].to(device)[:, None].float() / 255
+        images = self.images[rows[share].to(self.images.device)].to(device)[:, None].float() / 255
         if self.recipe.augmented:
             images = augment(images, tuple(part[share] for part in random_changes(len(rows), images.shape[-1])))
         return self.model(images)
@@ -220,7 +231,8 @@ class Run:
             self.state_path,
             {f"{part} {name}": v for part, of in parts.items() for name, v in of.items() if v is not None},
             {**{name: getattr(self, name) for name in PLACE}, "settings": self.settings, "sums": self.sums.tolist(),
-             "groups": state["param_groups"], "scheduler": self.scheduler.state_dict()},
+             "groups": state["param_groups"], "scheduler": self.scheduler.state_dict(),
+             "scaler": self.scaler.state_dict()},
         )  # fmt: skip
 
     def _load(self):
@@ -244,9 +256,17 @@ class Run:
         self.model.load_state_dict(parts["model"])
         self.optimiser.load_state_dict({"state": moments, "param_groups": texts["groups"]})
         self.scheduler.load_state_dict(texts["scheduler"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(texts["scaler"])
         self.best, self.sums = parts["best"], np.array(texts["sums"])
         for name in PLACE:
             setattr(self, name, texts[name])
+
+
+def _on_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return pictures in the memory of a GPU, if half of what is free there holds them, else as they are."""
+    fits = device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+    return images.to(device) if fits else images
 
 
 def in_parts(layers, inputs, device, bar=None) -> torch.Tensor:
@@ -259,33 +279,6 @@ def in_parts(layers, inputs, device, bar=None) -> torch.Tensor:
             if bar is not None:
                 bar.update(len(some))
     return torch.cat(parts)
-
-
-def same_settings(path: Path, found: dict, wanted: dict) -> None:
-    """Refuse to go on with what other settings made, and name those that differ."""
-    found = {name: found.get(name) for name in wanted}
-    if isinstance(found.get("config"), dict):  # what an earlier fcx could not choose has its default
-        found["config"] = Config().as_dict() | found["config"]
-    found, wanted = _flat(found), _flat(wanted)
-    differing = [
-        f"{name} ({found.get(name, 'none')} there, {wanted.get(name, 'none')} here)"
-        for name in {**wanted, **found}
-        if found.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{path} was made with other settings: {'; '.join(differing)}. "
-            "Choose another output, repeat its settings, or pass overwrite (--overwrite)"
-        )
-
-
-def _flat(settings: dict) -> dict:
-    """Return one level: {"recipe": {"epochs": 3}} as {"recipe.epochs": 3}."""
-    flat = {}
-    for name, value in settings.items():
-        inner = value if isinstance(value, dict) else {"": value}
-        flat |= {f"{name}.{key}".rstrip("."): item for key, item in inner.items()}
-    return flat
 
 
 def _sums(loss: float, answer: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
