@@ -313,14 +313,14 @@ def test_the_command_prints_both_choices(tmp_path, monkeypatch, searched):
 def test_the_chart_draws_every_trial_and_both_choices(searched):
     made = searched[1]
     figure = figures.search_chart(made)
-    points = {
-        state: trace for trace in figure.data for state in ("complete", "pruned", "diverged") if trace.name == state
-    }
-    for state, trace in points.items():
-        part = made.trials[made.trials.state == state]
-        assert list(trace.x) == part.trial.tolist()
-        if state != "diverged":
-            assert list(trace.y) == part.ccc.tolist()
+    points = [trace for trace in figure.data if trace.type == "scatter" and trace.showlegend is False]
+    for name, history, rates in zip(("adam", "sgd"), points[:2], points[2:], strict=True):
+        part = made.trials[made.trials.optimiser == name]
+        assert list(history.x) == part.trial.tolist()
+        assert ["open" in symbol for symbol in history.marker.symbol] == (part.state == "pruned").tolist()
+        assert ["x" in symbol for symbol in history.marker.symbol] == (part.state == "diverged").tolist()
+        scored = part[part.ccc.notna()]
+        assert list(zip(rates.x, rates.y, strict=True)) == list(zip(scored.learning_rate, scored.ccc, strict=True))
     (line,) = [trace for trace in figure.data if trace.name == "best so far"]
     assert line.y[-1] == made.trials.ccc[made.trials.state == "complete"].max()
     (bars,) = [trace for trace in figure.data if trace.type == "bar"]

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from fcx.core.contract import TARGETS
 from fcx.figures.forest_plots import heights, shifts
-from fcx.figures.theme import INK, PALETTE, Figure, dots, finish, looks
+from fcx.figures.theme import PALETTE, SYMBOLS, Figure, dots, finish, looks
 from fcx.figures.wording import listed
 
 WORDS = {
@@ -17,8 +17,8 @@ WORDS = {
     "learning_rate": "learning rate",
     "optimiser": "optimiser",
 }
-STATES = {"complete": "circle", "pruned": "circle-open", "diverged": "x-thin"}
-FAINT_LINE = "#8b93a1"
+OPTIMISERS, GREY = ("adam", "sgd"), "#8b93a1"
+TARGET_COLOURS = dict(zip(TARGETS, PALETTE[2:4], strict=True))
 
 
 def search_chart(searched) -> Figure:
@@ -26,78 +26,74 @@ def search_chart(searched) -> Figure:
 
     `searched` is what `fcx.networks.search.search` or `read_search` returns.
     """
-    trials, heads = searched.trials, [
-        "Trials in their order", "Learning rate and optimiser", "What the scores depend on",
-        "The best and the paper's choice, trained anew",
-    ]  # fmt: skip
+    trials = searched.trials
+    heads = ["Trials in their order", "Scores by learning rate", "What the scores depend on", "Trained anew"]
     parameters = searched.importance.sort_values("importance", ascending=False)
     sizes = [230, 230, 40 + 40 * max(1, len(parameters)), 150]
     gap = 110
-    height = sum(sizes) + gap * 3 + 180
+    height = sum(sizes) + gap * 3 + 210
     figure = make_subplots(4, 1, figure=Figure(), row_heights=sizes, vertical_spacing=gap / (sum(sizes) + 3 * gap),
                            subplot_titles=[f"<b>{head}</b>" for head in heads])  # fmt: skip
     _history(figure, trials)
-    _rates(figure, trials)
+    _points(figure, trials[trials.ccc.notna()], "learning_rate", 2)
+    figure.update_xaxes(title_text="learning rate", type="log", dtick=1, row=2, col=1)
     _importance(figure, parameters)
     _checks(figure, searched.checks)
     reading = (
-        "The score of a trial is the mean CCC over arousal and valence on training faces that it did not learn. Open "
-        "circles were pruned and show their last score, crosses diverged and have none. The share of a parameter is "
-        "that of the variance over trials that came to their end (fANOVA). The last panel has a point for each "
-        "training with a fresh seed, on validation faces that chose nothing."
+        "The score of a trial is the mean CCC over arousal and valence on faces of the training split that it did not "
+        "learn. Open symbols were pruned and show their last score, crosses diverged and have none. What the scores "
+        "depend on is each parameter's share of their variance over trials that came to their end (fANOVA). In the "
+        "last panel the best and the paper's choice are trained with fresh seeds and scored on validation faces, "
+        "which chose nothing."
     )
-    title = "Search of the dense layers, by Table 1 of the paper"
-    return finish(figure, "search", title, reading, _sentences(searched), trials.drop(columns="reason"), height)
+    title = "Search by Table 1 of the paper"
+    return finish(
+        figure, "search", title, reading, _sentences(searched), trials.drop(columns="reason"), height, margin_t=150
+    )
 
 
 def _history(figure: Figure, trials: pd.DataFrame) -> None:
     best = trials.ccc.where(trials.state == "complete").cummax().ffill()
-    line = {"color": FAINT_LINE, "width": 2, "shape": "hv"}
+    line = {"color": GREY, "width": 2, "shape": "hv"}
     figure.add_trace(go.Scatter(x=trials.trial, y=best, mode="lines", line=line, name="best so far",
                                 hoverinfo="skip"), row=1, col=1)  # fmt: skip
-    floor = trials.ccc.min()
-    for state, symbol in STATES.items():
-        part = trials[trials.state == state]
-        marker = {"symbol": symbol, "size": 9, "color": PALETTE[0], "line": {"width": 2, "color": PALETTE[0]}}
-        y = part.ccc.fillna(floor)
-        figure.add_trace(dots(part.trial, y, _hover(part), marker=marker, name=state), row=1, col=1)
+    _points(figure, trials.assign(ccc=trials.ccc.fillna(trials.ccc.min())), "trial", 1)
     for row in trials[trials.choice != ""].itertuples():
-        figure.add_annotation(x=row.trial, y=row.ccc, text=row.choice.replace(" ", ", "), showarrow=True, ay=-24, ax=0,
-                              arrowhead=0, row=1, col=1)  # fmt: skip
-    figure.update_xaxes(title_text="trial", row=1, col=1)
-    figure.update_yaxes(title_text="mean CCC", row=1, col=1)
+        figure.add_annotation(x=row.trial, y=row.ccc, text=row.choice.replace(" ", ", "), showarrow=False, yshift=16,
+                              row=1, col=1)  # fmt: skip
+    figure.update_xaxes(title_text="trial", zeroline=False, row=1, col=1)
 
 
-def _rates(figure: Figure, trials: pd.DataFrame) -> None:
-    for name, (colour, symbol) in looks(sorted(trials.optimiser.unique())).items():
-        part = trials[(trials.optimiser == name) & trials.ccc.notna()]
-        shape = symbol + part.state.map({"complete": "", "pruned": "-open"}).fillna("-open")
-        marker = {"symbol": shape, "size": 9, "color": colour, "line": {"width": 2, "color": colour}}
-        figure.add_trace(dots(part.learning_rate, part.ccc, _hover(part), marker=marker, showlegend=False),
-                         row=2, col=1)  # fmt: skip
-        key = {"symbol": symbol, "size": 9, "color": colour}
-        figure.add_trace(dots([None], [None], [""], marker=key, name=name), row=2, col=1)
-    figure.update_xaxes(title_text="learning rate", type="log", dtick=1, row=2, col=1)
-    figure.update_yaxes(title_text="mean CCC", row=2, col=1)
+def _points(figure: Figure, trials: pd.DataFrame, column: str, row: int) -> None:
+    """Draw a score for each trial over a column: a colour for each optimiser, a symbol that says how it ended."""
+    for name, (colour, symbol) in looks(OPTIMISERS).items():
+        part = trials[trials.optimiser == name]
+        ends = {"complete": symbol, "pruned": f"{symbol}-open", "diverged": "x-thin", "unfinished": "line-ns"}
+        marker = {"symbol": part.state.map(ends), "size": 9, "color": colour, "line": {"width": 2, "color": colour}}
+        figure.add_trace(dots(part[column], part.ccc, _hover(part), marker=marker, showlegend=False), row=row, col=1)
+        if row == 1:
+            key = {"symbol": symbol, "size": 9, "color": colour}
+            figure.add_trace(dots([None], [None], [""], marker=key, name=name), row=1, col=1)
+    figure.update_yaxes(title_text="mean CCC", row=row, col=1)
 
 
 def _importance(figure: Figure, parameters: pd.DataFrame) -> None:
     names = [WORDS[name] for name in parameters.parameter]
-    figure.add_trace(go.Bar(x=parameters.importance, y=names, orientation="h", marker_color=PALETTE[0],
-                            text=[f"{value:.2f}" for value in parameters.importance], textposition="auto",
+    figure.add_trace(go.Bar(x=parameters.importance, y=names, orientation="h", marker_color=GREY,
+                            text=[f"{value:.2f}" for value in parameters.importance], textposition="outside",
                             hoverinfo="skip", showlegend=False), row=3, col=1)  # fmt: skip
-    figure.update_xaxes(title_text="share of the variance", range=[0, 1], row=3, col=1)
+    figure.update_xaxes(title_text="share of the variance", range=[0, 1.1], row=3, col=1)
     figure.update_yaxes(autorange="reversed", showgrid=False, row=3, col=1)
 
 
 def _checks(figure: Figure, checks: pd.DataFrame) -> None:
     rows, up = list(checks.choice.unique()), shifts(TARGETS, 0.15)
-    for target, (colour, symbol) in looks(TARGETS).items():
+    for target, symbol in zip(TARGETS, SYMBOLS[2:4], strict=True):
         y = heights(rows, checks.choice, up[target])
         hover = [
             f"{row.choice}, training {row.training}: {target} {getattr(row, target):.3f}" for row in checks.itertuples()
         ]
-        marker = {"symbol": symbol, "size": 11, "color": colour, "line": {"width": 1, "color": INK}}
+        marker = {"symbol": symbol, "size": 11, "color": TARGET_COLOURS[target]}
         figure.add_trace(dots(checks[target], y, hover, marker=marker, name=target), row=4, col=1)
     figure.update_xaxes(title_text="CCC on validation faces", row=4, col=1)
     ticks = {"tickvals": list(range(len(rows)))[::-1], "ticktext": rows, "range": [-0.6, len(rows) - 0.4]}
