@@ -386,6 +386,30 @@ def experiment(
 
 
 @command()
+def plan(
+    faces: Annotated[int, typer.Argument(help="how many training faces there are; AffectNet has 287651")],
+    parts: Annotated[str, typer.Option(help="comma-separated: table2, ladder, efficiency")] = "table2",
+    seeds: Annotated[int, typer.Option(help="trainings of each family")] = 3,
+    width: Annotated[int, typer.Option(help="of the networks of table2; those of other parts have half of it")] = 64,
+    recipe: Annotated[str, typer.Option(help="modern or paper")] = "modern",
+    epochs: Annotated[int | None, typer.Option(help="of a training from scratch; six tenths where it is tuned")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="faces in a batch")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16, or float16 on a GPU")] = None,
+    threads: Annotated[int | None, typer.Option(help="processor threads")] = None,
+    device: Device = "cpu",
+):
+    """Measure how fast networks learn on this machine, and print how long an experiment would take; trains nothing."""
+    from fcx.studies import training_hours
+
+    table = training_hours(faces, parts=parts, seeds=seeds, width=width, recipe=recipe, epochs=epochs,
+                           batch_size=batch_size, precision=precision, threads=threads, device=device)  # fmt: skip
+    _table([{"family": row.family, "scheme": row.scheme, "width": row.width, "trainings": row.trainings,
+             "epochs": row.epochs, "images/s": f"{row.images_a_second:,.0f}", "hours": f"{row.hours:,.1f}"}
+            for row in table.itertuples()], "width", "trainings", "epochs", "images/s", "hours")  # fmt: skip
+    typer.echo(f"{table.hours.sum():,.1f} hours, one training after the other, without validation")
+
+
+@command()
 def evaluate(
     faces: Faces,
     models: Models = "",

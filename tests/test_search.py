@@ -214,9 +214,9 @@ def test_what_a_killed_process_left_is_taken_up_where_it_stopped(searched, tmp_p
     assert done.returncode == -signal.SIGKILL
     left = Folder(tmp_path, 0).trials_table()
     assert left.state.tolist() == ["complete", "unfinished"]
-    epochs, learn = [], Run._learn
+    epochs, learn = [], Run.learn
     monkeypatch.setattr(
-        Run, "_learn", lambda self, *rest: epochs.append((self.out.stem, self.epoch)) or learn(self, *rest)
+        Run, "learn", lambda self, *rest: epochs.append((self.out.stem, self.epoch)) or learn(self, *rest)
     )
     trials = search(teachable(COUNT), tmp_path, trials=2, **SMALL).trials
     assert [epoch for name, epoch in epochs if name == "trial-1"] == [1]  # the first one was there

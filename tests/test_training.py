@@ -85,7 +85,7 @@ def test_checkpoint_records_the_run(tmp_path):
 
 def test_a_new_network_is_what_recipe_and_options_say(tmp_path, monkeypatch):
     begun = []
-    monkeypatch.setattr(training_loop.Run, "_learn", lambda self, *_: begun.append(self.model) or interrupt())
+    monkeypatch.setattr(training_loop.Run, "learn", lambda self, *_: begun.append(self.model) or interrupt())
     for name, options in {"a": {}, "b": {"dropout": 0.1}, "c": {"recipe": "paper", "batch_norm": False}}.items():
         with pytest.raises(KeyboardInterrupt):
             small(teachable(), tmp_path / f"{name}.safetensors", **options)
@@ -177,7 +177,7 @@ def test_a_finished_run_says_so_and_returns(tmp_path, monkeypatch, capsys, caplo
 
 def test_other_settings_are_refused_until_overwrite(tmp_path, monkeypatch):
     out = tmp_path / "a.safetensors"
-    monkeypatch.setattr(training_loop.Run, "_learn", interrupt)
+    monkeypatch.setattr(training_loop.Run, "learn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small(teachable(), out)
     monkeypatch.undo()
@@ -361,7 +361,7 @@ def test_start_checkpoint_must_fit(tmp_path, start):
 
 def test_an_output_that_cannot_be_written_is_found_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(training_loop.Run, "_learn", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(training_loop.Run, "learn", lambda *_: pytest.fail("trained first"))
     with pytest.raises(InputError, match="cannot write"):
         small(teachable(), tmp_path / "file" / "a.safetensors")
 
@@ -432,7 +432,7 @@ def test_augmentation_moves_a_face_by_two_pixels_at_most():
 
 @pytest.mark.parametrize("lost", ["epoch", "groups", "scheduler", "history"])
 def test_a_state_without_all_its_parts_is_refused(tmp_path, monkeypatch, lost):
-    monkeypatch.setattr(training_loop.Run, "_learn", interrupt)
+    monkeypatch.setattr(training_loop.Run, "learn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small(teachable(), tmp_path / "a.safetensors")
     state = tmp_path / "a.safetensors.state"

@@ -79,7 +79,7 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
     group = join(device)
     progress = progress and group.main
     data = Data(faces, condition, seed, train_faces, shuffled_labels)
-    with _threads(threads), torch.random.fork_rng(devices=[]):
+    with using_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _network(start, {name: value for name, value in given.items() if value is not None}, recipe)
         check_crop(getattr(model, "metadata", {}), faces, "the start checkpoint")
@@ -225,7 +225,7 @@ def _name_of(start) -> str:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None):
+def using_threads(count: int | None):
     """Use `count` threads for a while, and let the allocator of glibc keep what it is given back.
 
     The activations of a batch are tens of megabytes each; returned to the system and cleared

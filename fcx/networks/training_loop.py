@@ -95,7 +95,7 @@ class Run:
         self.model.eval()
         self.frozen = self.frozen_maps(progress) if frozen is None else frozen
         while self.epoch < self.recipe.epochs:
-            loss = self._learn(progress)
+            loss = self.learn(progress)
             self.epoch, self.step, self.sums = self.epoch + 1, 0, np.zeros_like(self.sums)
             values = {name: ccc(self._predict(name), self.data.truth).tolist() for name in self.data.conditions}
             scored = {name: dict(zip(TARGETS, pair, strict=True)) for name, pair in values.items()}
@@ -113,7 +113,7 @@ class Run:
                 report(self)
         self.model.load_state_dict(self.best)
 
-    def _learn(self, progress) -> float:
+    def learn(self, progress) -> float:
         """Pass once over the training faces in random order, and return the mean loss."""
         self.model.train()
         for name, part in self.model.named_children():

@@ -17,4 +17,5 @@ from .study_tables import (
     table3,
 )
 from .training_plan import LADDER_MASKS, PARTS, Scale, Training, family_title, part, trainings_of
+from .training_speed import images_a_second, training_hours
 from .trainings import experiment
