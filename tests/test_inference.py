@@ -37,6 +37,14 @@ def test_predictions_are_those_of_the_model(faces, models):
                 np.testing.assert_allclose(found.sel(target=target), expected[:, i], rtol=1e-5, atol=1e-6)
 
 
+def test_only_trainings_are_families(faces, models):
+    a, b = models.values()
+    a.metadata, b.metadata = {"seed": 0}, {"seed": 1}
+    results = predict({"mine-1": a, "mine-2": b, "resnet-18": copy.deepcopy(a), "mine-3": copy.deepcopy(a)}, faces)
+    assert list(results["family"].values) == ["mine", "mine", "resnet-18", "mine-3"]
+    assert list(results["seed"].values) == [0, 1, 0, 0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_batch_size_does_not_matter(models, dtype):
     faces = make_faces(9)
