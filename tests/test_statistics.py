@@ -308,7 +308,7 @@ def test_p_values_agree_with_intervals_and_have_no_floor():
     assert (out["p_holm"].sel(region="mask") < 1e-4).all()  # 999 draws would end at 36 x 2 / 1000
     outside = (out["low"] > 0) | (out["high"] < 0)
     np.testing.assert_array_equal(outside, out["p"] < 0.05)
-    assert out.attrs["family"] == 2 * 2 * 9  # conditions, targets and regions of one method
+    assert out.attrs["tests"] == 2 * 2 * 9  # conditions, targets and regions of one method
     for method in ("lrp", "gradcam"):
         one = out.sel({"method": method})  # .sel(method=...) is an option of xarray
         np.testing.assert_allclose(one["p_holm"].values.ravel(), oracles.holm(list(one["p"].values.ravel())))
@@ -339,7 +339,7 @@ def test_compare_all_is_every_pair(faces, quantity):
         if a["model"] == b["model"]:
             assert (a["condition"], b["condition"]) == ("masked", "plain")
     np.testing.assert_allclose(out["p_holm"].values.ravel(), oracles.holm(list(out["p"].values.ravel())))
-    assert out.attrs["family"] == out["p"].size
+    assert out.attrs["tests"] == out["p"].size
 
 
 def test_compare_refuses_what_it_does_not_know(faces, results):

@@ -44,11 +44,9 @@ class Recipe:
         choose(self.precision, PRECISIONS, "precision")
         for name in ("learning_rate", "fine_rate"):
             real_number(getattr(self, name), name, above=0)
-        (
-            count(self.epochs, "epochs"),
-            whole_number(self.steps, "steps", 0),
-            whole_number(self.batch_size, "batch_size", 2),
-        )
+        count(self.epochs, "epochs")
+        whole_number(self.steps, "steps", 0)
+        whole_number(self.batch_size, "batch_size", 2)
         real_number(self.weight_decay, "weight_decay", 0)
         real_number(self.dropout, "dropout", 0, below=1)
         for name in ("zero_head", "ccc_loss", "augmented"):

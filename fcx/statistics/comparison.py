@@ -40,7 +40,7 @@ def compare(results: ResultsOrStatistics, faces: Faces, a: Names, b: Names, *, q
 
     Variables: estimate_a, estimate_b, difference, low, high (95 % interval, `fcx.statistics.bootstrap.interval`), p
     (two-sided, below .05 where the interval leaves out 0, `fcx.statistics.bootstrap.p_values`), p_holm, over every
-    test of the table with the same method, and n. The attribute `family` counts these tests.
+    test of the table with the same method, and n. The attribute `tests` counts these.
 
     Raises: UnknownNameError for a key, name or quantity that does not exist; InputError where the keys of
     `a` and `b` differ; ContractError where results and faces do not match.

@@ -7,12 +7,12 @@ import xarray as xr
 
 
 def corrected(table: xr.Dataset) -> xr.Dataset:
-    """Add p_holm, over all tests with the same method, and the size of that family."""
+    """Add p_holm, over all tests with the same method, and how many tests these are."""
     p = table["p"].transpose("method", ...) if "method" in table["p"].dims else table["p"].expand_dims("method")
     corrected = p.copy(data=np.stack([holm(values) for values in p.values]))
     corrected = corrected if "method" in table["p"].dims else corrected.isel(method=0)
-    family = int(p.isel(method=0).notnull().sum())
-    return table.assign(p_holm=corrected.transpose(*table["p"].dims)).assign_attrs(family=family)
+    tests = int(p.isel(method=0).notnull().sum())
+    return table.assign(p_holm=corrected.transpose(*table["p"].dims)).assign_attrs(tests=tests)
 
 
 def holm(p) -> np.ndarray:

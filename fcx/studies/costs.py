@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from fcx.core.checks import choose
+from fcx.core.contract import family_and_seed
 from fcx.networks.checkpoints import read_metadata
 from fcx.networks.facechannel import Config, FaceChannel
 from fcx.networks.training import SCHEMES
 from fcx.networks.training_loop import trained_modules
-from fcx.studies.training_plan import family_and_seed
 
 # Parts one after the other; parts of one rank read the same maps.
 RANK = {"trunk": 0, "conv10": 1, "inhibitory": 1, "shunt": 2, "hidden": 3, "hidden2": 4, "hidden3": 5, "head": 6}

@@ -17,12 +17,11 @@ import pandas as pd
 import xarray as xr
 
 from fcx.core.arguments import FilePath, checked
-from fcx.core.contract import REGIONS, SIZES, TARGETS, column, usable
+from fcx.core.contract import REGIONS, SIZES, TARGETS, column, family_and_seed, usable
 from fcx.core.errors import InputError, StoreError
 from fcx.core.files import replacing, temporary_name
 from fcx.core.provenance import flat_attrs, nested_attr
 from fcx.core.reading import open_store
-from fcx.studies.training_plan import family_and_seed
 
 WORDS = ("expression", "subject", "split", "source")  # what is known of a face, beside its labels
 CSV, ZARR = ".csv.gz", ".zarr"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fcx.core.contract import TARGETS, column, family_and_seed, usable
+from fcx.core.contract import column, family_and_seed, usable
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.bootstrap import clusters
 from fcx.statistics.calibration import CALIBRATIONS, calibrated, error_by_expression
@@ -106,35 +106,27 @@ def calibration_table(scores: xr.Dataset, condition: str) -> pd.DataFrame:
 
 
 def error_shares(scores: xr.Dataset, condition: str) -> pd.DataFrame:
-    """Return each expression's share of the squared error: target, expression, n, and a family a column."""
-    found = error_by_expression(scores.sel(condition=[condition]), labelled_faces(scores).sel(condition=[condition]))
-    share = found["error_share"].isel(condition=0, drop=True).assign_coords(family=("model", scores["family"].values))
-    wide = share.groupby("family").mean().to_dataframe().reset_index()
-    wide = wide.pivot_table("error_share", ["target", "expression"], "family")[families_of(scores)]
-    wide.columns.name = None
-    return wide.join(found["n"].to_dataframe()).reset_index()
+    """Return each expression's share of the squared error: target, expression, a family a column, and n."""
+    return _of_expressions(scores, condition, "error_share", families_of(scores)).drop(columns="rated")
 
 
 def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.DataFrame:
-    """Return what is rated and what each family answers on average, by expression.
+    """Return what is rated and what each family answers on average, by known expression.
 
-    Columns: target, expression, n, rated, and a family's mean over its seeds; what a network misses is in the
-    difference.
+    Columns: target, expression, a family's mean over its seeds, n, rated; what a network misses is in the difference.
     """
-    good, expressions = usable(scores), column(scores, "expression")
     families = [family for family in families if family in scores["family"].values] or families_of(scores)
-    rows = []
-    for target in TARGETS:
-        for expression in dict.fromkeys(expressions[expressions != ""].tolist()):
-            chosen = good & (expressions == expression) & np.isfinite(scores[target].values)
-            if not chosen.any():
-                continue
-            some = scores.isel(sample=chosen).sel(condition=condition)
-            answers = some["prediction"].sel(target=target).mean("sample").groupby("family").mean()
-            row = {"target": target, "expression": expression, "n": int(chosen.sum()),
-                   "rated": float(some[target].mean())}  # fmt: skip
-            rows.append(row | {family: float(answers.sel(family=family)) for family in families})
-    return pd.DataFrame(rows)
+    table = _of_expressions(scores, condition, "prediction", families)
+    return table[(table.expression != "") & (table.n > 0)].reset_index(drop=True)
+
+
+def _of_expressions(scores: xr.Dataset, condition: str, quantity: str, families: list[str]) -> pd.DataFrame:
+    """Return a quantity of `error_by_expression` with a family a column, its mean over seeds, n and the mean rating."""
+    found = error_by_expression(scores.sel(condition=[condition]), labelled_faces(scores).sel(condition=[condition]))
+    found = found.isel(condition=0, drop=True).assign_coords(family=("model", scores["family"].values))
+    table = found[quantity].groupby("family").mean().sel(family=families).to_series().unstack("family")[families]
+    table.columns.name = None
+    return table.join(found[["n", "label"]].rename(label="rated").to_dataframe()).reset_index()
 
 
 def table2_rows(records: pd.DataFrame) -> pd.DataFrame:

@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated
 
 import pandas as pd
 
-from fcx.core.checks import choose
-from fcx.core.contract import family_and_seed as family_and_seed
+from fcx.core.checks import choose, whole_number
 from fcx.core.errors import InputError
 
+Seeds = Annotated[int, partial(whole_number, least=1, most=100)]
 FINE_SHARE = 0.6  # of the epochs of a training from scratch, for one that goes on from a checkpoint
 COUNTS = (500, 1500, 5000)  # faces to tune with, beside all, in the study of data efficiency
 # Conditions of the occluder ladder, and what is worn in each: `masks` of `prepare`.

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
 
 from fcx.core.arguments import Count, Threads, Words, checked
-from fcx.core.checks import choose, whole_number
+from fcx.core.checks import choose
 from fcx.core.contract import TARGETS
 from fcx.core.recipes import RECIPES, Recipe
 from fcx.networks.facechannel import Config, FaceChannel
@@ -22,9 +20,8 @@ from fcx.networks.inference import usable_device
 from fcx.networks.sharing import Group
 from fcx.networks.training import using_threads
 from fcx.networks.training_loop import Run
-from fcx.studies.training_plan import Scale, trainings_of
+from fcx.studies.training_plan import Scale, Seeds, trainings_of
 
-Seeds = Annotated[int, partial(whole_number, least=1, most=100)]
 WARM = 2  # batches before time is taken
 
 

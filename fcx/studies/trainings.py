@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from fcx.core.arguments import Count, FilePath, Switch, Words, Workers, checked, words
-from fcx.core.checks import choose, whole_number
-from fcx.core.contract import TARGETS, check, column, usable
+from fcx.core.checks import choose
+from fcx.core.contract import TARGETS, check, column, family_and_seed, usable
 from fcx.core.errors import FcxError, InputError
 from fcx.core.files import digest, replacing
 from fcx.core.provenance import nested_attr
@@ -28,10 +26,9 @@ from fcx.networks.inference import predict, usable_device
 from fcx.studies.costs import learning_curves, training_records
 from fcx.studies.interpolation import STEPS, interpolate
 from fcx.studies.stored_scores import CEILINGS, Study, read_study, scored
-from fcx.studies.training_plan import PARTS, Scale, family_and_seed
+from fcx.studies.training_plan import PARTS, Scale, Seeds
 from fcx.studies.training_queue import train_missing
 
-Seeds = Annotated[int, partial(whole_number, least=1, most=100)]
 TUNED = ("masked_last_conv", "masked_all_layers")
 
 
