@@ -101,7 +101,7 @@ def test_findings_say_the_verdict_and_on_what_it_stands(scores, drawn):
     table = claim_table(drawn)
     found = figures.claim_findings(table, faces="made")
     first = table.iloc[0]
-    assert found.items[0].statement.startswith("Claim (a) holds on made: “The plain network")
+    assert found.items[0].statement.startswith("Claim (a) holds on made faces: “The plain network")
     assert f"arousal {first.estimate:+.2f} [{first.low:+.2f}, {first.high:+.2f}] (holds)" in found.items[0].numbers
     assert "60 faces and 2 trainings of each family" in found.items[0].numbers
     alone = claim_table(drawn_scores(scores.isel(model=(scores["seed"] == 0).values), draws=50))

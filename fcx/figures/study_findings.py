@@ -21,7 +21,7 @@ def claim_findings(table: pd.DataFrame, *, faces: str) -> Findings:
     verdicts, findings = overall(table), []
     for name, part in table.groupby("claim", sort=False):
         statement = part["statement"].iloc[0]
-        start = f"Claim ({name}) {VERDICTS[verdicts[name]]} on {faces}: “{statement.removesuffix('.')}”."
+        start = f"Claim ({name}) {VERDICTS[verdicts[name]]} on {faces} faces: “{statement.removesuffix('.')}”."
         if verdicts[name] == UNASKED:
             findings.append(Finding(start, "Not all of the networks that it is about are there."))
             continue
