@@ -344,3 +344,42 @@ def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_pat
 def test_the_demo_is_the_default_everywhere():
     assert {parameters_of(path)["faces"] for path in NOTEBOOKS} == {"demo"}
     assert Path(parameters_of(NOTEBOOKS[0])["runs"]) == Path("runs")
+
+
+def an_opening():
+    picture = figures.Picture("face", "A face", "<svg viewBox='0 0 9 9'><title>face</title></svg>", "Its regions.")
+    return figures.Opening(f"Where does {HOSTILE} look?", ["At the mouth.", HOSTILE], a_figure(), picture)
+
+
+def test_the_answer_comes_first_on_the_page_and_as_the_card_of_the_index(tmp_path):
+    cells = [
+        nbformat.v4.new_markdown_cell("# A report\n\nWhat it says."),
+        code("a = 1", nbformat.v4.new_output("stream", name="stdout", text="before")),
+        code("opening", shown(an_opening()), shown(a_figure())),
+        code("verdicts", shown(figures.Verdicts([figures.Verdict(HOSTILE, "holds", "1.3 [1.2, 1.4]")]))),
+    ]
+    page = notebook_page(nbformat.v4.new_notebook(cells=cells), "a")
+    body = page.html.split("<main>")[1]
+    places = [body.index(text) for text in ("<h1", "At the mouth.", "<figure", "What it says.", "before")]
+    assert places == sorted(places)
+    page.write(tmp_path)
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert numbers["answer"] == ["At the mouth.", HOSTILE]
+    assert numbers["verdicts"] == [{"claim": HOSTILE, "verdict": "holds", "numbers": "1.3 [1.2, 1.4]"}]
+    index = contents([page], tmp_path).read_text()
+    assert index.index("<svg") < index.index("At the mouth.") < index.index('<table class="verdicts">')
+    assert '<a href="a.html">A report</a>' in index.split("verdicts")[-1]
+    assert HOSTILE not in page.html + index
+
+
+def test_an_opening_is_a_question_and_at_most_three_sentences():
+    with pytest.raises(InputError, match="allowed: one sentence that ends with"):
+        figures.Opening("Where", ["There."])
+    with pytest.raises(InputError, match="the answer has 4 sentences; allowed: 1 to 3"):
+        figures.Opening("Where?", ["There."] * 4)
+
+
+def test_a_picture_carries_its_numbers_as_a_figure_does():
+    page = notebook_page(nbformat.v4.new_notebook(cells=[code("x", shown(an_opening().picture))]), "x")
+    assert Page(page.html).labels == ["A face. Its regions."]
+    assert [table["kind"] for table in page.tables] == ["figure"]

@@ -5,6 +5,7 @@ from .known_truth_charts import densest_table, truth_gallery, validity_chart, va
 from .landmark_charts import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
 from .leakage_charts import leakage_chart, leakage_findings
 from .mask_galleries import style_gallery, wearing_gallery
+from .opening import Opening, Picture, Verdict, Verdicts
 from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from .region_charts import mask_area_chart, region_chart
 from .search_charts import search_chart

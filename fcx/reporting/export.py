@@ -9,12 +9,16 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from fcx.core.files import replacing
+from fcx.figures.opening import Verdict, Verdicts
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 from fcx.figures.theme import CONFIG
 
+TOGETHER = "The claims, and what became of them"
 PLOTLY = "application/vnd.plotly.v1+json"
+HEADING = re.compile(r"(?m)^# +(.+)$")
 TEMPLATES = Path(__file__).parent / "template"
 # The browser itself refuses every request: what a page needs is in the page.
 POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -29,6 +33,8 @@ class Page:
     title: str
     summary: str
     html: str = ""
+    opening: dict = field(default_factory=dict)
+    verdicts: list[dict] = field(default_factory=list)
     tables: list[dict] = field(default_factory=list)
     findings: list[dict] = field(default_factory=list)
     provenance: dict = field(default_factory=dict)
@@ -48,7 +54,9 @@ class Page:
         for table in self.tables:
             with replacing(folder / self.name / f"{table['name']}.csv") as path:
                 pd.DataFrame(table["table"]).to_csv(path, index=False, lineterminator="\n")
-        numbers = {"title": self.title, "findings": self.findings, "tables": self.tables, "provenance": self.provenance}
+        opening = {key: self.opening[key] for key in ("question", "answer") if key in self.opening}
+        numbers = {"title": self.title, **opening, "verdicts": self.verdicts, "findings": self.findings,
+                   "tables": self.tables, "provenance": self.provenance}  # fmt: skip
         _write(folder / f"{self.name}.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
         return _write(folder / f"{self.name}.html", self.html)
 
@@ -69,6 +77,7 @@ def notebook_page(notebook, name: str) -> Page:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cells have random ones
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    _open(notebook)
     for number, cell in enumerate(cells):
         cell.outputs = [_output(o, page, f"{name}-{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
     css = (TEMPLATES / "report.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")
@@ -88,9 +97,12 @@ def contents(pages: list[Page], folder: Path) -> Path:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     findings = [Finding(**finding) for page in pages for finding in page.findings]
+    asked = [(page, Verdict(**row)) for page in pages for row in page.verdicts]
+    links = [f'<a href="{quote(page.name)}.html">{html.escape(page.title)}</a>' for page, _ in asked]
     provenance = next((page.provenance for page in reversed(pages) if page.provenance), None)
     text = environment.get_template("contents.html.j2").render(
         pages=pages, policy=POLICY, css=(TEMPLATES / "report.css").read_text(),
+        verdicts=asked and Verdicts([row for _, row in asked], TOGETHER).html(report=links),
         findings=findings and Findings(findings).html(), provenance=provenance and Provenance(provenance).html(),
     )  # fmt: skip
     return _write(folder / "index.html", text + "\n")
@@ -101,11 +113,28 @@ def _title(notebook, name: str) -> tuple[str, str]:
     import nbformat
 
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (heading := re.search(r"(?m)^# +(.+)$", cell.source)):
+        if cell.cell_type == "markdown" and (heading := HEADING.search(cell.source)):
             paragraphs = cell.source[heading.end() :].strip().split("\n\n")
             return heading[1].strip(), re.sub(r"[*_`]|\[(.+?)\]\(.+?\)", r"\1", " ".join(paragraphs[0].split()))
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"# {html.escape(name)}"))
     return name, ""
+
+
+def _open(notebook) -> None:
+    """Move the cell that shows an Opening to directly under the title: the answer comes first."""
+    import nbformat
+
+    cells = notebook.cells
+    opens = [any(o.get("data", {}).get(MIME, {}).get("kind") == "opening" for o in c.get("outputs", [])) for c in cells]
+    if True not in opens:
+        return
+    opening = cells.pop(opens.index(True))
+    opening.metadata["fcx"] = "opening"
+    at = next(i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and HEADING.search(cell.source))
+    end = HEADING.search(cells[at].source).end()
+    below = nbformat.v4.new_markdown_cell(cells[at].source[end:].strip(), id=f"{cells[at].id}-text")
+    cells[at].source = cells[at].source[:end]
+    cells[at + 1 : at + 1] = [opening, below]
 
 
 def _wanted(output) -> bool:
@@ -119,8 +148,17 @@ def _output(output, page: Page, identity: str):
         output.data = {"text/html": _figure(data[PLOTLY], page, identity)}
     elif MIME in data:
         ours = data[MIME]
+        if ours["kind"] == "picture":
+            output.data = {"text/html": _framed(ours["html"], ours, page)}
+            return output
         if ours["kind"] == "table":
             page.keep("table", ours)
+        elif ours["kind"] == "opening":
+            page.opening = ours
+        elif ours["kind"] == "verdicts":
+            rows = [dict(zip(ours["table"], row, strict=True)) for row in zip(*ours["table"].values(), strict=True)]
+            page.verdicts += rows
+            page.keep("verdicts", ours)
         elif ours["kind"] == "findings":
             page.findings += ours["findings"]
         else:
@@ -136,11 +174,16 @@ def _figure(drawn: dict, page: Page, identity: str) -> str:
     layout = dict(drawn["layout"])
     meta = layout.pop("meta", None)
     meta = meta if isinstance(meta, dict) and "table" in meta else {}  # a figure of the user's own carries nothing
-    alt = html.escape(meta.get("alt", "A figure without a description"))
     plot = to_html(
         {"data": drawn["data"], "layout": layout}, config=CONFIG, full_html=False, include_plotlyjs=False,
         include_mathjax=False, div_id=f"figure-{identity}", validate=False, default_width="100%",
     )  # fmt: skip
+    return _framed(plot, meta, page)
+
+
+def _framed(plot: str, meta: dict, page: Page) -> str:
+    """Return what is drawn as <figure> with its alternative text, a caption and the table of its numbers, kept too."""
+    alt = html.escape(meta.get("alt", "A figure without a description"))
     folded = ""
     if meta:
         page.keep("figure", meta)
