@@ -2,6 +2,7 @@ from . import (
     attribution,
     core,
     datasets,
+    explorer,
     faithfulness,
     figures,
     geometry,
@@ -14,6 +15,7 @@ from . import (
 from .attribution.runner import attribute
 from .attribution.storage import open_results
 from .datasets.preparation import open_faces, prepare
+from .explorer.exploring import explore
 from .geometry.regions import region_maps
 from .masks.wear import wear_mask
 from .networks.checkpoints import load_model, save_model

@@ -48,7 +48,13 @@ Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one")]
 STYLES, SOURCES = {"mask styles": ("fcx.masks", "STYLES")}, {"formats of sources": ("fcx.datasets", "ADAPTERS")}
 METHODS = {"methods": ("fcx.attribution", "METHODS")}
 RULES = {"rules for the shunt": ("fcx.attribution.lrp_rules", "SHUNT_RULES")}
-NAMED = {"mask": STYLES | SOURCES, "prepare": STYLES | SOURCES, "predict": METHODS, "attribute": METHODS | RULES}
+NAMED = {
+    "mask": STYLES | SOURCES,
+    "prepare": STYLES | SOURCES,
+    "predict": METHODS,
+    "attribute": METHODS | RULES,
+    "explore": METHODS,
+}
 
 
 class NamedInHelp(typer.core.TyperCommand):
@@ -480,6 +486,33 @@ def attribute(
     results = fcx.attribute(resolved, stored_faces(faces), methods, targets, maps=maps, **how)
     sizes = ", ".join(f"{results.sizes[name]} {name}s" for name in ("model", "condition", "method", "target", "sample"))
     typer.echo(f"{out}: {sizes}")
+
+
+@command()
+def explore(
+    out: Annotated[str, typer.Argument(help="the page to write, such as explorer.html")],
+    faces: Annotated[str, typer.Option(help="a store that fcx prepare wrote, or any source of fcx prepare")] = "demo",
+    results: Annotated[str, typer.Option(help="a store that fcx attribute wrote of these faces; else it is made")] = "",
+    models: Models = "",
+    methods: Annotated[str, typer.Option(help="comma-separated")] = "lrp_gamma",
+    count: Annotated[int, typer.Option(help="faces in the page, at most; means are over all")] = 24,
+    runs: Annotated[str, typer.Option(help="the folder that keeps prepared faces and results")] = "runs",
+):
+    """Write a page in which faces, maps and regions are explored by hand; it needs no kernel and no network."""
+    import fcx
+    from fcx.core.checks import whole_number
+    from fcx.datasets.face_stores import stored_faces
+    from fcx.networks.checkpoints import first_seeds
+    from fcx.reporting.notebook_inputs import stored_results
+
+    whole_number(count, "count")
+    chosen = stored_faces(faces, runs)
+    made = (
+        fcx.open_results(results)
+        if results
+        else stored_results(models or ",".join(first_seeds()), chosen, methods, runs)
+    )
+    typer.echo(fcx.explore(chosen, made).write(out, count))
 
 
 @command()

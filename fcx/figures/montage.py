@@ -123,9 +123,10 @@ def heat(tile: np.ndarray, values: np.ndarray, limit: float, signed: bool) -> np
     share = np.clip(resize(values) / limit, -1 if signed else 0, 1)
     place = np.uint8(np.round(255 * ((share + 1) / 2 if signed else share)))
     strength = (0.9 * np.abs(share) ** 0.6)[..., None]
-    return np.uint8(np.round((1 - strength) * (40 + 0.8 * grey_tile(tile)) + strength * _table(signed)[place]))
+    return np.uint8(np.round((1 - strength) * (40 + 0.8 * grey_tile(tile)) + strength * colour_table(signed)[place]))
 
 
-def _table(signed: bool) -> np.ndarray:
+def colour_table(signed: bool) -> np.ndarray:
+    """Return the colours (256, RGB) of maps, from 0 to 255."""
     colours = get_colorscale(SIGNED if signed else UNSIGNED)
     return 255 * np.array(sample_colorscale(colours, np.linspace(0, 1, 256).tolist(), colortype="tuple"))

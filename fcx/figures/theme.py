@@ -23,6 +23,10 @@ SHADE = "#eef0f4"  # behind the controls
 # Plotly 7 shows a button that uploads a chart to a cloud unless it is told not to.
 CONFIG = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
 
+# Of every page: the browser itself refuses every request; what a page needs is in the page.
+POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+          "font-src data:; base-uri 'none'; form-action 'none'")  # fmt: skip
+
 _AXIS = {"gridcolor": FAINT, "zerolinecolor": "#8b93a1", "linecolor": "#8b93a1", "ticks": "outside",
          "tickcolor": FAINT, "automargin": True, "title": {"standoff": 12}}  # fmt: skip
 TEMPLATE = go.layout.Template(

@@ -14,15 +14,12 @@ from urllib.parse import quote
 from fcx.core.files import replacing
 from fcx.figures.opening import Verdict, Verdicts
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
-from fcx.figures.theme import CONFIG
+from fcx.figures.theme import CONFIG, POLICY
 
 TOGETHER = "The claims, and what became of them"
 PLOTLY = "application/vnd.plotly.v1+json"
 HEADING = re.compile(r"(?m)^# +(.+)$")
 TEMPLATES = Path(__file__).parent / "template"
-# The browser itself refuses every request: what a page needs is in the page.
-POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-          "font-src data:; base-uri 'none'; form-action 'none'")  # fmt: skip
 
 
 @dataclass

@@ -1,0 +1,71 @@
+"""`explore`: faces and results by hand, as a widget where a kernel runs, else as a page that holds everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from fcx.core.arguments import Count, FilePath, checked
+from fcx.core.checks import choose_all, whole_number
+from fcx.core.contract import TARGETS, Faces
+from fcx.core.files import replacing
+from fcx.explorer.packing import Pack
+from fcx.explorer.static import explorer_page, explorer_section
+from fcx.explorer.view import VIEW_OPTIONS, View
+from fcx.figures.panels import choose_faces
+
+METHODS = ("lrp_gamma", "gradient")
+FACES = 24  # in a page
+
+
+@checked
+def explore(faces: Faces, results=None, *, methods=METHODS, targets=TARGETS, draws: Count = 2000, **view) -> Explorer:
+    """Return the explorer of `faces` and of `results`, which shows itself in a notebook.
+
+    `results` is what `fcx.attribute` returned for these faces, or models, as `fcx.attribute` takes them, that are
+    asked now by `methods` about `targets`; None is the first training of each family that ships. `view` is what is
+    shown first, the fields of `fcx.explorer.view.View`: what "Copy Python" writes. Means and intervals are those of
+    `fcx.region_statistics` with `draws`. Where no kernel runs, or the extra `explore` is not installed, the notebook
+    shows a page of at most 24 faces; `Explorer.write` writes one to a file.
+
+    Raises: ContractError where results hold no maps or not the samples of `faces`; InputError where no face is
+    usable; UnknownNameError for a name that does not exist.
+
+    >>> fcx.explore(faces, results, networks="plain_scratch,masked_scratch").write("explorer.html")  # doctest: +SKIP
+    """
+    choose_all(view, VIEW_OPTIONS, "option of explore")
+    if not isinstance(results, xr.Dataset):
+        from fcx.attribution import attribute
+
+        results = attribute(results, faces, methods, targets)
+    pack = Pack(faces, results, draws=draws)
+    return Explorer(pack, View(**view).of(pack))
+
+
+class Explorer:
+    """Faces and maps by hand: shows itself in a notebook, and writes itself as a page."""
+
+    def __init__(self, pack: Pack, view: View):
+        self.pack, self.view = pack, view
+
+    def write(self, path: FilePath, count: int = FACES) -> Path:
+        """Write a page that needs no kernel and no network, of at most `count` faces; return its path."""
+        whole_number(count, "count")
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(explorer_page(self.pack, self._rows(count), self.view), encoding="utf-8")
+        return Path(path)
+
+    def html(self, count: int = FACES) -> str:
+        """Return the same as a part of a page."""
+        return explorer_section(self.pack, self._rows(count), self.view)
+
+    def _rows(self, count: int) -> list[int]:
+        """Return the faces of a page: one of each expression in turn, and the one that is shown first."""
+        shown = self.pack.samples.index(self.view.sample)
+        rows = [self.pack.samples.index(name) for name in choose_faces(self.pack.faces, count)]
+        return sorted({shown, *rows[: count - (shown not in rows)]})
+
+    def _repr_mimebundle_(self, *args, **kwargs):
+        words = f"Explorer of {len(self.pack.samples)} faces and {len(self.pack.models)} networks"
+        return {"text/html": self.html(), "text/plain": words}

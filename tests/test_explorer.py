@@ -1,0 +1,167 @@
+"""The explorer's numbers are the library's: payload, page, and what it refuses."""
+
+import base64
+import gzip
+import json
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import make_faces
+
+import fcx
+from fcx.core.contract import CONDITIONS, TARGETS
+from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.explorer.packing import LEVELS, PARTS, POWER, SHOWN, eight_bits, from_eight_bits
+from fcx.explorer.static import SCRIPT, payload
+from fcx.statistics.overlays import OVERLAYS
+from fcx.statistics.region_mass import region_cover
+
+MODELS, METHODS = ["plain_scratch", "masked_scratch-2"], ["lrp_gamma", "gradcam"]
+
+
+def results_of(faces, seed=0):
+    """Return results of two models with maps of a few large values among many small ones."""
+    rng = np.random.default_rng(seed)
+    count = faces.sizes["sample"]
+    maps = rng.normal(size=(2, 2, 2, 2, count, 64, 64)) ** 3
+    dims = ("model", "condition", "method", "target", "sample", "y", "x")
+    predictions = rng.uniform(-1, 1, (2, 2, 2, count))
+    coords = {"model": MODELS, "condition": list(CONDITIONS), "method": METHODS, "target": list(TARGETS)}
+    made = {
+        "attribution": (dims, maps.astype("f4")),
+        "prediction": (("model", "condition", "target", "sample"), predictions),
+    }
+    return xr.Dataset(made, coords, {"crop": "face"}).assign_coords(sample=faces["sample"].values)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    faces = make_faces(5)
+    faces["status"][1, 3] = "no face was found"
+    return faces, results_of(faces)
+
+
+@pytest.fixture(scope="module")
+def explorer(pair):
+    return fcx.explore(*pair, sample="face2", draws=50)
+
+
+def unpacked(header, data):
+    """Return the arrays of a frame, as the page reads them."""
+    sizes = {"model": 2, "condition": 2, "target": 2, "y": 64, "x": 64}
+    sizes |= {"region": len(header["regions"]), "overlay": len(header["overlays"])}
+    arrays, start = {}, 0
+    for name, kind, dims in header["parts"]:
+        shape = [sizes[dim] for dim in dims]
+        arrays[name] = np.frombuffer(data, kind, int(np.prod(shape)), start).reshape(shape)
+        start += arrays[name].nbytes
+    assert start == len(data)
+    return arrays
+
+
+def test_the_payload_holds_what_the_results_hold(explorer, pair):
+    faces, results = pair
+    rows = [0, 2, 3]
+    store = json.loads(json.dumps(payload(explorer.pack, rows, explorer.view)))
+    header = store["header"]
+    assert [face["id"] for face in header["faces"]] == ["face0", "face2", "face4"]  # face3 cannot be used
+    assert header["count"] == 4
+    statistics = fcx.region_statistics(results, faces, draws=50)
+    cover = region_cover(faces, np.arange(5))
+    for place, name in enumerate(["face0", "face2", "face4"]):
+        for method in METHODS:
+            frame = unpacked(header, gzip.decompress(base64.b64decode(store["frames"][method][place])))
+            one = {"sample": name, "method": method}
+            for quantity in SHOWN:
+                assert np.array_equal(frame[quantity], statistics[quantity].sel(one).values.astype("f4"))
+            maps = results["attribution"].sel(one).values
+            kept = from_eight_bits(frame["map"], frame["top"])
+            limit = POWER / (2 * LEVELS) * np.abs(maps).max((-2, -1), keepdims=True)
+            assert (np.abs(kept - maps) <= limit * 1.001).all()
+        own = cover[int(name[-1])]
+        parts = len(own) - len(OVERLAYS)
+        assert np.array_equal(frame["part"], own[:parts].argmax(0))
+        assert np.array_equal(frame["overlay"], np.rint(255 * own[parts:]))
+        assert header["prediction"][1][0][1][place] == pytest.approx(
+            float(results["prediction"].sel(model=MODELS[1], condition="plain", target="valence", sample=name)),
+            abs=1e-8,
+        )
+    for quantity in SHOWN:
+        for end in ("mean", "low", "high"):
+            assert np.allclose(header["means"][quantity][end], statistics[f"{quantity}_{end}"].values, rtol=1e-5)
+
+
+def test_eight_bits_keep_shares_and_say_how_well(explorer, pair):
+    faces, results = pair
+    maps = results["attribution"].isel(sample=[0]).values.astype(float)
+    shares = [
+        np.abs(each) / np.abs(each).sum((-2, -1), keepdims=True) for each in (maps, from_eight_bits(*eight_bits(maps)))
+    ]
+    worst = np.abs(shares[0] - shares[1]).sum((-2, -1)).max() / 2
+    assert explorer.pack.share_error([0]) == pytest.approx(worst, rel=1e-6)
+    part = region_cover(faces, np.array([0]))[0, 3] > 0.5
+    assert np.abs((shares[0] - shares[1])[..., part].sum(-1)).max() <= worst < 0.02
+    zeros, broken = np.zeros((1, 4, 4)), np.full((1, 4, 4), np.nan)
+    assert not from_eight_bits(*eight_bits(zeros)).any()
+    assert np.isnan(from_eight_bits(*eight_bits(broken))).all()
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(explorer, tmp_path):
+    page = explorer.write(tmp_path / "page.html", count=3).read_text()
+    assert "default-src 'none'" in page
+    assert page.count("<script") == page.count("</script>") == 2
+    assert not re.search(r"(src|href)=|@import|url\(http|fetch\(|XMLHttp", page)
+    assert "</script" not in SCRIPT.read_text()
+    store = json.loads(re.search(r'application/json">(.*?)</script>', page, re.S)[1])
+    names = [face["id"] for face in store["header"]["faces"]]
+    assert len(names) == 3
+    assert "face2" in names  # the one that is shown first
+    assert explorer.html(3) in page
+    assert page == explorer.write(tmp_path / "again.html", count=3).read_text()
+
+
+def test_names_of_files_are_no_markup(pair, tmp_path):
+    faces, results = pair
+    hostile = "</script><img src=x onerror=alert(1)>.jpg"
+    names = [hostile, *faces["sample"].values[1:]]
+    page = fcx.explore(faces.assign_coords(sample=names), results.assign_coords(sample=names), draws=5)
+    text = page.write(tmp_path / "page.html").read_text()
+    assert "<img" not in text
+    assert (
+        json.loads(re.search(r'application/json">(.*?)</script>', text, re.S)[1])["header"]["view"]["sample"] == hostile
+    )
+
+
+def test_the_view_is_checked(pair):
+    faces, results = pair
+    with pytest.raises(UnknownNameError, match="did you mean 'plain_scratch'"):
+        fcx.explore(faces, results, draws=5, networks="plain_scrach")
+    with pytest.raises(UnknownNameError, match="unknown option of explore 'metod': did you mean 'method'"):
+        fcx.explore(faces, results, metod="lrp_gamma")
+    with pytest.raises(UnknownNameError, match="unknown face 'face3'"):
+        fcx.explore(faces, results, draws=5, sample="face3")
+    with pytest.raises(InputError, match="one, or two that differ"):
+        fcx.explore(faces, results, draws=5, networks=[MODELS[0]] * 2)
+    with pytest.raises(InputError, match="at least three grid points"):
+        fcx.explore(faces, results, draws=5, region=[[1, 2], [3, 4]])
+    view = fcx.explore(faces, results, draws=5, region=[[1, 2], [3, 4], [5.04, 0]], networks=MODELS[1]).view
+    assert (view.region, view.networks) == ([[1, 2], [3, 4], [5, 0]], [MODELS[1]])
+
+
+def test_what_cannot_be_explored_is_said(pair):
+    faces, results = pair
+    with pytest.raises(ContractError, match="hold no maps"):
+        fcx.explore(faces, results[["prediction"]])
+    bad = faces.assign(status=(("condition", "sample"), np.full((2, 5), "no face was found")))
+    with pytest.raises(InputError, match="no face is usable"):
+        fcx.explore(bad, results)
+    with pytest.raises(ContractError, match="same samples"):
+        fcx.explore(faces, results.isel(sample=[0, 1]))
+
+
+def test_parts_are_in_an_order_that_numbers_can_be_read_in():
+    """Numbers of four bytes come first: a typed array cannot start between two of them."""
+    kinds = [kind for kind, _ in PARTS.values()]
+    assert kinds == sorted(kinds, key=lambda kind: -int(kind[-1]))
