@@ -72,6 +72,28 @@ def crossed_interval(estimate, low, high, between, clusters, seeds, level=0.95):
     return estimate - math.hypot(estimate - low, reach), estimate + math.hypot(high - estimate, reach)
 
 
+def share_ratio(one, other, subjects, draws, seed):
+    """Return how many times the mean share of `other` (seed, face) `one` has, with its interval, draw by draw.
+
+    The variance between seeds is what log2 ratios of the seeds have beyond what draws of faces show of it.
+    """
+
+    def log_ratios(rows):
+        means = [[sum(shares[i] for i in rows) / len(rows) for shares in side] for side in (one, other)]
+        return [math.log2(a / b) for a, b in zip(*means, strict=True)]
+
+    data, seeds = log_ratios(range(len(subjects))), len(one)
+    drawn = [log_ratios(rows) for rows in bootstrap_rows(subjects, draws, seed)]
+    estimate, clusters = sum(data) / seeds, len(set(subjects))
+    low, high = bootstrap_interval([sum(each) / seeds for each in drawn], clusters)
+    if seeds > 1:
+        spread = sum((value - estimate) ** 2 for value in data) / (seeds - 1)
+        alone = sum(np.var([each[k] - sum(each) / seeds for each in drawn]) for k in range(seeds)) / (seeds - 1)
+        between = max(0, spread - alone * clusters / (clusters - 1)) / seeds
+        low, high = crossed_interval(estimate, low, high, between, clusters, seeds)
+    return [2**value for value in (estimate, low, high)]
+
+
 # --- model ------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ def test_statistics_figures_and_workers_know_them(toy, faces):
     np.testing.assert_array_equal(shared["share"].values, alone["share"].values)
     np.testing.assert_array_equal(shared["attribution"].values, alone["attribution"].values)
     table = fcx.region_statistics(alone, faces, draws=20)
-    assert list(table["region"].values[-2:]) == ["mask", "upper_half"]
+    assert list(table["region"].values[-3:]) == ["mask", "uncovered", "upper_half"]
     whole = fcx.attribute("plain_scratch", faces, "toy_lrp")
     maps = np.abs(whole["attribution"].values.astype(float))
     upper = maps[..., :32, :].sum((-2, -1)) / maps.sum((-2, -1))

@@ -84,7 +84,7 @@ def test_a_uniform_map_is_not_enriched_anywhere(faces, value):
 
 def test_shares_of_the_partition_sum_to_one(faces, results):
     table = sample_statistics(results, faces)
-    assert list(table["region"].values) == [*REGIONS, "mask"]
+    assert list(table["region"].values) == [*REGIONS, "mask", "uncovered"]
     parts = table.sel(region=list(REGIONS)).sum("region")
     np.testing.assert_allclose(parts["share"], 1, atol=1e-13)
     np.testing.assert_allclose(parts["area"], 1, atol=1e-13)
@@ -226,7 +226,7 @@ def test_means_and_intervals_equal_gathering(faces, results):
 
 
 def test_one_face_without_mass_in_a_region_leaves_the_mean_finite(faces, results):
-    inside = region_cover(faces, [0])[0, -1] > 0
+    inside = region_cover(faces, [0], overlays=["mask"])[0, -1] > 0
     results["attribution"][:, :, :, :, 0] = np.where(inside, 0, results["attribution"][:, :, :, :, 0])
     table = region_statistics(results, faces, draws=20).sel(region="mask")
     assert np.isneginf(table["enrichment"].isel(sample=0)).all()
@@ -308,7 +308,7 @@ def test_p_values_agree_with_intervals_and_have_no_floor():
     assert (out["p_holm"].sel(region="mask") < 1e-4).all()  # 999 draws would end at 36 x 2 / 1000
     outside = (out["low"] > 0) | (out["high"] < 0)
     np.testing.assert_array_equal(outside, out["p"] < 0.05)
-    assert out.attrs["tests"] == 2 * 2 * 9  # conditions, targets and regions of one method
+    assert out.attrs["tests"] == 2 * 2 * 10  # conditions, targets and regions of one method
     for method in ("lrp", "gradcam"):
         one = out.sel({"method": method})  # .sel(method=...) is an option of xarray
         np.testing.assert_allclose(one["p_holm"].values.ravel(), oracles.holm(list(one["p"].values.ravel())))

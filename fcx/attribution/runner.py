@@ -19,7 +19,7 @@ from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.core.store import Store
 from fcx.core.targets import Target, parse_all
 from fcx.networks.checkpoints import resolve_models, weights_hash
-from fcx.networks.inference import usable_device
+from fcx.networks.inference import family_of, usable_device
 from fcx.statistics.overlays import region_names
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
@@ -112,6 +112,8 @@ def _coords(resolved, faces, methods, targets: list[Target]) -> dict:
     }  # fmt: skip
     values |= {dim: np.arange(faces.sizes[dim]) for dim in ("y", "x")}
     coords = {name: ((name,), np.asarray(value)) for name, value in values.items()}
+    families = zip(*(family_of(name, model) for name, model in resolved.items()), strict=True)
+    coords |= {name: (("model",), np.asarray(of)) for name, of in zip(("family", "seed"), families, strict=True)}
     for name, coord in faces.coords.items():
         if coord.dims == ("sample",):
             text = coord.dtype.kind in "OT"  # fixed-width text is what a Zarr store keeps cleanly

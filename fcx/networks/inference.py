@@ -68,7 +68,7 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
                         words = "answers with NaN or infinity: its weights cannot be used"
                         raise InputError(f"model {list(resolved)[m]!r} {words}")
                 bar.update(len(some))
-    families = zip(*(_family_of(name, model) for name, model in resolved.items()), strict=True)
+    families = zip(*(family_of(name, model) for name, model in resolved.items()), strict=True)
     return xr.Dataset(
         {"prediction": (("model", "condition", "target", "sample"), out)},
         coords={
@@ -88,7 +88,7 @@ def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> x
     )
 
 
-def _family_of(name: str, model: nn.Module) -> tuple[str, int]:
+def family_of(name: str, model: nn.Module) -> tuple[str, int]:
     """Return family and seed of a training of fcx whose name says so; another network, such as resnet-18, is alone."""
     family, seed = family_and_seed(name)
     return (family, seed) if getattr(model, "metadata", {}).get("seed") == seed else (name, 0)

@@ -21,6 +21,7 @@ from fcx.core.contract import REGIONS, twin
 from fcx.core.errors import FcxError
 
 OVERLAYS: dict[str, Callable] = {}
+UPPER = ("eyes", "brows", "forehead", "cheeks")
 
 
 def overlay(name: str):
@@ -50,3 +51,14 @@ def worn_mask(faces, rows) -> np.ndarray:
     Raises: InputError for faces that wear several masks.
     """
     return faces["alpha"].sel(condition=twin(faces)).isel(sample=rows).values / 255
+
+
+@overlay("uncovered")
+def uncovered(faces, rows) -> np.ndarray:
+    """Return eyes, brows, forehead and cheeks as far as the mask of the twin leaves them open.
+
+    Raises: InputError for faces that wear several masks.
+    """
+    parts = faces["regions"].isel(sample=rows)
+    upper = parts.sel(region=list(UPPER)).sum("region", dtype=float).values
+    return upper / np.maximum(parts.sum("region", dtype=float).values, 1) * (1 - worn_mask(faces, rows))

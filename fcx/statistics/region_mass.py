@@ -137,7 +137,8 @@ def sample_statistics(results: Results, faces: Faces) -> xr.Dataset:
         attrs={name: results.attrs[name] for name in results.attrs if name != "kind"},
     )
     made["area"] = (("sample", "region"), area, {"long_name": "share of the grid's area"})
-    return made.assign_coords({n: ("sample", c.values[rows]) for n, c in faces.coords.items() if c.dims == ("sample",)})
+    made = made.assign_coords({n: ("sample", c.values[rows]) for n, c in faces.coords.items() if c.dims == ("sample",)})
+    return made.assign_coords({n: c for n, c in results.coords.items() if c.dims == ("model",)})  # family and seed
 
 
 @checked

@@ -1,3 +1,10 @@
+from .attention_claims import (
+    ATTENTION_CLAIMS,
+    attention_claim,
+    attention_claim_table,
+    attention_verdicts,
+    by_all_methods,
+)
 from .claims import CLAIMS, claim, claim_table, overall
 from .contrasts import contrast, drawn_scores, families_of
 from .costs import multiply_adds, trained_parameters
