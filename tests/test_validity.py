@@ -142,7 +142,7 @@ def test_what_cannot_be_asked_is_refused(sets):
     with pytest.raises(ContractError, match="have no 'truth'"):
         known_truth_scores(models, {"mouth": sets["mouth"].drop_vars("truth")}, "gradient")
     hidden = sets["mouth"].sel(condition=["masked"])
-    with pytest.raises(InputError, match="no condition of the faces of 'mouth'"):
+    with pytest.raises(InputError, match="no condition of the faces shows the truth of mouth"):
         known_truth_scores(models, {"mouth": hidden}, "gradient")
 
 

@@ -30,7 +30,6 @@ from fcx.geometry.regions import OVERSAMPLING, region_maps
 
 FACE_BYTES = 3e5  # of a face while it is drawn and kept, without its display pictures
 CARRIERS = ("mouth", "eyes", "brows", "outline", "brightness")
-WORN_BY = {carrier: "masked" if carrier == "outline" else "plain" for carrier in CARRIERS}  # where it is to be seen
 # Nuisance: name -> what is drawn evenly. Grey values are of 255 and before the light, lengths in pixels of the grid.
 IDENTITY = {
     "scale": (2.7, 3.05),  # pixels per cm

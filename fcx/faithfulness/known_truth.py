@@ -1,7 +1,8 @@
-"""Known truth: does a method find where the information is, on faces drawn so that this is known?
+"""Known truth: does a method find where the information is, on faces made so that this is known?
 
-`fcx.datasets.synthetic` draws faces whose labels one carrier shows. A network that has learnt them can have read
-them only there, so that a method that explains this network has a right answer.
+`fcx.datasets.synthetic` draws faces whose labels one carrier shows, and `fcx.datasets.planted` puts such a carrier on
+photographs. A network that has learnt them can have read them only there, so that a method that explains this network
+has a right answer. What the method says of the same network with random weights, which knows nothing, is its control.
 
 What is scored is |map|. Where several pixels share the maximum, as in the 8x8 blocks of Grad-CAM or in an ablated
 region, the hit is the share of these pixels that lie in the truth; a map of zeros hits by its area, has no share,
@@ -21,10 +22,12 @@ from fcx.attribution.request import chosen_names
 from fcx.attribution.runner import attribute
 from fcx.core.arguments import Count, Names, Seed, Words, checked
 from fcx.core.checks import whole_number
-from fcx.core.contract import GRID, REGIONS, TARGETS, check, column, usable
-from fcx.core.errors import ContractError, InputError
+from fcx.core.contract import GRID, REGIONS, TARGETS, column, usable
+from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
+from fcx.datasets.truth import truth_condition
 from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
+from fcx.faithfulness.randomisation import cascade
 from fcx.networks.checkpoints import resolve_models
 from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
@@ -37,6 +40,7 @@ TRUTH_QUANTITIES = {
     "density": "share of absolute attribution in the truth over its share of the area",
     "auc": "P(absolute attribution is larger inside the truth than outside)",
     "empty": "the map is zero everywhere",
+    "untrained": "the truth is the densest place in the map of the same network with random weights",
 }
 TRUTH_MARGIN = 1  # pixels: the first convolution, 3x3, reads what lies in the truth from one pixel beside it
 TIE = 1e-6  # relative
@@ -46,20 +50,23 @@ TIE = 1e-6  # relative
 def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Words = TARGETS,
                        margin: int = TRUTH_MARGIN, draws: Count = 2000, seed: Seed = 0, batch_size: Count = 64,
                        device="cpu", progress=None) -> xr.Dataset:  # fmt: skip
-    """Return how often and how well each method finds the truth, by carrier, beside two controls.
+    """Return how often and how well each method finds the truth, by carrier, beside its controls.
 
-    `models` and `faces` map the same names (carriers) to a model and to a faces Dataset with `truth` (condition,
-    sample, y, x), as `fcx.datasets.synthetic.synthetic_sets` returns; a condition without any truth is left out.
-    `methods` are names (None: all that explain these models), or a dict from a label to (name, options). The
-    truth is grown by `margin` pixels. Controls: "random" (normal noise) and "edges" (of the picture).
+    `models` and `faces` map the same names (carriers) to a model, or several by name, that learnt it, and to a faces
+    Dataset with `truth` (condition, sample, y, x), as `fcx.datasets.synthetic.synthetic_sets` and
+    `fcx.datasets.planted.planted_sets` return; a condition without any truth is left out. `methods` are names (None:
+    all that explain these models), or a dict from a label to (name, options). The truth is grown by `margin` pixels.
+    Controls: "random" (normal noise) and "edges" (of the picture), and each method's `untrained`.
 
-    Variables (carrier, method, target): each of `QUANTITIES` by `sample`, and its `_mean`, `_low` and `_high` over
-    faces, 95 % bootstrap intervals over subjects. `found`: attribution is denser in the truth than in
-    each region of the partition that lies mostly outside it (less what the truth covers of it), which is the
-    question that a user of region statistics asks; `densest` (..., region) is
-    how often each region is the densest. `area` (carrier): the truth's mean share of the grid, the chance level of
-    hit and share. `ccc` (carrier, target): how well the model has learnt its labels on these faces. Where the truth
-    is everywhere there is nothing outside it: found and AUC are NaN. `progress` is called with each label.
+    Variables (carrier, method, target): each of `TRUTH_QUANTITIES` by `sample`, a mean over the networks of a carrier,
+    and its `_mean`, `_low` and `_high` over faces, 95 % bootstrap intervals over subjects, of these networks;
+    `found_each` (carrier, network, method, target) is each network's. `found`: attribution is denser in the truth than
+    in each region of the partition that lies mostly outside it (less what the truth covers of it), which is the
+    question that a user of region statistics asks; `untrained` is `found` of the same networks with random weights,
+    NaN for a control; `densest` (..., region) is how often each region is the densest. `area` (carrier): the truth's
+    mean share of the grid, the chance level of hit and share. `ccc` (carrier, target): how well the labels of these
+    faces are learnt by the network that has learnt them least. Where the truth is everywhere there is nothing outside
+    it: found and AUC are NaN. `progress` is called with each label.
 
     Raises: InputError where models and faces have different names, or nothing can be scored; ContractError for
     faces without truth; else as `fcx.attribute`.
@@ -75,13 +82,12 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
     rows, described = [], {}
     for carrier, of_carrier in faces.items():
         given = models[carrier]
-        given = {carrier: given} if isinstance(given, torch.nn.Module) else given
-        model = {carrier: next(iter(resolve_models(given).values()))}
-        shown = _shown(of_carrier, carrier)
-        able = [name for name, known in METHODS.items() if isinstance(model[carrier], known.needs)]
+        networks = list(resolve_models({carrier: given} if isinstance(given, torch.nn.Module) else given).values())
+        shown = of_carrier.sel(condition=[truth_condition(of_carrier)]).isel(sample=usable(of_carrier))
+        able = [name for name, known in METHODS.items() if all(isinstance(one, known.needs) for one in networks)]
         explainers = labelled_methods(able if methods is None else methods)
         described |= described_methods(explainers)
-        row = _scored(carrier, model, shown, explainers, targets, margin, seed,
+        row = _scored(carrier, networks, shown, explainers, targets, margin, seed,
                       {"batch_size": batch_size, "device": device}, progress)  # fmt: skip
         for name in TRUTH_QUANTITIES:
             drawn = means(row[name], column(shown, "subject"), draws, seed)
@@ -92,19 +98,7 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
     return table.assign_attrs(flat_attrs({**attrs, "provenance": run_provenance(step="validity")}))
 
 
-def _shown(faces, carrier: str):
-    """Return the faces in the one condition in which their carrier is to be seen, usable ones only."""
-    check(faces, "faces")
-    if "truth" not in faces or faces["truth"].dims != ("condition", "sample", "y", "x"):
-        raise ContractError(f"faces of {carrier!r} have no 'truth' (condition, sample, y, x): see synthetic_faces")
-    faces = faces.isel(sample=usable(faces))
-    seen = [c for c in faces["condition"].values if (faces["truth"].sel(condition=c) > 0).any(("y", "x")).all()]
-    if not seen or not faces.sizes["sample"]:
-        raise InputError(f"no condition of the faces of {carrier!r} shows the truth in every usable face")
-    return faces.sel(condition=seen[:1])
-
-
-def _scored(carrier, model, faces, explainers, targets, margin, seed, how, progress) -> xr.Dataset:
+def _scored(carrier, networks, faces, explainers, targets, margin, seed, how, progress) -> xr.Dataset:
     """Return the scores of one carrier by (carrier, method, target, sample)."""
     truth = faces["truth"].values[0] > 0
     if margin:
@@ -115,42 +109,64 @@ def _scored(carrier, model, faces, explainers, targets, margin, seed, how, progr
     rest = regions * ~truth[:, None]
     rest[rest.sum((-2, -1)) < regions.sum((-2, -1)) / 2] = 0
     cover = np.concatenate([truth[:, None], rest, regions], axis=1).astype(np.float64)
-    scores, prediction = [], None
-    for label, (name, options) in explainers.items():
-        if progress is not None:
-            progress(f"{carrier}: {label}")
-        results = attribute(model, faces, [name], targets, seed=seed, **how, **options)
-        prediction = results["prediction"].values[0, 0]
-        scores.append(_score(results["attribution"].values[0, 0, 0], truth, cover))
-    maps = _control_maps(next(iter(model.values())), faces, targets, seed)
-    scores += [_score(maps[name], truth, cover) for name in CONTROLS]
+    rows, agreement = [], []
+    for network in networks:
+        row, learnt = _of_network(carrier, network, faces, explainers, targets, seed, how, progress,
+                                  lambda maps: _score(maps, truth, cover))  # fmt: skip
+        rows.append(row), agreement.append(learnt)
+    labels = list(row)
     dims = ("carrier", "method", "target", "sample")
-    variables = {
-        n: (dims, np.stack([s[n] for s in scores])[None], {"long_name": TRUTH_QUANTITIES[n]}) for n in TRUTH_QUANTITIES
+    # (network, method, target, sample), and of `densest` (network, method, target, region)
+    each = {
+        name: np.array([[row[label][name] for label in labels] for row in rows])
+        for name in (*TRUTH_QUANTITIES, "densest")
     }
-    densest = np.stack([s["densest"] for s in scores])[None]
-    labels = np.stack([faces[target].values for target in targets])
+    variables = {n: (dims, _mean(each[n])[None], {"long_name": text}) for n, text in TRUTH_QUANTITIES.items()}
     variables["densest"] = (
-        ("carrier", "method", "target", "region"),
-        densest,
+        (*dims[:3], "region"),
+        each["densest"].mean(0)[None],
         {"long_name": "how often it is the densest"},
     )
+    variables["found_each"] = (("carrier", "network", *dims[1:3]), each["found"].mean(-1)[None])
     variables["area"] = (("carrier",), [truth.mean()], {"long_name": "share of the grid that is truth"})
-    variables["ccc"] = (("carrier", "target"), ccc(prediction.astype("f8"), labels.astype("f8"))[None])
+    variables["ccc"] = (("carrier", "target"), np.min(agreement, axis=0)[None])
     coords = {
-        "carrier": [carrier], "method": [*explainers, *CONTROLS], "target": targets, "region": list(REGIONS),
-        "control": ("method", [False] * len(explainers) + [True] * len(CONTROLS)),
+        "carrier": [carrier], "network": np.arange(len(networks)), "method": labels, "target": targets,
+        "region": list(REGIONS), "control": ("method", [label in CONTROLS for label in labels]),
         "condition": ("carrier", [str(faces["condition"].values[0])]),
         "sample": faces["sample"].values.astype(str),
     }  # fmt: skip
     return xr.Dataset(variables, coords)
 
 
-def _control_maps(model, faces, targets, seed: int) -> dict[str, np.ndarray]:
+def _of_network(carrier, network, faces, explainers, targets, seed, how, progress, score) -> tuple[dict, np.ndarray]:
+    """Return label -> scores of the methods and controls on one network, and the CCC (target,) that it reaches."""
+    ruined, rows = cascade(network, 1, seed)[-1][1].model, {}
+    for label, (name, options) in explainers.items():
+        if progress is not None:
+            progress(f"{carrier}: {label}")
+        results, untrained = (attribute({carrier: one}, faces, [name], targets, seed=seed, **how, **options)
+                              for one in (network, ruined))  # fmt: skip
+        rows[label] = score(results["attribution"].values[0, 0, 0])
+        rows[label]["untrained"] = score(untrained["attribution"].values[0, 0, 0])["found"]
+    for label, maps in _control_maps(network, faces, targets, seed).items():
+        rows[label] = score(maps)
+        rows[label]["untrained"] = np.full_like(rows[label]["found"], np.nan)
+    labels = np.stack([faces[target].values for target in targets])
+    return rows, ccc(results["prediction"].values[0, 0].astype("f8"), labels.astype("f8"))
+
+
+def _mean(each: np.ndarray) -> np.ndarray:
+    """Return the mean over networks (the first axis) of what is not NaN; NaN where all are."""
+    count = np.isfinite(each).sum(0)
+    return np.where(count > 0, np.nansum(each, axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _control_maps(network, faces, targets, seed: int) -> dict[str, np.ndarray]:
     """Return (target, sample, y, x) of each control."""
     images = torch.from_numpy(faces["image"].values[0].astype(np.float32) / 255)[:, None]
     weights = torch.eye(len(TARGETS))[[TARGETS.index(target) for target in targets]]
-    batch = Batch(Subject("control", model), images, weights=weights)
+    batch = Batch(Subject("control", network), images, weights=weights)
     return {name: function(batch, seed=seed).numpy() for name, function in CONTROLS.items()}
 
 

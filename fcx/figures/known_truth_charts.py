@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fcx.core.checks import choose
+from fcx.datasets.truth import truth_condition
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.montage import Montage, picture, resize
 from fcx.figures.tables import Finding, Findings, Table
@@ -20,16 +21,18 @@ TRUTH_AXES = {
     "auc": "AUC, truth against the rest",
 }
 WANTED = 0.95  # of faces, in which a method must find the truth
+LEAD = 0.5  # how much more often at least than in the map of an untrained network
 LEARNT = 0.9  # the CCC below which a network cannot be asked
+DRAWN = "drawn faces"
 TINT = np.array([213, 94, 0])
 
 
-def truth_gallery(sets, *, count: int = 6) -> Figure:
+def truth_gallery(sets, *, count: int = 6, on: str = DRAWN) -> Figure:
     """Draw the same faces for each carrier (a row), with the pixels that depend on its labels tinted."""
     carriers, tiles, words, rows = list(sets), [], [], []
     for carrier in carriers:
         faces = sets[carrier].isel(sample=slice(0, count)).load()
-        condition = _shown_in(faces)
+        condition = truth_condition(faces)
         truth = faces["truth"].sel(condition=condition).values
         tiles.append([_tinted(picture(faces, condition, i), truth[i]) for i in range(faces.sizes["sample"])])
         labels = list(zip(faces["arousal"].values, faces["valence"].values, strict=True))
@@ -46,11 +49,16 @@ def truth_gallery(sets, *, count: int = 6) -> Figure:
     table = pd.DataFrame(rows)
     areas = table.groupby("carrier", sort=False)["truth (share of area)"].mean()
     numbers = f"Mean share of the area: {'; '.join(f'{name} {area:.0%}' for name, area in areas.items())}."
-    return montage.finish("truth", "Faces whose labels one carrier shows", reading, numbers, table)
+    return montage.finish(
+        _named("truth", on), f"{on.capitalize()} whose labels one carrier shows", reading, numbers, table
+    )
 
 
-def validity_chart(scores, *, quantity: str = "found") -> Figure:
-    """Draw how well each method finds the truth, a panel for each carrier, with the chance level and the controls."""
+def validity_chart(scores, *, quantity: str = "found", on: str = DRAWN) -> Figure:
+    """Draw how well each method finds the truth, a panel for each carrier, with the chance level and the controls.
+
+    `on` says what the faces are. In "found", hollow points are the same networks with random weights.
+    """
     axis = TRUTH_AXES[choose(quantity, TRUTH_AXES, "quantity")]
     table = validity_rows(scores)
     table = table[table[f"{quantity}_mean"].notna() & (table.area < 1)]
@@ -69,18 +77,29 @@ def validity_chart(scores, *, quantity: str = "found") -> Figure:
             spread = {**bars(mean, low, high), "color": colour}
             trace = dots(mean, y, hover, marker=marker, error_x=spread, name=target, showlegend=at == 1)
             figure.add_trace(trace, row=1, col=at)
+            if quantity == "found":
+                hover = [
+                    f"{words.split(':')[0]}, untrained: {m:.2f}"
+                    for words, m in zip(hover, one.untrained_mean, strict=True)
+                ]
+                hollow = {**marker, "symbol": f"{symbol}-open"}
+                trace = dots(
+                    one.untrained_mean, y, hover, marker=hollow, name=f"{target}, untrained", showlegend=at == 1
+                )
+                figure.add_trace(trace, row=1, col=at)
         # After the points: Plotly leaves out panels that are still empty.
         figure.add_hrect(y0=-0.5, y1=controls - 0.5, fillcolor=SHADE, line_width=0, layer="below", row=1, col=at)
         figure.add_vline(x=_chance(part, quantity), line={"color": INK, "width": 1.5, "dash": "dot"}, row=1, col=at)
     figure.update_xaxes(range=[-0.04, 1.04], tickvals=[0, 0.5, 1])
-    title = f"Known truth: {axis}"
+    title = f"Known truth on {on}: {axis}"
     reading = (
         "Points are means over faces with 95 % intervals, a panel for each carrier. Dotted: chance. Shaded: controls "
-        "that know nothing of the network."
-    )
+        "that know nothing of the network." + (" Hollow: the same networks with random weights, which know nothing."
+                                               if quantity == "found" else "")
+    )  # fmt: skip
     best = table[~table.control].groupby("method", sort=False)[f"{quantity}_mean"].min()
     numbers = f"Lowest of all carriers and targets: {'; '.join(f'{titles[m]} {v:z.2f}' for m, v in best.items())}."
-    return finish(figure, f"validity_{quantity}", title, reading, numbers, table, 190 + 34 * len(titles))
+    return finish(figure, _named(f"validity_{quantity}", on), title, reading, numbers, table, 190 + 34 * len(titles))
 
 
 def _chance(part: pd.DataFrame, quantity: str) -> float:
@@ -92,29 +111,35 @@ def _chance(part: pd.DataFrame, quantity: str) -> float:
 
 def validity_rows(scores) -> pd.DataFrame:
     """Return the scores as rows: carrier, method, target, control, area, CCC, and each mean with its interval."""
-    names = [f"{name}_{end}" for name in (*TRUTH_AXES, "density") for end in ("mean", "low", "high")]
+    names = [f"{name}_{end}" for name in (*TRUTH_AXES, "density", "untrained") for end in ("mean", "low", "high")]
     keys = ["carrier", "method", "target"]
     rows = scores[[*names, "empty_mean", "area", "ccc"]].to_dataframe(dim_order=keys).reset_index()
     return rows[[*keys, "control", "area", "ccc", *names, "empty_mean"]]
 
 
-def validity_table(scores) -> Table:
+def validity_table(scores, *, on: str = DRAWN) -> Table:
     """Return found, hit, mass share, density and AUC by carrier, method and target, with the chance level."""
     rows = validity_rows(scores)
     named = {"area": "area (chance of hit and share)", "ccc": "CCC of the network", "empty_mean": "empty maps"}
     named |= {f"{name}_mean": name for name in (*TRUTH_AXES, "density")}
+    named["untrained_mean"] = "found in an untrained network"
     kept = rows[["carrier", "method", "target", *named]].rename(columns=named)
     kept["method"] = [method_title(name, scores) for name in kept["method"]]
-    return Table("validity", "What each method finds where the truth is known", kept)
+    return Table(_named("validity", on), f"What each method finds where the truth is known, on {on}", kept)
 
 
-def densest_table(scores) -> Table:
+def _named(name: str, on: str) -> str:
+    """Return the name of a figure or table, which says what the faces are where they are not drawn."""
+    return name if on == DRAWN else f"{name}_{on.replace(' ', '_')}"
+
+
+def densest_table(scores, *, on: str = DRAWN) -> Table:
     """Return which region each method names: the region that is densest in most faces, and in how many."""
     titles = _titles(scores, scores["method"].values)
     columns = {carrier: [_densest(scores, carrier, method) for method in titles]
                for carrier in scores["carrier"].values.tolist()}  # fmt: skip
     table = pd.DataFrame({"method": titles.values(), **columns})
-    return Table("densest", "The region that is densest in most faces, by carrier", table)
+    return Table(_named("densest", on), f"The region that is densest in most {on}, by carrier", table)
 
 
 def _densest(scores, carrier: str, method: str) -> str:
@@ -133,7 +158,7 @@ def validity_findings(scores) -> Findings:
     findings = [_learnt(rows)]
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
     if len(asked):
-        findings += _passed(asked[~asked.control]) + _controls(asked[asked.control])
+        findings += _passed(asked[~asked.control]) + _untrained(asked[~asked.control]) + _controls(asked[asked.control])
     for carrier in dict.fromkeys(rows[rows.area == 1].carrier):
         titles = _titles(scores, scores["method"].values[~scores["control"].values])
         numbers = "; ".join(f"{title}: {_densest(scores, carrier, name)}" for name, title in titles.items())
@@ -172,18 +197,28 @@ def _passed(rows) -> list[Finding]:
     return findings
 
 
+def _untrained(rows) -> list[Finding]:
+    """Say which methods find the truth in networks that have learnt nothing, which is no merit of theirs."""
+    apart = rows.assign(lead=rows.found_mean - rows.untrained_mean)
+    least = apart.loc[apart.groupby("method", sort=False).lead.idxmin()]
+    numbers = "; ".join(f"{r.title} {r.found_mean:.0%} against {r.untrained_mean:.0%} ({r.carrier}, {r.target})"
+                        for r in least.itertuples())  # fmt: skip
+    numbers = f"Where they are nearest, trained against random weights: {numbers}."
+    near = list(least.title[least.lead < LEAD])
+    if not near:
+        statement = f"With random weights, every method finds the truth in fewer faces by at least {LEAD:.0%} of them."
+    else:
+        statement = (f"For some carrier or target, by {listed(near)} the map of the same network with random weights "
+                     f"finds the truth nearly as often: in fewer faces by less than {LEAD:.0%} of them.")  # fmt: skip
+    return [Finding(statement, numbers)]
+
+
 def _controls(rows) -> list[Finding]:
     means = rows.groupby("title", sort=False)[["found_mean", "hit_mean", "auc_mean"]].mean()
     shares = listed([f"{title} in {share:.0%}" for title, share in means.found_mean.items()])
     parts = [f"{r.Index}: hit {r.hit_mean:.0%}, AUC {r.auc_mean:z.2f}" for r in means.itertuples()]
     return [Finding(f"Of the controls, which know nothing of the network, the truth is found by {shares} of faces.",
                     f"Means over carriers: {'; '.join(parts)}; area {rows.area.mean():.0%}.")]  # fmt: skip
-
-
-def _shown_in(faces) -> str:
-    """Return the condition in which the carrier is to be seen."""
-    seen = (faces["truth"] > 0).any(("sample", "y", "x"))
-    return str(faces["condition"].values[int(np.argmax(seen.values))])
 
 
 def _tinted(tile: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -46,14 +46,14 @@ def stored_results(models: str, faces, methods: str, runs: str = "runs", **setti
 
 
 def stored_models(sets, runs: str = "runs", **settings) -> dict:
-    """Return carrier -> model, trained on the faces drawn for it (`synthetic_sets`) and kept in the folder `runs`.
+    """Return carrier -> model, trained on the faces made for it (`synthetic_sets`, `planted_sets`) and kept in `runs`.
 
     The recipe is `modern` with a higher rate, smaller batches, and without augmentation, which would relight the
     faces whose labels are their brightness. One thread is as fast for networks this small, and gives the same bits
     on every number of cores. `settings` go to `fcx.train`.
     """
     from fcx.core.recipes import RECIPES
-    from fcx.datasets.synthetic import WORN_BY
+    from fcx.datasets.truth import truth_condition
     from fcx.networks.training import train
 
     recipe = RECIPES["modern"].changed(augmented=False, learning_rate=5e-3, batch_size=32)
@@ -61,7 +61,7 @@ def stored_models(sets, runs: str = "runs", **settings) -> dict:
     for carrier, faces in sets.items():
         shown = [digest(faces[name].values) for name in ("image", *TARGETS)]
         out = run_path(runs, "synthetic", carrier, shown, asdict(recipe), settings).with_suffix(".safetensors")
-        models[carrier] = train(faces, out, condition=WORN_BY[carrier], recipe=recipe, batch_norm=True, threads=1,
+        models[carrier] = train(faces, out, condition=truth_condition(faces), recipe=recipe, batch_norm=True, threads=1,
                                 progress=False, **settings)  # fmt: skip
     return models
 
