@@ -7,7 +7,7 @@ import xarray as xr
 from conftest import make_faces
 
 import fcx
-from fcx.core.contract import CONDITIONS, REGIONS, TARGETS
+from fcx.core.contract import CONDITIONS, FAMILIES, REGIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.statistics.region_mass import region_cover, sample_statistics
 from fcx.statistics.share_ratios import share_ratio
@@ -20,7 +20,6 @@ from fcx.studies.attention_claims import (
 )
 from fcx.studies.claims import FAILS, HOLDS, OPEN, UNASKED
 
-FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
 METHODS = ("lrp_gamma", "gradient")
 COUNT, SEEDS = 40, 3
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fcx.core.contract import family_and_seed
+from fcx.core.contract import FAMILIES, family_and_seed
 from fcx.core.errors import CheckpointError, InputError, UnknownNameError
 from fcx.networks import checkpoints
 from fcx.networks.checkpoints import (
-    FAMILIES,
     FORMAT,
     load_model,
     read_metadata,

@@ -11,7 +11,7 @@ from test_training import teachable
 from typer.testing import CliRunner
 
 from fcx.cli import app
-from fcx.core.contract import check, family_and_seed
+from fcx.core.contract import FAMILIES, check, family_and_seed
 from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
 from fcx.networks.checkpoints import load_model, read_metadata
 from fcx.networks.facechannel import FaceChannel
@@ -20,7 +20,7 @@ from fcx.studies import training_plan, training_queue, trainings
 from fcx.studies.contrasts import drawn_scores
 from fcx.studies.ladder_tables import ladder_reasons
 from fcx.studies.stored_scores import labelled_faces, open_scores, read_study, scored
-from fcx.studies.study_tables import FAMILIES, efficiency_table
+from fcx.studies.study_tables import efficiency_table
 from fcx.studies.training_plan import LADDER, LADDER_MASKS, Scale, trainings_of
 from fcx.studies.trainings import experiment
 

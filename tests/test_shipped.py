@@ -1,13 +1,14 @@
 """The checkpoints that ship: what they are, and that their model card says what their files say."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fcx.attribution import METHODS, attribute
-from fcx.core.contract import TARGETS, family_and_seed
-from fcx.networks.checkpoints import FAMILIES, load_model, read_metadata, shipped
+from fcx.core.contract import FAMILIES, TARGETS, family_and_seed
+from fcx.networks.checkpoints import load_model, read_metadata, shipped
 from fcx.networks.inference import predict
 
 NAMES = list(shipped())
@@ -32,8 +33,10 @@ def test_metadata_says_how_each_was_made(name):
     assert metadata["mask"]["fit"] == "rigid"
     family, seed = family_and_seed(name)
     assert metadata["seed"] == seed
-    assert metadata["condition"] == family.split("_")[0]
-    assert metadata["scheme"] == family.split("_", 1)[1]
+    condition, scheme = ("plain", "scratch") if family == "shuffled" else family.split("_", 1)
+    assert metadata["condition"] == condition
+    assert metadata["scheme"] == re.sub(r"_\d+$", "", scheme)  # masked_scratch_16: of sixteen epochs
+    assert metadata["data"]["labels"].startswith("shuffled") == (family == "shuffled")
     assert len(metadata["history"]) == metadata["epochs"]
     if name.startswith("masked") and metadata["scheme"] != "scratch":
         assert metadata["start"]["sha256"] == read_metadata(shipped()[f"plain_scratch-{seed + 1}"])["sha256"]

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from oracles import facechannel_multiply_adds
 
-from fcx.core.contract import CONDITIONS, TARGETS
+from fcx.core.contract import CONDITIONS, FAMILIES, TARGETS
 from fcx.core.errors import InputError
 from fcx.networks.facechannel import Config, FaceChannel
 from fcx.studies import claims
@@ -19,7 +19,6 @@ from fcx.studies.ladder_tables import LADDER, REASONS, ladder_matrix, ladder_rea
 from fcx.studies.paper import SHEET, TABLE3
 from fcx.studies.stored_scores import scores_table
 from fcx.studies.study_tables import (
-    FAMILIES,
     by_expression,
     calibration_table,
     differences_table,

@@ -18,14 +18,13 @@ from torch import nn
 
 from fcx.core.arguments import FilePath, Names, checked, mapping, words
 from fcx.core.checks import choose
-from fcx.core.contract import family_and_seed
+from fcx.core.contract import FAMILIES, family_and_seed
 from fcx.core.errors import CheckpointError, InputError
 from fcx.core.files import replacing
 from fcx.core.paths import shipped_folder
 from fcx.networks.facechannel import Config, FaceChannel
 
 FORMAT = "fcx-facechannel-1"
-FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")  # that ship
 SUFFIX = ".safetensors"
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
 MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes

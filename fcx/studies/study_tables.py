@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fcx.core.contract import column, family_and_seed, usable
+from fcx.core.contract import FAMILIES, column, family_and_seed, usable
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.bootstrap import clusters
 from fcx.statistics.calibration import CALIBRATIONS, calibrated, error_by_expression
@@ -17,7 +17,6 @@ from fcx.studies.contrasts import Cell, contrast, families_of
 from fcx.studies.paper import SHEET, TABLE2, TABLE3
 from fcx.studies.stored_scores import labelled_faces
 
-FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")
 PARTS_SHOWN = ("ccc", "pearson", "scale", "shift", "rmse", "within_ccc", "sign_agreement")
 FIRST = ["family", "condition", "target", "estimate", "low", "high"]
 LONGER = re.compile(r"masked_scratch_\d+")  # as many epochs on masks as tuning has seen in both trainings
