@@ -1,20 +1,29 @@
 """The explorer's numbers are the library's: payload, page, and what it refuses."""
 
 import base64
+import copy
 import gzip
 import json
 import re
+import warnings
 
+import cv2
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from conftest import make_faces
 
 import fcx
+from fcx import FaceChannel
 from fcx.core.contract import CONDITIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.explorer.answers import Answers
+from fcx.explorer.drawn import inside
+from fcx.explorer.live import Live, mask_of
 from fcx.explorer.packing import LEVELS, PARTS, POWER, SHOWN, eight_bits, from_eight_bits
 from fcx.explorer.static import SCRIPT, payload
+from fcx.explorer.view import View
 from fcx.statistics.overlays import OVERLAYS
 from fcx.statistics.region_mass import region_cover
 
@@ -165,3 +174,113 @@ def test_parts_are_in_an_order_that_numbers_can_be_read_in():
     """Numbers of four bytes come first: a typed array cannot start between two of them."""
     kinds = [kind for kind, _ in PARTS.values()]
     assert kinds == sorted(kinds, key=lambda kind: -int(kind[-1]))
+
+
+@pytest.fixture(scope="module")
+def live(demo):
+    """Two small networks asked about four demo faces, and what answers for them."""
+    torch.manual_seed(0)
+    models = {name: FaceChannel.preset("v1", width=8, hidden=8).eval() for name in ("one", "two")}
+    faces = demo.isel(sample=slice(4))
+    results = fcx.attribute(models, faces, ["gradient", "region_ablation"])
+    with warnings.catch_warnings(action="ignore"):
+        explorer = fcx.explore(faces, results, models=models, draws=2)
+    return Answers(explorer.pack, Live(explorer.pack, models))
+
+
+@pytest.mark.parametrize("method", ["gradient", "region_ablation"])
+def test_at_rest_the_mask_of_the_store_gives_what_the_store_holds(live, method):
+    pack, networks = live.pack, ["two", "one"]
+    for row in (0, 2):
+        answer = live.live.ask(row, live.live.stored, networks, method)
+        one = {"model": networks, "method": method, "condition": "masked"}
+        stored = pack.results["attribution"].sel(one).isel(sample=row)
+        assert answer.exact
+        assert np.array_equal(answer.maps, stored.transpose("model", "target", "y", "x"))
+        at = pack.results["prediction"].sel(model=networks, condition="masked").isel(sample=row)
+        assert np.array_equal(answer.prediction, at.transpose("model", "target"))
+        for name in SHOWN:
+            kept = pack.statistics[name].sel(one).isel(sample=row).transpose("model", "target", "region")
+            assert np.array_equal(answer.scores[name], kept, equal_nan=True)
+    question = {"kind": "wear", "sample": pack.samples[0], "networks": networks, "method": method, "mask": {}}
+    words, parts = live.answer({**question, "number": 1, "exact": True})
+    assert words["apart"] == 0
+    assert len(parts) == 2
+    moving, _ = live.answer({**question, "exact": False})
+    assert np.allclose(moving["prediction"], words["prediction"], atol=1e-6)
+
+
+def test_a_moved_mask_is_worn_as_prepare_wears_it(live):
+    moved = live.live.ask(1, mask_of({"scale": 1.2, "shift": [0.5, -1.0]}, live.live.stored), ["one"], "gradient")
+    again = fcx.prepare("demo", limit=2, progress=False, scale=1.2, shift=(0.5, -1.0)).isel(sample=1)
+    assert np.array_equal(moved.image, again["image"].sel(condition="masked"))
+    assert np.array_equal(moved.alpha, again["alpha"].sel(condition="masked"))
+    assert np.allclose(moved.cover[-1], again["alpha"].sel(condition="masked") / 255)
+    with pytest.raises(InputError, match="scale is 9"):
+        live.answer({"kind": "wear", "sample": live.pack.samples[0], "networks": ["one"], "method": "gradient",
+                     "mask": {"scale": 9}, "exact": True})  # fmt: skip
+
+
+def test_without_its_source_a_face_is_a_preview_and_says_so(live):
+    pack = copy.copy(live.pack)
+    pack.faces = pack.faces.assign_attrs(source="/nowhere/faces.csv")
+    gone = Live(pack, live.live.models)
+    answer = gone.ask(0, gone.stored, ["one"], "gradient")
+    assert not answer.exact
+    near = np.abs(answer.image.astype(int) - pack.faces["image"].sel(condition="masked").isel(sample=0).values)
+    assert 0 < near.mean() < 8
+    assert Answers(pack, gone).answer({"kind": "wear", "sample": pack.samples[0], "networks": ["one"],
+                                       "method": "gradient", "mask": {}, "exact": True})[0]["preview"]  # fmt: skip
+
+
+def test_a_mask_cannot_be_moved_without_the_networks(pair, live):
+    assert "is another than the one that made" in Live(fcx.explore(*pair, draws=2).pack, None).choices()["why"]
+    other = {**live.live.models, "one": live.live.models["two"]}
+    with pytest.raises(InputError, match="another than the one that made the results"):
+        Live(live.pack, other)
+
+
+def test_a_drawn_region_has_what_lies_in_it(live):
+    points, pack = [[10.0, 12.5], [50.0, 12.5], [50.0, 40.2], [10.0, 40.2]], live.pack
+    part = np.zeros((64, 64), bool)
+    part[13:41, 10:50] = True
+    assert np.array_equal(inside(points, (64, 64)), part)
+    words, _ = live.answer({"kind": "region", "networks": ["one"], "method": "gradient", "target": "valence",
+                            "sample": pack.samples[2], "region": points})  # fmt: skip
+    maps = pack.results["attribution"].sel({"model": "one", "method": "gradient", "target": "valence"}).values
+    for condition, row in enumerate(words["rows"]):
+        masses = np.abs(maps[condition][:, part]).sum(-1)
+        shares = masses / np.abs(maps[condition]).sum((-2, -1))
+        assert row["mass"] == pytest.approx(masses[2], rel=1e-6)
+        assert row["share"] == pytest.approx(shares[2], rel=1e-6)
+        assert row["mean"]["share"] == pytest.approx(shares.mean(), rel=1e-6)
+    assert words["count"] == 4
+
+
+def test_questions_are_frames_sprites_or_refused(live):
+    _, (frame, plain, masked) = live.answer({"kind": "frame", "number": 4, "face": 1, "method": "gradient"})
+    assert frame == live.pack.frame(1, "gradient")
+    _, (sprite,) = live.answer({"kind": "sprite"})
+    sizes = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape for data in (plain, masked, sprite)]
+    assert sizes == [(192, 192, 3), (192, 192, 3), (112, 112, 3)]
+    with pytest.raises(UnknownNameError, match="unknown question 'answer'"):
+        live.answer({"kind": "answer"})
+
+
+def test_the_widget_answers_and_sends_errors_to_the_page(live):
+    widget = pytest.importorskip("fcx.explorer.widget").ExplorerWidget(live, {"models": []}, View())
+    sent = []
+    widget.send = lambda content, buffers=None: sent.append((content, buffers))
+    widget._hear(None, {"kind": "frame", "number": 7, "face": 0, "method": "gradient"}, [])
+    widget._hear(None, {"kind": "frame", "number": 8, "face": 99, "method": "gradient"}, [])
+    assert sent[0][0] == {"number": 7}
+    assert sent[0][1][0] == live.pack.frame(0, "gradient")
+    assert sent[1][0]["number"] == 8
+    assert "error" in sent[1][0]
+    widget.close()
+
+
+def test_without_a_kernel_a_notebook_shows_the_page(explorer):
+    shown = explorer._repr_mimebundle_()
+    assert set(shown) == {"text/html", "text/plain"}
+    assert "application/json" in shown["text/html"]

@@ -147,20 +147,20 @@ def make_face(record, settings: FaceOptions, donors) -> dict:
         parts.append(masked), alphas.append(alpha), status.append(reason)
     look = worn.get(MASKED) if settings.only else worn
     scale = GRID / len(crop)
-    images = [_resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), GRID) for part in parts]
+    images = [resize_to(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), GRID) for part in parts]
     grid = scaled(mesh, scale)
     face |= {
         "status": np.array(status),
         "worn": json.dumps(look, ensure_ascii=False) if look else "",
         "image": np.stack(images),
         "image_hash": np.array([digest(image) for image in images]),
-        "alpha": np.stack([_resize(alpha, GRID) for alpha in alphas]),
+        "alpha": np.stack([resize_to(alpha, GRID) for alpha in alphas]),
         "regions": region_maps(grid),
         "mesh": grid,
         "landmarks": scaled(points, scale),
     }
     if settings.pictures:
-        face["picture"] = np.stack([_resize(part, PICTURE) for part in parts])
+        face["picture"] = np.stack([resize_to(part, PICTURE) for part in parts])
     return face
 
 
@@ -169,7 +169,8 @@ def _shortened(text: str, limit: int = 240) -> str:
     return text if len(text) <= limit else f"{text[: limit - 171]} ... {text[-166:]}"
 
 
-def _resize(picture: np.ndarray, size: int) -> np.ndarray:
+def resize_to(picture: np.ndarray, size: int) -> np.ndarray:
+    """Return a square picture of another size."""
     smaller = len(picture) > size
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 

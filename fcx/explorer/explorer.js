@@ -239,17 +239,20 @@ class Explorer {
   }
 
   async redraw(change) {
-    if ("sample" in change || "method" in change) this.worn = null;
+    if ("sample" in change || "method" in change || "networks" in change) {
+      this.worn = null;
+      if (this.moved) this.ask(); // the mask stays moved on the next face
+    }
     this.showControls();
     const wanted = `${this.view.method}|${this.face}`;
     try {
       const frame = await this.frame(this.face, this.view.method);
       if (wanted !== `${this.view.method}|${this.face}`) return; // another face was chosen meanwhile
       this.current = frame;
+      if (!this.view.region) this.own = null;
       this.paint();
       if (this.view.region && ("region" in change || "sample" in change || "method" in change || "networks" in change
         || "target" in change || !this.own)) this.measure();
-      this.live?.follow(change);
     } catch (error) {
       this.say(`The face cannot be shown: ${error.message}`);
       throw error;
@@ -339,12 +342,12 @@ class Explorer {
     this.ownText = make("div", { class: "fx-own", "aria-live": "polite" });
     this.answers = make("table", { class: "fx-answers" });
     const half = make("div", { class: "fx-right" },
-      make("div", { class: "fx-head" }, make("h3", {}, "Regions"), this.quantityField()), make("div", { class: "fx-scroll" }, this.bars), this.ownText);
+      make("div", { class: "fx-head" }, make("div", { class: "fx-name" }, "Regions"), this.quantityField()), make("div", { class: "fx-scroll" }, this.bars), this.ownText);
     const plane = make("div", { class: "fx-left" },
-      make("h3", {}, "Valence and arousal"), this.buildPlane(), this.limitsField(),
+      make("div", { class: "fx-name" }, "Valence and arousal"), this.buildPlane(), this.limitsField(),
       make("div", { class: "fx-scroll" }, this.answers));
     const middle = make("div", { class: "fx-middle" }, this.title, this.panels, this.buildKey(), this.lookField());
-    if (header.live) middle.append(...this.buildLive());
+    if (header.live) middle.append(this.buildMask());
     this.root.append(this.buildStrip(), this.chooseField(), make("div", { class: "fx-main" }, plane, middle, half),
       this.copyField(), this.status);
   }
@@ -438,6 +441,7 @@ class Explorer {
     this.paintPanels();
     this.showBars();
     this.showPlane();
+    this.showOwn();
   }
 
   showTitle() {
@@ -688,7 +692,7 @@ class Explorer {
     const { regions } = this.header, { quantity } = this.view, series = this.series();
     const rows = regions.map((region, r) => ({ region, cells: series.map(({ model, c }) => ({
       value: this.value(model, c, r), ...this.mean(model, c, r) })) }));
-    if (this.view.region && this.own)
+    if (this.own?.length === series.length)
       rows.push({ region: "drawn region", own: true, cells: this.own.map((own) => ({
         value: own[quantity], mean: own.mean?.[quantity], low: null, high: null })) });
     const ends = rows.flatMap(({ cells }) => cells.flatMap(({ value, low, high, mean }) => [value, low, high, mean]))
@@ -775,7 +779,8 @@ class Explorer {
     if (asked !== JSON.stringify(this.view)) return;
     const scored = (one) => one && { ...one, enrichment: Math.log2(one.share / area) };
     this.own = own.map((one) => ({ ...scored(one), mean: scored(one.mean), count: one.count }));
-    this.showOwn(series, area);
+    this.measuredOf = { series, area };
+    this.showOwn();
     this.showBars();
   }
 
@@ -797,14 +802,15 @@ class Explorer {
       ["mass", "net", "share"].map((name) => [name, sums[i][name] / sums[i].count])) }));
   }
 
-  showOwn(series, area) {
-    if (!this.view.region || !this.own) return this.ownText.replaceChildren();
+  showOwn() {
+    if (!this.own) return this.ownText.replaceChildren();
+    const { series, area } = this.measuredOf;
     const rows = this.own.map((own, i) => make("tr", { "data-series": i },
       make("th", { scope: "row" }, `${this.header.models[series[i].model].title}, ${series[i].condition}`),
       ...[["mass", brief], ["share", percent], ["enrichment", signed]].flatMap(([name, write]) => [own, own.mean].map(
         (one) => make("td", { class: "fx-n", "data-value": one?.[name] ?? "" }, write(one?.[name]))))));
     const heads = ["mass", "share", "log2"].flatMap((name) => [name, "all"]);
-    this.ownText.replaceChildren(make("h3", {}, "Your region"),
+    this.ownText.replaceChildren(make("div", { class: "fx-name" }, "Your region"),
       make("p", {}, `${percent(area)} of the picture; “all”: the mean over ${this.own[0].count} faces.` +
         (this.header.exact ? "" : ` Shares of maps of 8 bits, off by at most ${percent(this.header.error)}.`)),
       make("div", { class: "fx-scroll" }, make("table", { class: "fx-answers" },
@@ -968,6 +974,87 @@ class Explorer {
       make("tbody", {}, make("tr", {}, make("th", { scope: "row" }, "label"), make("td", {}), ...cells(label)), ...rows));
   }
 
+  // -- a mask moved by hand --
+
+  /** Place, size, colour and style of the mask; the kernel answers with picture, prediction and map. */
+  buildMask() {
+    const { live } = this.header, box = make("fieldset", { class: "fx-mask" }, make("legend", {}, "Mask"));
+    if (live.why) return box.append(make("p", {}, `It cannot be moved: ${live.why}.`)), box;
+    const slider = (name, low, high) => this.field(name, this.slider(name, low, high, 0.05, () => this.moveMask()));
+    const names = (list) => list.map((name) => [name, name.replaceAll("_", " ")]);
+    this.controls.colour = make("input", { type: "color", name: "colour", value: "#9db8d9",
+      "aria-label": "Colour of the mask", oninput: () => {
+        this.controls.own.checked = true;
+        this.moveMask();
+      } });
+    box.append(slider("size", 0.6, 1.5), slider("right", -4, 4), slider("up", -4, 4),
+      this.field("Style", this.select("style", names(live.styles), () => this.moveMask())),
+      this.field("Worn", this.select("wearing", names(live.wearings), () => this.moveMask())),
+      make("span", { class: "fx-check" }, this.checkbox("own", "Colour", () => this.moveMask()), this.controls.colour),
+      make("button", { type: "button", onclick: () => this.moveMask(this.showMask()) }, "As stored"),
+      (this.maskText = make("p", { class: "fx-status", role: "status" })));
+    this.showMask();
+    return box;
+  }
+
+  /** Put the controls of the mask where the store has them. */
+  showMask() {
+    const { controls } = this, { scale, shift, style, wearing } = this.header.live.stored;
+    const values = { size: scale, right: shift[0], up: shift[1], style, wearing };
+    for (const [name, value] of Object.entries(values)) controls[name].value = value;
+    controls.own.checked = false;
+  }
+
+  /** What the controls say of the mask, less what is as it is stored. */
+  maskOptions() {
+    const { controls } = this, { stored } = this.header.live;
+    const chosen = {
+      scale: Number(controls.size.value), shift: [Number(controls.right.value), Number(controls.up.value)],
+      style: controls.style.value, wearing: controls.wearing.value,
+      colour: controls.own.checked ? controls.colour.value : stored.colour,
+    };
+    return Object.fromEntries(Object.entries(chosen).filter(([name, value]) => String(value) !== String(stored[name])));
+  }
+
+  moveMask() {
+    this.moved = true;
+    this.ask();
+  }
+
+  /** Ask for the mask as it is now: one question at a time, the newest next, and one that is exact at rest. */
+  async ask() {
+    this.wanted = true;
+    if (this.asking) return;
+    this.asking = true;
+    try {
+      while (this.wanted) {
+        this.wanted = false;
+        await this.askOnce(false);
+        if (!this.wanted) await new Promise((resolve) => setTimeout(resolve, 80));
+        if (!this.wanted) await this.askOnce(true);
+      }
+    } catch (error) {
+      this.maskText.textContent = `The mask cannot be worn so: ${error.message}`;
+    } finally {
+      this.asking = false;
+    }
+  }
+
+  async askOnce(exact) {
+    const { sample, networks, method } = this.view, mask = this.maskOptions(), started = performance.now();
+    const answer = await this.source.wear({ sample, networks, method, mask, exact });
+    const frame = arraysOf(this.header, answer.data, networks.length, 1), face = await greyed(answer.picture);
+    const { view } = this;
+    if (sample !== view.sample || method !== view.method || String(networks) !== String(view.networks)) return;
+    if (this.worn) closed({ faces: [this.worn.face] });
+    this.worn = { frame, face, models: networks, prediction: answer.prediction, options: mask,
+      condition: this.header.conditions.indexOf(this.header.live.condition) };
+    this.paint();
+    if (!exact) this.took = [...(this.took ?? []).slice(-199), performance.now() - started];
+    this.maskText.textContent = maskWords(answer);
+    if (exact && this.view.region) this.measure();
+  }
+
   // -- taking it away --
 
   /** What is shown, as numbers. */
@@ -1066,6 +1153,14 @@ class Explorer {
     });
     return canvas;
   }
+}
+
+function maskWords({ exact, preview, apart }) {
+  if (preview) return "Preview: the source of this face is not there, so its small picture wears the mask.";
+  if (!exact) return "Moving …";
+  if (apart === undefined) return "Worn on the picture as it was read again.";
+  return apart === 0 ? "As stored: every number of the maps is that of the results."
+    : `As stored: the maps differ from those of the results by at most ${brief(apart)}.`;
 }
 
 const ascending = (a, b) => a - b;

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
+from functools import cached_property
 from pathlib import Path
 
 import xarray as xr
@@ -9,6 +13,7 @@ import xarray as xr
 from fcx.core.arguments import Count, FilePath, checked
 from fcx.core.checks import choose_all, whole_number
 from fcx.core.contract import TARGETS, Faces
+from fcx.core.errors import InputError
 from fcx.core.files import replacing
 from fcx.explorer.packing import Pack
 from fcx.explorer.static import explorer_page, explorer_section
@@ -20,14 +25,16 @@ FACES = 24  # in a page
 
 
 @checked
-def explore(faces: Faces, results=None, *, methods=METHODS, targets=TARGETS, draws: Count = 2000, **view) -> Explorer:
+def explore(faces: Faces, results=None, *, models=None, methods=METHODS, targets=TARGETS, draws: Count = 2000,
+            **view) -> Explorer:  # fmt: skip
     """Return the explorer of `faces` and of `results`, which shows itself in a notebook.
 
     `results` is what `fcx.attribute` returned for these faces, or models, as `fcx.attribute` takes them, that are
     asked now by `methods` about `targets`; None is the first training of each family that ships. `view` is what is
     shown first, the fields of `fcx.explorer.view.View`: what "Copy Python" writes. Means and intervals are those of
-    `fcx.region_statistics` with `draws`. Where no kernel runs, or the extra `explore` is not installed, the notebook
-    shows a page of at most 24 faces; `Explorer.write` writes one to a file.
+    `fcx.region_statistics` with `draws`. `models` are those that made the results, for a mask that is moved by hand;
+    those that ship are found by their names. Where no kernel runs, or the extra `explore` is not installed, the
+    notebook shows a page of at most 24 faces; `Explorer.write` writes one to a file.
 
     Raises: ContractError where results hold no maps or not the samples of `faces`; InputError where no face is
     usable; UnknownNameError for a name that does not exist.
@@ -37,17 +44,37 @@ def explore(faces: Faces, results=None, *, methods=METHODS, targets=TARGETS, dra
     choose_all(view, VIEW_OPTIONS, "option of explore")
     if not isinstance(results, xr.Dataset):
         from fcx.attribution import attribute
+        from fcx.networks.checkpoints import resolve_models
 
-        results = attribute(results, faces, methods, targets)
+        models = resolve_models(results)
+        results = attribute(models, faces, methods, targets)
     pack = Pack(faces, results, draws=draws)
-    return Explorer(pack, View(**view).of(pack))
+    return Explorer(pack, View(**view).of(pack), models)
 
 
 class Explorer:
     """Faces and maps by hand: shows itself in a notebook, and writes itself as a page."""
 
-    def __init__(self, pack: Pack, view: View):
-        self.pack, self.view = pack, view
+    def __init__(self, pack: Pack, view: View, models=None):
+        self.pack, self.view, self._models = pack, view, models
+
+    @cached_property
+    def widget(self):
+        """The widget that a notebook with a kernel shows, made when it is asked for.
+
+        Raises: InputError where the extra `explore` is not installed.
+        """
+        try:
+            from fcx.explorer.widget import ExplorerWidget
+        except ImportError as error:
+            raise InputError("the widget needs the extra: pip install 'fcx-faces[explore]'") from error
+        from fcx.explorer.answers import Answers
+        from fcx.explorer.live import Live
+
+        live = Live(self.pack, self._models)
+        first = {"plain": View().plain(), "exact": True, "live": live.choices()}
+        header = self.pack.header(range(len(self.pack.samples))) | first
+        return ExplorerWidget(Answers(self.pack, live), header, self.view)
 
     def write(self, path: FilePath, count: int = FACES) -> Path:
         """Write a page that needs no kernel and no network, of at most `count` faces; return its path."""
@@ -68,4 +95,15 @@ class Explorer:
 
     def _repr_mimebundle_(self, *args, **kwargs):
         words = f"Explorer of {len(self.pack.samples)} faces and {len(self.pack.models)} networks"
-        return {"text/html": self.html(), "text/plain": words}
+        if not _kernel_answers():
+            return {"text/html": self.html(), "text/plain": words}
+        shown, about = self.widget._repr_mimebundle_(*args, **kwargs)
+        note = f"<p>{words}: run the cell to see it, or write a page with its method <code>write</code>.</p>"
+        return {**shown, "text/plain": words, "text/html": note}, about
+
+
+def _kernel_answers() -> bool:
+    """Return whether a kernel runs that shows widgets, and nobody asked for pages (the variable FCX_EXPLORER)."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    there = getattr(shell, "kernel", None) is not None and importlib.util.find_spec("anywidget") is not None
+    return there and os.environ.get("FCX_EXPLORER") != "page"

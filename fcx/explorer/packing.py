@@ -16,6 +16,7 @@ import numpy as np
 from fcx.core.contract import TARGETS, family_and_seed, match, usable
 from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import nested_attr
+from fcx.datasets.preparation import resize_to
 from fcx.figures.montage import colour_table
 from fcx.figures.theme import looks
 from fcx.figures.wording import method_title, plain_name
@@ -87,7 +88,7 @@ class Pack:
             "parts": [[name, kind, dims] for name, (kind, dims) in PARTS.items()],
             "quantities": {name: QUANTITIES[name] for name in SHOWN},
             "faces": [self._face(row) for row in rows],
-            "prediction": _plain(predictions[..., rows], 9),
+            "prediction": plain_numbers(predictions[..., rows], 9),
             "means": {name: self._means(name) for name in SHOWN},
             "count": len(self.samples),
             "colours": {name: colour_table(name == "signed").astype(int).tolist() for name in ("signed", "unsigned")},
@@ -103,13 +104,13 @@ class Pack:
     def _face(self, row: int) -> dict:
         face = self.faces.isel(sample=row)
         expression = str(face["expression"].item()) if "expression" in face.coords else ""
-        labels = {name: _plain(float(face[name]), 6) for name in TARGETS}
+        labels = {name: plain_numbers(float(face[name]), 6) for name in TARGETS}
         return {"id": self.samples[row], "expression": expression, **labels}
 
     def _means(self, quantity: str) -> dict:
         ends = {"mean": f"{quantity}_mean", "low": f"{quantity}_low", "high": f"{quantity}_high"}
         dims = ("model", "condition", "method", "target", "region")
-        return {end: _plain(self.statistics[name].transpose(*dims).values, 6) for end, name in ends.items()}
+        return {end: plain_numbers(self.statistics[name].transpose(*dims).values, 6) for end, name in ends.items()}
 
     def frame(self, row: int, method: str) -> bytes:
         """Return the frame of a face and a method."""
@@ -121,7 +122,7 @@ class Pack:
 
     def picture(self, row: int, condition: str) -> bytes:
         """Return one face as WebP: the display picture, or else the grid's image."""
-        return encoded(resized(self._pixels(condition, slice(row, row + 1))[0], SIDE), QUALITY)
+        return encoded(resize_to(self.pixels(condition, slice(row, row + 1))[0], SIDE), QUALITY)
 
     def sprite(self, rows: Iterable[int]) -> bytes:
         """Return thumbnails of plain faces in rows of `header()["sprite"]["columns"]`, as one WebP."""
@@ -129,12 +130,12 @@ class Pack:
         columns = _columns(len(rows))
         sheet = np.zeros((-(-len(rows) // columns) * THUMB, columns * THUMB, 3), np.uint8)
         for first in range(0, len(rows), READ_AT_ONCE):
-            for place, pixels in enumerate(self._pixels(self.conditions[0], rows[first : first + READ_AT_ONCE]), first):
+            for place, pixels in enumerate(self.pixels(self.conditions[0], rows[first : first + READ_AT_ONCE]), first):
                 y, x = (THUMB * part for part in divmod(place, columns))
-                sheet[y : y + THUMB, x : x + THUMB] = resized(pixels, THUMB)
+                sheet[y : y + THUMB, x : x + THUMB] = resize_to(pixels, THUMB)
         return encoded(sheet, SPRITE_QUALITY)
 
-    def _pixels(self, condition: str, rows) -> np.ndarray:
+    def pixels(self, condition: str, rows) -> np.ndarray:
         """Return (sample, row, column, channel) uint8."""
         name = "picture" if "picture" in self.faces else "image"
         pixels = self.faces[name].sel(condition=condition).isel(sample=rows).values
@@ -187,18 +188,12 @@ def encoded(pixels: np.ndarray, quality: int) -> bytes:
     return cv2.imencode(".webp", pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
 
 
-def resized(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture of another size."""
-    how = cv2.INTER_AREA if len(pixels) > side else cv2.INTER_CUBIC
-    return cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=how)
-
-
 def _columns(count: int) -> int:
     return max(1, math.ceil(math.sqrt(count)))
 
 
-def _plain(values, digits: int):
+def plain_numbers(values, digits: int):
     """Return numbers as lists of JSON: rounded to so many digits, None for NaN and infinity."""
     if isinstance(values, np.ndarray):
-        return [_plain(value, digits) for value in (values if values.ndim > 1 else values.tolist())]
+        return [plain_numbers(value, digits) for value in (values if values.ndim > 1 else values.tolist())]
     return float(f"{values:.{digits}g}") if math.isfinite(values) else None

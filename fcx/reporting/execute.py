@@ -142,7 +142,8 @@ def _kernel_manager(output: Path):
         def kernel_spec(self):
             return KernelSpec(
                 argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
-                env={"PLOTLY_RENDERER": "plotly_mimetype", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+                env={"PLOTLY_RENDERER": "plotly_mimetype", "FCX_EXPLORER": "page",
+                     "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
                 display_name="Python 3", language="python",
             )  # fmt: skip
 
