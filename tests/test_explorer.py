@@ -215,7 +215,7 @@ def test_a_moved_mask_is_worn_as_prepare_wears_it(live):
     again = fcx.prepare("demo", limit=2, progress=False, scale=1.2, shift=(0.5, -1.0)).isel(sample=1)
     assert np.array_equal(moved.image, again["image"].sel(condition="masked"))
     assert np.array_equal(moved.alpha, again["alpha"].sel(condition="masked"))
-    assert np.allclose(moved.cover[-1], again["alpha"].sel(condition="masked") / 255)
+    assert np.allclose(moved.cover[live.pack.regions.index("mask")], again["alpha"].sel(condition="masked") / 255)
     with pytest.raises(InputError, match="scale is 9"):
         live.answer({"kind": "wear", "sample": live.pack.samples[0], "networks": ["one"], "method": "gradient",
                      "mask": {"scale": 9}, "exact": True})  # fmt: skip

@@ -572,9 +572,8 @@ class Explorer {
     if (this.view.outlines) {
       frame.lines ??= borders(frame.part, height, width);
       stroke(pen, frame.lines, 0.16);
-      (worn?.frame ?? frame).masks ??= this.header.overlays.map((_, o) =>
-        borders(this.overlay(worn?.frame ?? frame, o).map((value) => (value >= 128 ? 1 : 0)), height, width));
-      (worn?.frame ?? frame).masks.forEach((path) => stroke(pen, path, 0.16, [0.8, 0.6]));
+      (worn?.frame ?? frame).mask ??= borders(this.coverOf("mask", worn?.frame ?? frame), height, width);
+      stroke(pen, (worn?.frame ?? frame).mask, 0.16, [0.8, 0.6]);
     }
     if (this.lit) {
       const cover = this.coverOf(this.lit, worn?.frame ?? frame);
@@ -672,8 +671,8 @@ class Explorer {
     const [x, y] = this.gridPoint(event, canvas).map(Math.round), [height, width] = this.header.size;
     if (x < 0 || y < 0 || x >= width || y >= height) return this.light("");
     const at = y * width + x, frame = this.worn?.condition === condition ? this.worn.frame : this.current;
-    const mask = condition && this.header.overlays.find((_, o) => this.overlay(frame, o)[at] >= 128);
-    this.light(mask || this.header.regions[this.current.part[at]]);
+    const masked = condition > 0 && this.overlay(frame, this.header.overlays.indexOf("mask"))[at] >= 128;
+    this.light(masked ? "mask" : this.header.regions[this.current.part[at]]);
   }
 
   /** Where the pointer is, in pixels of the grid whose centres are whole numbers. */
