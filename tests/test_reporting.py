@@ -316,7 +316,7 @@ def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_pat
     out = tmp_path / "reports"
     with pytest.raises(FcxError) as caught:
         fcx.report(out, notebooks=["04_comparison", failing], faces=small / "faces.csv", models=models, draws=20,
-                   methods="gradient,gradcam", method="gradcam", count=2, runs=tmp_path / "runs")  # fmt: skip
+                   methods="gradient,gradcam", asked="gradient,gradcam", count=2, runs=tmp_path / "runs")  # fmt: skip
     text = str(caught.value)
     assert text.startswith("notebook failing, cell 3 (import sys): ValueError: last word")
     assert "\n" not in text
@@ -331,7 +331,7 @@ def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_pat
     parsed = Page(page)
     assert parsed.loads == []
     assert parsed.tags.count("h1") == 1
-    assert len(parsed.labels) == 10
+    assert len(parsed.labels) == 11
     assert all(len(label) > 60 for label in parsed.labels)
     assert "6 of 7 faces given can be used" in page
     assert "<b>&.png" not in page

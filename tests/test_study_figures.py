@@ -99,15 +99,33 @@ def test_the_chart_of_families_draws_every_training_and_the_paper(charts):
 
 def test_findings_say_the_verdict_and_on_what_it_stands(scores, drawn):
     table = claim_table(drawn)
-    found = figures.claim_findings(table, faces="made")
+    found = figures.claim_verdicts(table, faces="made").rows
     first = table.iloc[0]
-    assert found.items[0].statement.startswith("Claim (a) holds on made faces: “The plain network")
-    assert f"arousal {first.estimate:+.2f} [{first.low:+.2f}, {first.high:+.2f}] (holds)" in found.items[0].numbers
-    assert "60 faces and 2 trainings of each family" in found.items[0].numbers
+    assert found[0].claim.startswith("(a) The plain network")
+    assert (found[0].verdict, found[0].faces) == ("holds", "made")
+    assert f"arousal {first.estimate:+.2f} [{first.low:+.2f}, {first.high:+.2f}] (holds)" in found[0].numbers
+    assert "60 faces and 2 trainings of each family" in found[0].numbers
     alone = claim_table(drawn_scores(scores.isel(model=(scores["seed"] == 0).values), draws=50))
-    assert "with one training of each family" in figures.claim_findings(alone, faces="made").items[0].numbers
-    fewer = figures.claim_findings(claim_table(drawn.isel(model=slice(2))), faces="made")
-    assert [item.statement[:25] for item in fewer.items[1:]] == [f"Claim ({name}) cannot be asked" for name in "bcd"]
+    assert "with one training of each family" in figures.claim_verdicts(alone, faces="made").rows[0].numbers
+    fewer = figures.claim_verdicts(claim_table(drawn.isel(model=slice(2))), faces="made").rows
+    assert [row.verdict for row in fewer[1:]] == ["cannot be asked"] * 3
+
+
+def test_the_opening_of_training_reads_naturally_with_one_family_and_without_labels(drawn):
+    tables, claims = {"made": table3(drawn)}, {"made": claim_table(drawn)}
+    answer = figures.training_opening(tables, claims).answer
+    row = tables["made"].set_index(["family", "condition", "target"]).loc["plain_scratch", "masked", "valence"]
+    number = f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] for valence on masked faces"
+    assert answer[0].startswith("On 60 faces (made), a network trained on plain faces agrees with people's ratings by ")
+    assert number in answer[0]
+    assert answer[1].startswith("On masked faces a network tuned on masked faces in all layers does best of the others")
+    assert answer[2].startswith("Of the paper's four claims about this, ")
+    alone = drawn.isel(model=slice(1))
+    one = figures.training_opening({"made": table3(alone)}, {"made": claim_table(alone)}).answer
+    assert len(one) == 2  # nothing to compare with; one claim can be asked
+    assert "others" not in " ".join(one)
+    [nothing] = figures.training_opening({}, {}).answer
+    assert nothing.startswith("None of these faces carries a rating")
 
 
 def test_findings_of_the_study_name_the_best_and_the_control(drawn):
@@ -163,7 +181,8 @@ def test_the_report_runs_on_stored_scores(scores, tmp_path):
     out = tmp_path / "report"
     fcx.report(out, notebooks="02_training", scores=str(folder), draws=20, progress=False)
     numbers = json.loads((out / "02_training.json").read_text())
-    assert [item["statement"][:9] for item in numbers["findings"][:4]] == [f"Claim ({name})" for name in "abcd"]
+    assert [row["claim"][:3] for row in numbers["verdicts"]] == [f"({name})" for name in "abcd"]
+    assert numbers["question"].startswith("Does training on masked faces")
     table = pd.read_csv(out / "02_training" / "table3_validation.csv")
     expected = table3(drawn_scores(scores, draws=20))
     assert table["estimate"].tolist() == pytest.approx(expected["estimate"].tolist(), abs=1e-6)

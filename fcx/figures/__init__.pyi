@@ -1,4 +1,6 @@
+from .agreed_findings import attention_claim_verdicts, attention_findings, attention_table
 from .agreement_charts import TABLE3, ccc_chart, difference_chart, prediction_scatter
+from .average_face import face_picture
 from .faithfulness_charts import faithfulness_chart, faithfulness_rows
 from .findings import comparison_findings
 from .known_truth_charts import densest_table, truth_gallery, validity_chart, validity_findings, validity_table
@@ -6,6 +8,7 @@ from .landmark_charts import failure_gallery, landmark_table, mask_shift_chart, 
 from .leakage_charts import leakage_chart, leakage_findings
 from .mask_galleries import style_gallery, wearing_gallery
 from .opening import Opening, Picture, Verdict, Verdicts
+from .openings import attribution_opening, comparison_opening, masks_opening, run_limits, training_opening
 from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from .region_charts import mask_area_chart, region_chart
 from .search_charts import search_chart
@@ -19,7 +22,7 @@ from .study_charts import (
     forgetting_chart,
     ladder_chart,
 )
-from .study_findings import ceiling_findings, claim_findings, family_findings, missed_findings, reason_findings
+from .study_findings import ceiling_findings, claim_verdicts, family_findings, missed_findings, reason_findings
 from .tables import (
     Finding,
     Findings,

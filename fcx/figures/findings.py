@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcx.core.contract import REGIONS, column, usable
+from fcx.core.contract import column, usable
 from fcx.figures.agreement_charts import differences
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import how_many, listed, method_title, plain_name
+from fcx.figures.wording import how_many, listed, plain_name
 from fcx.statistics.bootstrap import FEW, clusters
 
 
-def comparison_findings(faces, evaluation, comparisons, statistics, shifts, *, method: str) -> Findings:
-    """Return what the numbers of this run say: statements, each with its numbers.
+def comparison_findings(faces, evaluation, comparisons) -> Findings:
+    """Return what the agreement with the labels is: statements, each with its numbers.
 
     `evaluation` is from `fcx.evaluate` and `comparisons` from `compare_all` on the CCC, for the targets that are
-    rated (both None where none is); `statistics` is from `region_statistics`; `shifts` from `compare_all` on
-    enrichment. A difference is called lower or higher where its 95 % interval leaves out 0, else not clearly
-    different; where Holm's correction over all tests of the table takes that back, the statement says so.
+    rated (both None where none is). A difference is called lower or higher where its 95 % interval leaves out 0, else
+    not clearly different; where Holm's correction over all tests of the table takes that back, the statement says so.
     """
-    title = method_title(method, statistics)
-    statistics, shifts = (table.sel({"method": method}) for table in (statistics, shifts))
     findings = [_counted(faces, evaluation)]
-    for target in statistics["target"].values.tolist():
-        if evaluation is not None and target in evaluation["target"].values:
-            findings += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
-        findings.append(_places(statistics, title, target))
-        if "masked" in statistics["condition"].values:
-            findings += [_mask_share(statistics, title, target), *_mask_shift(shifts, title, target)]
+    for target in [] if evaluation is None else evaluation["target"].values.tolist():
+        findings += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
     return Findings(findings)
 
 
@@ -86,76 +79,9 @@ def _within(evaluation, target: str) -> list[Finding]:
     )]  # fmt: skip
 
 
-def _places(statistics, title: str, target: str) -> Finding:
-    """Say in which region of the face each model's attribution is densest, plain and masked."""
-    density = statistics[[f"density_{end}" for end in ("mean", "low", "high")]].sel(target=target)
-    density = density.sel(region=[region for region in density["region"].values if region in REGIONS])
-    parts, numbers = [], []
-    for condition in map(str, density["condition"].values):
-        tops = [(plain_name(m), *_densest(density.sel(model=m, condition=condition))) for m in density["model"].values]
-        parts.append(f"on {condition} faces {_grouped([(region, name) for name, region, _ in tops])}")
-        numbers.append(f"{condition}: {', '.join(f'{name} {times}' for name, _, times in tops)}")
-    return Finding(
-        f"{_explained(target, title, statistics['n'])}: attribution is densest, for its area, {'; '.join(parts)}.",
-        f"Density there, in multiples of what the area alone gives: {'; '.join(numbers)}.",
-    )
-
-
-def _densest(density) -> tuple[str, str]:
-    """Return the region with the highest density, with those whose intervals reach its own, and that density."""
-    mean, low, high = (density[f"density_{end}"].values for end in ("mean", "low", "high"))
-    if not np.isfinite(mean).any():
-        return "nowhere (empty maps)", "none"
-    top = int(np.nanargmax(mean))
-    near = high >= low[top]
-    others = [str(r) for r in density["region"].values[near] if r != density["region"].values[top]]
-    places = " or ".join([str(density["region"].values[top]), *others])
-    return f"at the {places}", f"{mean[top]:.1f} [{low[top]:.1f}, {high[top]:.1f}]"
-
-
-def _mask_share(statistics, title: str, target: str) -> Finding:
-    """Say how much of the attribution lies on the mask; a verdict would need more than its area (see the text)."""
-    worn = statistics.sel(target=target, region="mask", condition="masked")
-    area, ends = float(statistics["area"].sel(region="mask").mean()), ("mean", "low", "high")
-    numbers = [
-        f"{plain_name(str(m))}: {float(worn['share_mean'].sel(model=m)):.0%}, "
-        + _times(*(float(worn[f"density_{end}"].sel(model=m)) for end in ends))
-        for m in worn["model"].values
-    ]
-    share = _range(*(worn[f"share_{end}"] for end in ends), ".0%")
-    return Finding(
-        f"{_explained(target, title, worn['n'])}: on masked faces the mask, {area:.0%} of the crop, holds a share "
-        f"{share} of the attribution.",
-        f"Share, and times its share of the area: {'; '.join(numbers)}. Area alone is no fair "
-        "null for what stands in the middle; the next comparison, with the same place on unmasked faces, is.",
-    )
-
-
-def _mask_shift(shifts, title: str, target: str) -> list[Finding]:
-    """Say whether the mask draws more attribution than the same place does on the unmasked face."""
-    same = (shifts["model_a"] == shifts["model_b"]) & (shifts["condition_a"] == "masked")
-    same &= shifts["condition_b"] == "plain"
-    shifts = shifts.sel(target=target, region="mask").isel(comparison=same.values)
-    parts = []
-    for number in range(shifts.sizes["comparison"]):
-        row = shifts.isel(comparison=number)
-        times = _times(*(2 ** float(row[name]) for name in ("difference", "low", "high")))
-        parts.append((_verdict(row), plain_name(row["model_a"].item()), times))
-    if not parts:
-        return []
-    start = f"{_explained(target, title, shifts['n'])}: compared with the same place on unmasked faces, that share is"
-    return [_finding(start, parts)]
-
-
 def _agreed(target: str, table) -> str:
     """Return 'Valence, 412 faces', from n of `evaluate` or `compare_all`."""
     return f"{target.capitalize()}, {how_many(table['n'].sel(target=target))} faces"
-
-
-def _explained(target: str, title: str, n) -> str:
-    """Return 'Valence, LRP gamma, 473 faces', from n of `region_statistics` or `compare_all`."""
-    n = n.sel(target=target) if "target" in n.dims else n
-    return f"{target.capitalize()}, {title}, {how_many(n)} faces"
 
 
 def _finding(start: str, parts, everyone: str = "every model") -> Finding:
@@ -187,15 +113,11 @@ def _numbers(row, first: float, word: str, second: float) -> str:
     return f"{first:z.2f} {word} {second:z.2f}, difference {row.difference:+z.2f} [{row.low:+z.2f}, {row.high:+z.2f}]"
 
 
-def _times(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} times [{low:.2f}, {high:.2f}]"
-
-
 def _range(value, low, high, form: str = "z.2f") -> str:
     """Return 'between 0.04 [0.01, 0.06] and 0.24 [0.15, 0.32]', the lowest and the highest, or 'at' the only value."""
     value, low, high = (np.ravel(each) for each in (value, low, high))
     if not np.isfinite(value).any():
         return "nowhere"
     ends = dict.fromkeys((int(np.nanargmin(value)), int(np.nanargmax(value))))
-    words = [f"{value[i]:{form}} [{low[i]:{form}}, {high[i]:{form}}]" for i in ends]
+    words = list(dict.fromkeys(f"{value[i]:{form}} [{low[i]:{form}}, {high[i]:{form}}]" for i in ends))
     return f"between {' and '.join(words)}" if len(words) > 1 else f"at {words[0]}"

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import pandas as pd
 
+from fcx.figures.agreed_findings import VERDICTS
+from fcx.figures.opening import Verdict, Verdicts
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import how_many, listed
-from fcx.studies.claims import FAILS, HOLDS, OPEN, UNASKED, overall
+from fcx.figures.wording import ends_of, how_many, listed
+from fcx.studies.claims import UNASKED, overall
 from fcx.studies.study_tables import LONGER
 from fcx.studies.training_plan import family_title
 
-VERDICTS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is undecided", UNASKED: "cannot be asked"}
 
-
-def claim_findings(table: pd.DataFrame, *, faces: str) -> Findings:
-    """Return a statement for each claim of the paper, with its verdict and the numbers behind it.
+def claim_verdicts(table: pd.DataFrame, *, faces: str) -> Verdicts:
+    """Return what became of each claim of the paper, with the numbers behind it.
 
     `table` is from `fcx.studies.claim_table`; `faces` says which faces were scored.
     """
-    verdicts, findings = overall(table), []
+    verdicts, rows = overall(table), []
     for name, part in table.groupby("claim", sort=False):
-        statement = part["statement"].iloc[0]
-        start = f"Claim ({name}) {VERDICTS[verdicts[name]]} on {faces} faces: “{statement.removesuffix('.')}”."
+        claim, verdict = f"({name}) {part['statement'].iloc[0]}", VERDICTS[verdicts[name]]
         if verdicts[name] == UNASKED:
-            findings.append(Finding(start, "Not all of the networks that it is about are there."))
+            rows.append(Verdict(claim, verdict, "Not all of the networks that it is about are there.", faces))
             continue
         words = []
-        for measured, rows in part.groupby("measured", sort=False):
+        for measured, of_measured in part.groupby("measured", sort=False):
             each = [
                 f"{r.target} {r.estimate:+z.2f} [{r.low:+z.2f}, {r.high:+z.2f}] ({r.verdict})"
-                for r in rows.itertuples()
+                for r in of_measured.itertuples()
             ]
-            words.append(f"{measured}, to be {rows['margin'].iloc[0]}: {'; '.join(each)}")
-        findings.append(Finding(start, f"{'. '.join(_upper(each) for each in words)}. {_basis(part)}"))
-    return Findings(findings)
+            words.append(f"{measured}, to be {of_measured['margin'].iloc[0]}: {'; '.join(each)}")
+        numbers = f"{'. '.join(_upper(each) for each in words)}. {_basis(part)}"
+        rows.append(Verdict(claim, verdict, numbers, faces))
+    return Verdicts(rows, f"What the paper claims of training, on {faces} faces")
 
 
 def _basis(table: pd.DataFrame) -> str:
@@ -42,8 +42,9 @@ def _basis(table: pd.DataFrame) -> str:
     if int(table["seeds"].max()) < 2:
         return f"Intervals are over {faces} only: with one training of each family, what a seed decides is unknown."
     share = table["share_seeds"]
-    return (f"Intervals are over {faces} and {seeds} trainings of each family; between seeds lies {share.min():.0%} to "
-            f"{share.max():.0%} of the variance.")  # fmt: skip
+    between = ends_of(share.min(), share.max(), ".0%")
+    return (f"Intervals are over {faces} and {seeds} trainings of each family; between seeds lies {between} of the "
+            "variance.")  # fmt: skip
 
 
 def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: str) -> Findings:

@@ -22,15 +22,19 @@ MIME = "application/vnd.fcx+json"  # what the exporter reads: {"kind", "name", .
 
 @dataclass
 class Table:
-    """A table of numbers with a name and a caption."""
+    """A table of numbers with a name and a caption; `folded` shows its caption until the reader opens it."""
 
     name: str
     title: str
     frame: pd.DataFrame
+    folded: bool = False
 
     def _repr_mimebundle_(self, *args, **kwargs):
         content = {"kind": "table", "name": self.name, "title": self.title, "table": plain_table(self.frame)}
-        return {MIME: content, "text/html": html_table(content["table"], self.title), "text/plain": str(self.frame)}
+        shown = html_table(content["table"], self.title)
+        if self.folded:
+            shown = f"<details><summary>{html.escape(self.title)}</summary>{shown}</details>"
+        return {MIME: content, "text/html": shown, "text/plain": str(self.frame)}
 
 
 class Finding(NamedTuple):

@@ -38,6 +38,15 @@ def how_many(n) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
+def ends_of(low: float, high: float, form: str = ".2f") -> str:
+    """Return a range as '0.18 to 0.72', or its one number where both ends read alike.
+
+    >>> ends_of(0.59, 0.594, ".0%")
+    '59%'
+    """
+    return " to ".join(dict.fromkeys((f"{low:{form}}", f"{high:{form}}")))
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names as a sentence has them.
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from fcx.core.contract import CONDITIONS, TARGETS, usable
+import numpy as np
+
+from fcx.core.contract import CONDITIONS, TARGETS, family_and_seed, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.paths import run_path, shipped_folder
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.core.store import FORMAT
 from fcx.datasets import face_stores
+from fcx.statistics.families import family_members
 
 
 def paired_faces(source: str, runs: str = "runs", **settings):
@@ -43,6 +46,52 @@ def stored_results(models: str, faces, methods: str, runs: str = "runs", **setti
     parts = weights, shown, methods.replace(" ", ""), settings, FORMAT, STEP_VERSIONS["results"]
     out = run_path(runs, "results", f"{len(resolved)}-models", *parts)
     return attribute(resolved, faces, methods, out=out, **settings)
+
+
+def asked_statistics(models: str, faces, methods: str, runs: str = "runs", *, count: int = 0, **settings) -> tuple:
+    """Return statistics of single maps by all trainings of these families, and the faces that were asked.
+
+    Of `faces`, `count` usable ones in even steps are asked (0: all), since every method is asked of every training;
+    maps are not kept. Of `methods` those are asked that can explain every network; the others are named.
+
+    Raises: InputError where no method is left; else what `fcx.attribute` raises.
+    """
+    from fcx.attribution import METHODS
+    from fcx.attribution.request import chosen_names
+    from fcx.networks.checkpoints import resolve_models
+
+    names, networks = chosen_names(methods, METHODS, "method"), resolve_models(models).values()
+    able = [name for name in names if all(isinstance(network, METHODS[name].needs) for network in networks)]
+    if unable := [METHODS[name].title for name in names if name not in able]:
+        print(f"Not asked, because it cannot explain every network: {', '.join(unable)}.")
+    if not able:
+        raise InputError(f"no method of {methods} can explain these networks: give others")
+    rows = np.flatnonzero(usable(faces))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(count or len(rows), len(rows))).round().astype(int))]
+    chosen = faces.isel(sample=rows)
+    return stored_results(all_trainings(models), chosen, ",".join(able), runs, maps=False, **settings), chosen
+
+
+def all_trainings(models: str) -> str:
+    """Return the names of models, comma-separated, a family that ships as every training of it that ships.
+
+    >>> all_trainings("mine.safetensors")
+    'mine.safetensors'
+    """
+    from fcx.networks.checkpoints import FAMILIES, all_seeds
+
+    names = []
+    for name in (part.strip() for part in models.split(",")):
+        trainings = [training for training in all_seeds() if family_and_seed(training)[0] == name]
+        names += trainings if name in FAMILIES and trainings else [name] if name else []
+    return ",".join(dict.fromkeys(names))
+
+
+def first_trainings(results):
+    """Return the results of the first training of each family, called by the family's name."""
+    members = family_members(results)
+    first = results.sel(model=[next(iter(of.values())) for of in members.values()])
+    return first.assign_coords(model=list(members))
 
 
 def stored_models(sets, runs: str = "runs", **settings) -> dict:
