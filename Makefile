@@ -1,5 +1,5 @@
 # Each target makes .venv by itself from constraints.txt; nothing else needs to be installed than Python, git and make.
-.PHONY: report test bench browser clean
+.PHONY: report test bench browser docs clean
 .DEFAULT_GOAL := report
 
 BIN := .venv/bin
@@ -26,10 +26,16 @@ bench: .venv/installed-bench
 browser: .venv/installed
 	@$(BIN)/python tests/browser/check_reports.py reports
 
+# The documentation site, and the commands in it that take minutes.
+docs: .venv/installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --strict --quiet
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='check_*.py' tests/docs
+	@echo $(CURDIR)/site/index.html
+
 # What make made, and caches. runs/ (trainings) and reports/README.md stay.
 clean:
 	@test ! -d reports || find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
-	@rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv build dist site .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml constraints.txt
@@ -42,4 +48,8 @@ clean:
 
 .venv/installed-bench: .venv/installed
 	@$(INSTALL) -e '.[bench,search,distributed]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@$(INSTALL) -e '.[docs]'
 	@touch $@
