@@ -537,6 +537,18 @@ def report(
     typer.echo(fcx.report(out, notebooks=notebooks or NOTEBOOKS, **given))
 
 
+@command()
+def export(
+    notebooks: Annotated[list[str], typer.Argument(help="executed notebooks, such as those that papermill wrote")],
+    out: Annotated[str | None, typer.Option(help="folder for the pages; default: that of each notebook")] = None,
+):
+    """Write the HTML page of notebooks that were run before, without running them again; prints the pages' paths."""
+    from fcx.reporting import export_notebooks
+
+    for path in export_notebooks(notebooks, out):
+        typer.echo(path)
+
+
 def _pairs(texts: list[str]) -> dict:
     """Return options that were written NAME=VALUE; whole numbers are numbers."""
     pairs = dict(text.partition("=")[::2] for text in texts)

@@ -16,6 +16,7 @@ import pytest
 import fcx
 from fcx import figures, reporting
 from fcx.core.errors import FcxError, InputError, UnknownNameError
+from fcx.figures import plotly_library
 from fcx.figures.theme import Figure, finish
 from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
@@ -88,12 +89,12 @@ def page():
 def test_a_page_loads_nothing_and_carries_plotly_once(page):
     parsed = Page(page.html)
     assert parsed.loads == []
-    assert len(re.findall(r"plotly\.js v\d", page.html)) == 1
+    assert len(re.findall(r"plotly\.js \(cartesian - minified\) v\d", page.html)) == 1
     assert "cdn.plot.ly/plotly" not in page.html.split("</head>")[1]
     assert not re.search(r"@import|url\(\s*['\"]?http", page.html.split("<script>")[0])
     assert "connect-src" not in page.html.split("</head>")[0]  # so that default-src 'none' holds
     assert "default-src 'none'" in page.html
-    assert len(page.html) < 10_000_000
+    assert len(page.html) < 3_000_000
 
 
 def test_a_page_is_one_document_with_a_heading_a_language_and_texts(page):
@@ -141,7 +142,7 @@ def test_a_users_own_figures_are_drawn_and_names_do_not_collide():
     own = nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": {
         "data": [{"x": [1], "y": [1]}], "layout": {"meta": "a note"}}})  # fmt: skip
     page = notebook_page(nbformat.v4.new_notebook(cells=[code("own", own)]), "own")
-    assert "plotly.js v" in page.html
+    assert "plotly.js (cartesian" in page.html
     assert Page(page.html).labels == ["A figure without a description"]
     page = notebook_page(
         nbformat.v4.new_notebook(cells=[code("x", shown(a_figure("../a b")), shown(a_figure("../a b")))]), "x"
@@ -153,7 +154,7 @@ def test_a_notebook_without_heading_gets_its_name():
     page = notebook_page(nbformat.v4.new_notebook(cells=[code("1")]), "<b>")
     assert page.title == "<b>"
     assert "<h1>&lt;b&gt;</h1>" in re.sub(r"<h1[^>]*>", "<h1>", page.html)
-    assert "plotly.js" not in page.html  # no figure, no library
+    assert "plotly.js (" not in page.html  # no figure, no library
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -359,7 +360,7 @@ def test_the_answer_comes_first_on_the_page_and_as_the_card_of_the_index(tmp_pat
         code("verdicts", shown(figures.Verdicts([figures.Verdict(HOSTILE, "holds", "1.3 [1.2, 1.4]")]))),
     ]
     page = notebook_page(nbformat.v4.new_notebook(cells=cells), "a")
-    body = page.html.split("<main>")[1]
+    body = page.html.split("<main ")[1]
     places = [body.index(text) for text in ("<h1", "At the mouth.", "<figure", "What it says.", "before")]
     assert places == sorted(places)
     page.write(tmp_path)
@@ -383,3 +384,50 @@ def test_a_picture_carries_its_numbers_as_a_figure_does():
     page = notebook_page(nbformat.v4.new_notebook(cells=[code("x", shown(an_opening().picture))]), "x")
     assert Page(page.html).labels == ["A face. Its regions."]
     assert [table["kind"] for table in page.tables] == ["figure"]
+
+
+def test_the_bundle_of_plotly_is_that_of_the_package():
+    from plotly.offline import get_plotlyjs_version
+
+    assert plotly_library.bundle_version() == get_plotlyjs_version()
+    assert (plotly_library.BUNDLE.parent / "LICENSE").read_text().startswith("MIT License")
+    assert "cartesian" in plotly_library.plotly_library(["scatter"])[:200]
+    assert "cartesian" not in plotly_library.plotly_library(["scatter", "scatter3d"])[:200]
+
+
+def test_headings_are_anchors_and_make_the_contents():
+    cells = [nbformat.v4.new_markdown_cell(f"# A\n\n## <b>Two</b> & three\n\n### {HOSTILE}\n\n## Two three")]
+    page = notebook_page(nbformat.v4.new_notebook(cells=cells), "a").html
+    contents = page.split('<nav aria-label="Contents">')[1].split("</nav>")[0]
+    addresses = re.findall(r'href="#([^"]+)"', contents)
+    assert addresses[0] == "two-three"
+    assert addresses[-1] == "two-three-2"
+    assert len(set(addresses)) == len(addresses)
+    assert all(page.count(f' id="{address}"') == 1 for address in addresses)
+    assert "<script>alert" not in contents
+
+
+def test_figures_say_where_their_numbers_are_and_long_tables_and_provenance_are_folded(page):
+    assert 'Numbers: “points” in <a href="a.json">a.json</a>.' in page.html
+    assert '<details class="provenance"><summary>' in page.html
+    long = figures.Table("long", "A long table", pd.DataFrame({"within_ccc_low": range(13)}))
+    folded = notebook_page(nbformat.v4.new_notebook(cells=[code("x", shown(long))]), "x").html
+    assert '<details class="part"><summary>A long table</summary>' in folded
+    assert ">within CCC, low end</th>" in folded
+    assert '<details class="part">' not in page.html
+
+
+def test_a_notebook_that_was_run_before_is_exported_without_running_it(tmp_path):
+    for name in ("a", "b"):
+        nbformat.write(a_notebook(), tmp_path / f"{name}.ipynb")
+    [alone] = reporting.export_notebooks(tmp_path / "a.ipynb")
+    assert alone == tmp_path / "a.html"
+    assert 'href="index.html"' not in alone.read_text()
+    pages = reporting.export_notebooks([tmp_path / "a.ipynb", tmp_path / "b.ipynb"], tmp_path / "out")
+    first, second = (path.read_text() for path in pages)
+    assert '<a href="b.html" rel="next">Next: A report</a>' in first
+    assert '<a href="a.html" rel="prev">Previous: A report</a>' in second
+    assert (tmp_path / "out" / "index.html").is_file()
+    write(tmp_path / "never.ipynb", code("1"))
+    with pytest.raises(InputError, match="holds no outputs: run it first"):
+        reporting.export_notebooks(tmp_path / "never.ipynb")

@@ -57,7 +57,7 @@ def robustness_chart(robustness) -> Figure:
         style = {"line": {"color": INK}, "marker": {"symbol": "diamond", "size": 8, "color": INK}}
         _line(figure, 2, at, x, part["found %"], f"{title} {{}}: {{:.0f}} % found", name="faces found", **style)
         figure.update_xaxes(title_text=axis, row=2, col=at)
-    figure.update_xaxes(type="category", tickangle=0)
+    figure.update_xaxes(type="category", tickangle=0, tickfont={"size": 12})
     top = float(np.nanmax([*table["95th percentile"], 1]))
     ticks = [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if v < 2 * top]
     figure.update_yaxes(type="log", tickvals=ticks, row=1)
@@ -74,7 +74,7 @@ def robustness_chart(robustness) -> Figure:
     numbers = "; ".join(f"{LANDMARK_AXES[r.disturbance][0]} {r.level:g}: median {_number(r.median)} %, "
                         f"found {r[-1]:.0f} %" for r in worst.itertuples(index=False))  # fmt: skip
     title = "How far landmarks move when the picture gets worse"
-    return finish(figure, "robustness", title, reading, f"Fewest found: {numbers}.", table, 560)
+    return finish(figure, "robustness", title, reading, f"Fewest found: {numbers}.", table, 560, least_width=1000)
 
 
 def mask_shift_chart(shift) -> Figure:

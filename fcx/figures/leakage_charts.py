@@ -8,12 +8,11 @@ import plotly.graph_objects as go
 
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.theme import PALETTE, Figure, dots, finish
+from fcx.figures.theme import CHANCE, PALETTE, Figure, dots, finish
 from fcx.figures.wording import listed
 
 KINDS = {"rated": ("labels as rated", "circle", PALETTE[0]), "beyond": ("beyond pose and light", "diamond", PALETTE[1])}
 REFERENCE_WORDS = {"pose": "head pose", "light": "light on the upper face", "face": "unmasked face"}
-CHANCE = "#c3c8d1"
 FAMILY_LEVEL = 0.05
 VERDICTS = {
     (False, False): "no better than chance",

@@ -21,11 +21,16 @@ class Montage:
     def __init__(self, tiles: np.ndarray, words=None, *, left: int = 120, top: int = 130, right: int = 20):
         self.rows, self.columns = tiles.shape[:2]
         self.step_x, self.step_y = TILE + GAP, TILE + GAP + (LINE if words else 0)
-        canvas = np.full((self.rows * self.step_y - GAP, self.columns * self.step_x - GAP, 3), 255, np.uint8)
+        canvas = np.zeros(
+            (self.rows * self.step_y - GAP, self.columns * self.step_x - GAP, 4), np.uint8
+        )  # RGB, opacity
         for r in range(self.rows):
             for c in range(self.columns):
                 y, x = r * self.step_y, c * self.step_x
-                canvas[y : y + TILE, x : x + TILE] = tiles[r, c]
+                canvas[y : y + TILE, x : x + TILE, :3] = tiles[r, c]
+                canvas[y : y + TILE, x : x + TILE, 3] = (
+                    255 * (tiles[r, c] != 255).any()
+                )  # a blank one lets the page through
         self.height, self.width = canvas.shape[:2]
         self.figure = Figure()
         self.figure.add_layout_image(
@@ -83,7 +88,9 @@ class Montage:
 
 
 def _data_uri(pixels: np.ndarray) -> str:
-    _, data = cv2.imencode(".webp", pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 92])  # a fifth of a PNG
+    _, data = cv2.imencode(
+        ".webp", cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 92]
+    )  # a fifth of a PNG
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
 
 

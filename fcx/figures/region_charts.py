@@ -58,7 +58,8 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
     )
     legend = 22 * (max(len(slots) - 8, 0) // 4)  # pixels beyond the room for four models
     numbers, height = f"Highest region: {_tops(table)}.", 160 + 330 * len(targets) + legend
-    return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140 + legend)
+    return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140 + legend,
+                  least_width=220 + 40 * len(slots))  # fmt: skip
 
 
 def _table(statistics, method: str, quantity: str) -> pd.DataFrame:

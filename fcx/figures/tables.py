@@ -78,18 +78,43 @@ class Provenance:
         return html_table({"what": list(rows), "value": values}, "Provenance of this run")
 
 
+# Words for names of columns; what is not here has its underscores written as spaces.
+HEADS = {"ccc": "CCC", "n": "faces", "p": "p", "p_holm": "p, corrected (Holm)", "rmse": "RMSE",
+         "auc": "AUC", "by_seed": "each training", "share_seeds": "share of variance between seeds",
+         "t": "share of the way"}  # fmt: skip
+ENDS = {"_low": ", low end", "_high": ", high end", "_mean": "", "_a": ", first", "_b": ", second"}
+
+
 def html_table(table: Mapping[str, list], caption: str) -> str:
-    """Return a table (column -> values) as HTML: names escaped, numbers to three digits, a head for each column."""
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in table)
+    """Return a table (column -> values) as HTML: names escaped and in words, numbers to three digits."""
+    numbers = [any(_is_number(v) for v in values) for values in table.values()]
+    heads = zip(map(column_words, table), numbers, strict=True)
+    head = "".join(f'<th scope="col"{" class=n" * number}>{html.escape(words)}</th>' for words, number in heads)
     rows = ["".join(map(_cell, row)) for row in zip(*table.values(), strict=True)]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    title = f"<caption>{html.escape(caption)}</caption>"
-    return f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    words = html.escape(html.unescape(caption))
+    return (f'<div class="wide" role="group" aria-label="{words}"><table><caption>{words}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip
+
+
+def column_words(name) -> str:
+    """Return the name of a column in words.
+
+    >>> column_words("within_ccc_low")
+    'within CCC, low end'
+    """
+    stem, end = next(((name.removesuffix(end), words) for end, words in ENDS.items() if str(name).endswith(end)),
+                     (str(name), ""))  # fmt: skip
+    words = HEADS[stem] if stem in HEADS else " ".join(HEADS.get(w, w) if len(w) > 1 else w for w in stem.split("_"))
+    return words + end
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)
 
 
 def _cell(value) -> str:
-    number = isinstance(value, float | int) and not isinstance(value, bool)
-    return f'<td class="n">{_shown(value)}</td>' if number else f"<td>{_shown(value)}</td>"
+    return f'<td class="n">{_shown(value)}</td>' if _is_number(value) else f"<td>{_shown(value)}</td>"
 
 
 def _shown(value) -> str:

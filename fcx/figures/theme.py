@@ -19,6 +19,16 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagon")
 SIGNED, UNSIGNED = "RdBu_r", "YlOrRd"
 SHADE = "#eef0f4"  # behind the controls
+AXIS_LINE, CHANCE = "#8b93a1", "#c3c8d1"  # CHANCE: the range of what knows nothing
+# What stands in a figure's place of a colour where the reader has chosen dark.
+DARK = {
+    INK: "#e6e9f0",
+    FAINT: "#363d4b",
+    SHADE: "#252b37",
+    CHANCE: "#4b5365",
+    "#000000": "#ffffff",
+    "white": "rgba(0,0,0,0)",
+}
 
 # Plotly 7 shows a button that uploads a chart to a cloud unless it is told not to.
 CONFIG = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
@@ -27,8 +37,8 @@ CONFIG = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False,
 POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
           "font-src data:; base-uri 'none'; form-action 'none'")  # fmt: skip
 
-_AXIS = {"gridcolor": FAINT, "zerolinecolor": "#8b93a1", "linecolor": "#8b93a1", "ticks": "outside",
-         "tickcolor": FAINT, "automargin": True, "title": {"standoff": 12}}  # fmt: skip
+_AXIS = {"gridcolor": FAINT, "zerolinecolor": AXIS_LINE, "linecolor": AXIS_LINE, "ticks": "outside",
+         "tickcolor": FAINT, "automargin": True, "autotickangles": [0, 90], "title": {"standoff": 12}}  # fmt: skip
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 15, "color": INK},
@@ -62,15 +72,18 @@ class Figure(go.Figure):
         return pd.DataFrame(self.meta["table"])
 
 
-def finish(figure: Figure, name: str, title: str, reading: str, numbers: str, table, height: int, **layout) -> Figure:
+def finish(figure: Figure, name: str, title: str, reading: str, numbers: str, table, height: int, *,
+           least_width: int = 0, **layout) -> Figure:  # fmt: skip
     """Give a figure its template, title and height, room for its legend, and what it carries.
 
     `reading` says how the figure is read (its caption), `numbers` what it shows (with it the alternative text).
+    On a page that is narrower than `least_width` pixels the figure keeps that width, and scrolls in its frame.
     """
     legend = any(trace.showlegend is not False and trace.name for trace in figure.data)
     layout = {"margin_t": 120 if legend else 90, "legend_y": 1 - 44 / height, **layout}
     alt = f"{title}. {reading} {numbers}"
-    meta = {"name": name, "title": title, "reading": reading, "alt": alt, "table": plain_table(table)}
+    meta = {"name": name, "title": title, "reading": reading, "alt": alt, "table": plain_table(table),
+            "least_width": least_width}  # fmt: skip
     return figure.update_layout(template=TEMPLATE, title_text=title, height=height, meta=meta, **layout)
 
 

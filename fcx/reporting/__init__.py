@@ -32,6 +32,8 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
     """
     from tqdm.std import tqdm
 
+    from fcx.reporting.export import contents, neighbours, notebook_page
+
     paths = [find_notebook(name) for name in notebooks]
     if len({path.stem for path in paths}) < len(paths) or not paths:
         raise InputError(f"notebooks are {', '.join(notebooks) or 'none'}: give at least one, each once")
@@ -39,15 +41,15 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the reports")
-    cells = [sum(cell.cell_type == "code" for cell in read_notebook(path).cells) + bool(fitted[path]) for path in paths]
-    pages = []
+    notebooks = {path.stem: read_notebook(path) for path in paths}
+    cells = [sum(cell.cell_type == "code" for cell in notebooks[p.stem].cells) + bool(fitted[p]) for p in paths]
+    links, pages = neighbours(notebooks), []
     with _orderly_end(), tqdm(total=sum(cells), unit="cell", file=sys.stderr, disable=not progress) as bar:
         for path in paths:
             bar.set_description(path.stem)
-            pages.append(_page(path, fitted[path], folder, bar.update))
+            executed = _executed(path, fitted[path], folder, bar.update)
+            pages.append(notebook_page(executed, path.stem, links[path.stem]))
             pages[-1].write(folder)
-    from fcx.reporting.export import contents
-
     return contents(pages, folder)
 
 
@@ -64,10 +66,37 @@ def _orderly_end():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _page(path: Path, parameters: dict, folder: Path, tick):
-    """Run one notebook and return it as a Page; the executed notebook takes its name only when it is whole."""
-    from fcx.reporting.export import notebook_page
+@checked
+def export_notebooks(notebooks: Words, out: FilePath | None = None) -> list[Path]:
+    """Write the HTML page and the numbers of notebooks that were executed before, without running them again.
 
+    `notebooks` are paths of executed notebooks, such as papermill's; `out` is a folder, by default that of each
+    notebook. Of several notebooks the pages lead to one another, and an index is written too. Returns the paths of
+    the pages.
+
+    Raises: InputError for a notebook that does not exist, cannot be read, or was never executed.
+
+    >>> export_notebooks("executed.ipynb")  # doctest: +SKIP
+    """
+    from fcx.reporting.export import contents, neighbours, notebook_page
+
+    paths = [Path(name) for name in notebooks]
+    if len({path.stem for path in paths}) < len(paths) or not paths:
+        raise InputError(f"notebooks are {', '.join(notebooks) or 'none'}: give at least one, each name once")
+    executed = {path.stem: read_notebook(find_notebook(path)) for path in paths}
+    for path in paths:
+        if not any(cell.get("outputs") for cell in executed[path.stem].cells):
+            raise InputError(f"{path} holds no outputs: run it first (papermill {path} executed.ipynb)")
+    links = neighbours(executed) if len(paths) > 1 else {path.stem: [] for path in paths}
+    pages = [notebook_page(executed[path.stem], path.stem, links[path.stem]) for path in paths]
+    folders = [Path(out) if out is not None else path.parent for path in paths]
+    if len(pages) > 1:
+        contents(pages, folders[0])
+    return [page.write(folder) for page, folder in zip(pages, folders, strict=True)]
+
+
+def _executed(path: Path, parameters: dict, folder: Path, tick):
+    """Run one notebook and return it executed; it takes its name only when it is whole."""
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
     try:
         executed = run_notebook(path, parameters, running, tick)
@@ -79,4 +108,4 @@ def _page(path: Path, parameters: dict, folder: Path, tick):
         raise
     failed.unlink(missing_ok=True)
     os.replace(running, folder / f"{path.stem}.ipynb")
-    return notebook_page(executed, path.stem)
+    return executed

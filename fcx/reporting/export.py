@@ -7,15 +7,19 @@ import html
 import itertools
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from fcx.core.files import replacing
 from fcx.figures.opening import Verdict, Verdicts
+from fcx.figures.plotly_library import plotly_library
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
-from fcx.figures.theme import CONFIG, POLICY
+from fcx.figures.theme import CONFIG, DARK, POLICY
+from fcx.reporting.outline import Link, outlined
 
+LONG = 12  # rows, from which a table is folded
 TOGETHER = "The claims, and what became of them"
 PLOTLY = "application/vnd.plotly.v1+json"
 HEADING = re.compile(r"(?m)^# +(.+)$")
@@ -30,19 +34,21 @@ class Page:
     title: str
     summary: str
     html: str = ""
+    kinds: set[str] = field(default_factory=set)
     opening: dict = field(default_factory=dict)
     verdicts: list[dict] = field(default_factory=list)
     tables: list[dict] = field(default_factory=list)
     findings: list[dict] = field(default_factory=list)
     provenance: dict = field(default_factory=dict)
 
-    def keep(self, kind: str, carried: dict) -> None:
-        """Keep the table of a figure or a table, under a name that is free and can be a file's."""
+    def keep(self, kind: str, carried: dict) -> str:
+        """Keep the table of a figure or a table, and return its name: one that is free and can be a file's."""
         name, taken = re.sub(r"[^\w.-]", "_", carried["name"]), {table["name"] for table in self.tables}
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         free = next(candidate for candidate in names if candidate not in taken)
         kept = {key: carried[key] for key in ("title", "alt", "table") if key in carried}
         self.tables.append({"kind": kind, "name": free, **kept})
+        return free
 
     def write(self, folder: Path) -> Path:
         """Write NAME.html, NAME.json and NAME/TABLE.csv into `folder`, each whole or not at all."""
@@ -58,16 +64,14 @@ class Page:
         return _write(folder / f"{self.name}.html", self.html)
 
 
-def notebook_page(notebook, name: str) -> Page:
-    """Turn an executed notebook (an nbformat node) into a Page.
+def notebook_page(notebook, name: str, links: Sequence[Link] = ()) -> Page:
+    """Turn an executed notebook (an nbformat node) into a Page, with links to others.
 
-    Plotly's library is written once, in the head; figures become <figure> with their alternative
-    text, a caption and the table of their numbers; code is folded away; the kernel's stderr (progress
+    Plotly's library is written once, in the head; figures become <figure> with their alternative text, a caption
+    and the table of their numbers; code, long tables and provenance are folded away; the kernel's stderr (progress
     bars) is left out. The same notebook gives the same bytes.
     """
     from nbconvert import HTMLExporter
-    from plotly.offline import get_plotlyjs
-    from pygments.formatters import HtmlFormatter
 
     notebook = copy.deepcopy(notebook)
     page = Page(name, *_title(notebook, name))
@@ -76,16 +80,28 @@ def notebook_page(notebook, name: str) -> Page:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     _open(notebook)
     for number, cell in enumerate(cells):
-        cell.outputs = [_output(o, page, f"{name}-{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
-    css = (TEMPLATES / "report.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")
-    has_figure = any("plotly-graph-div" in o.get("data", {}).get("text/html", "") for c in cells for o in c.outputs)
-    extras = {"policy": POLICY, "title": page.title, "css": css, "plotlyjs": get_plotlyjs() if has_figure else ""}
+        cell.outputs = [_output(o, page, f"{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
+    extras = {
+        "policy": POLICY, "title": page.title, "css": _style(), "js": (TEMPLATES / "report.js").read_text(),
+        "plotlyjs": plotly_library(page.kinds) if page.kinds else "",
+        "settings": json.dumps({"config": CONFIG, "dark": DARK}), "links": links,
+    }  # fmt: skip
     exporter = HTMLExporter(
         template_name=TEMPLATES.name, extra_template_basedirs=[str(TEMPLATES.parent)],
         exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
     )  # fmt: skip
-    page.html, _ = exporter.from_notebook_node(notebook, resources={"fcx": extras})
+    text, _ = exporter.from_notebook_node(notebook, resources={"fcx": extras})
+    page.html = outlined(text)
     return page
+
+
+def _style() -> str:
+    """Return the style of a page, with that of code for light and for dark."""
+    from pygments.formatters import HtmlFormatter
+
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    css = (TEMPLATES / "report.css").read_text()
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{ {dark} }}\n{css}"
 
 
 def contents(pages: list[Page], folder: Path) -> Path:
@@ -103,6 +119,17 @@ def contents(pages: list[Page], folder: Path) -> Path:
         findings=findings and Findings(findings).html(), provenance=provenance and Provenance(provenance).html(),
     )  # fmt: skip
     return _write(folder / "index.html", text + "\n")
+
+
+def neighbours(notebooks: Mapping) -> dict[str, list[Link]]:
+    """Return the links of each of several pages (name -> notebook): to the index, to the page before and after it."""
+    titles = {name: _title(copy.deepcopy(notebook), name)[0] for name, notebook in notebooks.items()}
+    names, links = list(titles), {}
+    for at, name in enumerate(names):
+        links[name] = [Link("index", "index.html", "All reports")]
+        for kind, word, other in (("prev", "Previous", names[:at][-1:]), ("next", "Next", names[at + 1 :][:1])):
+            links[name] += [Link(kind, f"{quote(page)}.html", f"{word}: {titles[page]}") for page in other]
+    return links
 
 
 def _title(notebook, name: str) -> tuple[str, str]:
@@ -144,49 +171,61 @@ def _output(output, page: Page, identity: str):
     if PLOTLY in data:
         output.data = {"text/html": _figure(data[PLOTLY], page, identity)}
     elif MIME in data:
-        ours = data[MIME]
-        if ours["kind"] == "picture":
-            output.data = {"text/html": _framed(ours["html"], ours, page)}
-            return output
-        if ours["kind"] == "table":
-            page.keep("table", ours)
-        elif ours["kind"] == "opening":
-            page.opening = ours
-        elif ours["kind"] == "verdicts":
-            rows = [dict(zip(ours["table"], row, strict=True)) for row in zip(*ours["table"].values(), strict=True)]
-            page.verdicts += rows
-            page.keep("verdicts", ours)
-        elif ours["kind"] == "findings":
-            page.findings += ours["findings"]
-        else:
-            page.provenance = ours["facts"]
-        output.data = {"text/html": data["text/html"]}
+        output.data = {"text/html": _ours(data[MIME], data["text/html"], page)}
     return output
 
 
-def _figure(drawn: dict, page: Page, identity: str) -> str:
-    """Return a Plotly figure as <figure> with its alternative text, a caption and the table of its numbers."""
-    from plotly.io import to_html
+def _ours(carried: dict, shown: str, page: Page) -> str:
+    """Return the HTML of what one of fcx's values shows, and keep what it carries."""
+    kind = carried["kind"]
+    if kind == "picture":
+        return _framed(carried["html"], carried, page)
+    if kind in ("table", "verdicts"):
+        page.keep(kind, carried)
+        rows = [dict(zip(carried["table"], row, strict=True)) for row in zip(*carried["table"].values(), strict=True)]
+        page.verdicts += rows if kind == "verdicts" else []
+        return _folded(carried["title"], shown, "part") if kind == "table" and len(rows) > LONG else shown
+    if kind == "opening":
+        page.opening = carried
+    elif kind == "findings":
+        page.findings += carried["findings"]
+    else:
+        page.provenance = carried["facts"]
+        return _folded("What was run, on what, and with which versions", shown, "provenance")
+    return shown
 
+
+def _folded(title: str, shown: str, kind: str) -> str:
+    return f'<details class="{kind}"><summary>{html.escape(title)}</summary>{shown}</details>'
+
+
+def _figure(drawn: dict, page: Page, identity: str) -> str:
+    """Return a Plotly figure as an empty frame and its data, which the page's script draws."""
     layout = dict(drawn["layout"])
     meta = layout.pop("meta", None)
     meta = meta if isinstance(meta, dict) and "table" in meta else {}  # a figure of the user's own carries nothing
-    plot = to_html(
-        {"data": drawn["data"], "layout": layout}, config=CONFIG, full_html=False, include_plotlyjs=False,
-        include_mathjax=False, div_id=f"figure-{identity}", validate=False, default_width="100%",
-    )  # fmt: skip
+    if width := meta.get("least_width"):
+        layout["meta"] = {"least_width": width}
+    page.kinds |= {trace.get("type", "scatter") for trace in drawn["data"]} | {"scatter"}
+    data = json.dumps({"data": drawn["data"], "layout": layout}, separators=(",", ":")).replace("<", "\\u003c")
+    plot = (f'<div class="plotly-graph-div" id="figure-{identity}"></div>'
+            f'<script type="application/json" id="figure-{identity}-data">{data}</script>')  # fmt: skip
     return _framed(plot, meta, page)
 
 
 def _framed(plot: str, meta: dict, page: Page) -> str:
-    """Return what is drawn as <figure> with its alternative text, a caption and the table of its numbers, kept too."""
+    """Return what is drawn as <figure> with its title, alternative text, caption and the table of its numbers."""
     alt = html.escape(meta.get("alt", "A figure without a description"))
-    folded = ""
+    head = caption = ""
     if meta:
-        page.keep("figure", meta)
-        folded = f"<details><summary>Data table</summary>{html_table(meta['table'], meta['title'])}</details>"
-    return (f'<figure aria-label="{alt}"><div class="plot" role="img" aria-label="{alt}">{plot}</div>'
-            f"<figcaption>{html.escape(meta.get('reading', ''))}</figcaption>{folded}</figure>")  # fmt: skip
+        name, title = page.keep("figure", meta), html.escape(html.unescape(meta["title"]))
+        head = f'<p class="title">{title}</p>'
+        source = (
+            f'Numbers: “{html.escape(name)}” in <a href="{quote(page.name)}.json">{html.escape(page.name)}.json</a>.'
+        )
+        table = _folded("Data table", html_table(meta["table"], meta["title"]), "data")
+        caption = f"<figcaption>{html.escape(html.unescape(meta['reading']))} {source}</figcaption>{table}"
+    return f'<figure aria-label="{alt}">{head}<div class="plot">{plot}</div>{caption}</figure>'
 
 
 def _write(path: Path, text: str) -> Path:

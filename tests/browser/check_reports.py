@@ -2,8 +2,10 @@
 
     python tests/browser/check_reports.py [reports] [--screenshots FOLDER]
 
-A page fails on any request beside itself, any console error, a figure without marks or size, a picture that
-does not decode, a missing alternative text or language, more or less than one h1, and 10 MB or more.
+Every page is read as a wide and as a narrow page (1400 and 390 pixels), light, dark and on paper. It fails on any
+request beside itself, any console error, a figure without marks or size, words in a figure that overlap or are cut,
+a page that scrolls sideways, a picture that does not decode, a missing alternative text or language, more or less
+than one h1, what axe-core finds, a figure that is split on paper, and 3 MB or more (5 with the explorer inside).
 Exit code 0: all is well; 1: something failed; 2: the check could not run.
 """
 
@@ -22,37 +24,25 @@ import tempfile
 import time
 from pathlib import Path
 
-LIMIT = 10_000_000  # bytes
+LIMIT, WITH_EXPLORER = 3_000_000, 5_000_000  # bytes
+WIDTHS = (1400, 390)  # pixels
 PATIENCE = 60  # seconds for a page to draw its figures
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MARKS = ".scatterlayer .trace *, .boxlayer .trace *, .barlayer .trace *, .heatmaplayer *, .imagelayer image"
-
-# Returns null until every figure is drawn, then what is wrong with the page.
-INSPECT = """(async () => {
-  const plots = [...document.querySelectorAll('.plotly-graph-div')];
-  if (document.readyState !== 'complete' || plots.some(p => !p._fullLayout || !p.querySelector('svg.main-svg')))
-    return null;
-  const wrong = [], root = document.documentElement;
-  if (!root.lang) wrong.push('the page names no language');
-  if (!document.title.trim()) wrong.push('the page has no title');
-  const heads = document.querySelectorAll('h1').length;
-  if (heads !== 1) wrong.push(`${heads} h1 headings instead of one`);
-  for (const plot of plots) {
-    const name = plot.id, box = plot.getBoundingClientRect(), figure = plot.closest('figure');
-    if (box.width < 50 || box.height < 50) wrong.push(`figure ${name} has no size`);
-    const marks = [...plot.querySelectorAll(`MARKS`)].filter(m => { const b = m.getBoundingClientRect();
-      return b.width + b.height > 0; });
-    if (!marks.length) wrong.push(`figure ${name} is empty`);
-    if (!figure || !(figure.getAttribute('aria-label') || '').trim()) wrong.push(`figure ${name} has no text`);
-    for (const image of plot.querySelectorAll('image')) {
-      const probe = new Image(); probe.src = image.getAttribute('href') || image.getAttribute('xlink:href');
-      try { await probe.decode(); } catch (error) { wrong.push(`figure ${name}: a picture does not decode`); }
-    }
-  }
-  for (const image of document.querySelectorAll('img'))
-    if (!(image.alt || '').trim()) wrong.push('an img has no alt text');
-  return JSON.stringify({wrong, figures: plots.length});
-})()""".replace("MARKS", MARKS)
+HERE = Path(__file__).parent
+INSPECT, PAPER = ((HERE / name).read_text() for name in ("inspect.js", "paper.js"))
+# The figures' thousand marks are one picture to axe; it would ask every one of them for minutes.
+AXE = """(async options => {
+  const kept = [...document.querySelectorAll('svg.main-svg')].map(svg => [svg, [...svg.childNodes]]);
+  kept.forEach(([svg]) => svg.replaceChildren());
+  const found = await axe.run(document, {resultTypes: ['violations'], ...options});
+  kept.forEach(([svg, nodes]) => svg.append(...nodes));
+  return JSON.stringify(found.violations.map(v => [v.id, v.nodes.length, String(v.nodes[0].target)]));
+})"""
+# What is written in a figure is light on dark.
+DARK = """JSON.stringify([...document.querySelectorAll('.plotly-graph-div')].filter(plot => {
+  const text = plot.querySelector('.xtick text, .ytick text, .annotation-text, .textpoint text');
+  return text && getComputedStyle(text).fill.match(/\\d+/g).slice(0, 3).every(part => part < 128);
+}).map(plot => `figure ${plot.id} is dark on dark`))"""
 
 
 class Browser:
@@ -64,7 +54,7 @@ class Browser:
             program, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync",
             "--disable-background-networking", "--disable-component-update", "--disable-default-apps",
             "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-port=0", "--remote-allow-origins=*",
-            "--window-size=1300,1000", f"--user-data-dir={self.folder}", "about:blank",
+            "--window-size=1400,1000", f"--user-data-dir={self.folder}", "about:blank",
         ]  # fmt: skip
         if os.geteuid() == 0:
             command.insert(1, "--no-sandbox")  # Chromium refuses its sandbox to root
@@ -118,42 +108,75 @@ class Tab:
                 return message["result"]
             self.events.append(message)
 
+    def value(self, expression: str):
+        """Return what an expression, or its promise, gives."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "a script failed"))
+        return answer["result"].get("value")
+
     def wait_drawn(self) -> dict | None:
         """Return what `INSPECT` finds once every figure is drawn, None where that never happens."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            found = self.call("Runtime.evaluate", expression=INSPECT, awaitPromise=True)["result"].get("value")
-            if found:
+            if found := self.value(INSPECT):
                 time.sleep(0.3)  # late requests and errors
-                self.call("Runtime.evaluate", expression="0")
+                self.value("0")
                 return json.loads(found)
             time.sleep(0.2)
         return None
 
+    def look(self, width: int, scheme: str = "light", media: str = "") -> None:
+        """Show the page at a width, light or dark, on the screen or on paper."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=features)
+        time.sleep(0.5)  # until the page has drawn its figures anew
+
     def screenshot(self, path: Path) -> None:
         """Write the whole page as a PNG."""
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16000), "scale": 1}
+        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(taken["data"]))
 
 
 def check_page(browser: Browser, path: Path, screenshots: Path | None = None) -> tuple[int, list[str]]:
     """Return the number of figures of a page and what is wrong with it."""
-    address = path.resolve().as_uri()
+    address, wrong, figures = path.resolve().as_uri(), [], 0
     tab = Tab(browser)
     try:
+        tab.look(WIDTHS[0])
         tab.call("Page.navigate", url=address)
-        found = tab.wait_drawn()
+        drawn = tab.wait_drawn()
+        if not drawn:
+            return 0, [f"not every figure is drawn after {PATIENCE} s"]
+        figures = drawn["figures"]
+        tab.value((HERE / "axe" / "axe.min.js").read_text() + ";0")
+        for width in WIDTHS:
+            for scheme in ("light", "dark"):
+                tab.look(width, scheme)
+                faults = tab.wait_drawn()["wrong"] if scheme == "light" else json.loads(tab.value(DARK))
+                rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
+                faults += [f"axe {rule}: {count} nodes, {first}"
+                           for rule, count, first in json.loads(tab.value(f"{AXE}({json.dumps(rules)})"))]  # fmt: skip
+                wrong += [f"{width} px, {scheme}: {each}" for each in faults]
+                if screenshots:
+                    tab.screenshot(screenshots / f"{path.stem}-{width}-{scheme}.png")
+        tab.look(WIDTHS[0], media="print")
+        wrong += [f"on paper: {each}" for each in json.loads(tab.value(PAPER))]
         if screenshots:
-            screenshots.mkdir(parents=True, exist_ok=True)
-            tab.screenshot(screenshots / f"{path.stem}.png")
+            paper = tab.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
+            (screenshots / f"{path.stem}.pdf").write_bytes(base64.b64decode(paper["data"]))
     finally:
         tab.socket.close()
-    wrong = found["wrong"] if found else [f"not every figure is drawn after {PATIENCE} s"]
     wrong += [f"asks for {url[:120]}" for url in _requests(tab.events) if url != address]
     wrong += [f"console: {text.splitlines()[0][:200]}" for text in _errors(tab.events) if text]
-    if (size := path.stat().st_size) >= LIMIT:
-        wrong.append(f"{size / 1e6:.1f} MB, allowed: under {LIMIT / 1e6:.0f} MB")
-    return found["figures"] if found else 0, wrong
+    limit = WITH_EXPLORER if 'class="fcx-explorer' in path.read_text(encoding="utf-8") else LIMIT
+    if (size := path.stat().st_size) >= limit:
+        wrong.append(f"{size / 1e6:.1f} MB, allowed: under {limit / 1e6:.0f} MB")
+    return figures, wrong
 
 
 def _requests(events) -> list[str]:
