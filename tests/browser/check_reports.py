@@ -48,13 +48,13 @@ DARK = """JSON.stringify([...document.querySelectorAll('.plotly-graph-div')].fil
 class Browser:
     """One headless Chromium without network, spoken to through the DevTools protocol."""
 
-    def __init__(self, program: str):
+    def __init__(self, program: str, *more: str):
         self.folder = tempfile.mkdtemp(prefix="check-reports-")
         command = [
             program, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync",
             "--disable-background-networking", "--disable-component-update", "--disable-default-apps",
             "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-port=0", "--remote-allow-origins=*",
-            "--window-size=1400,1000", f"--user-data-dir={self.folder}", "about:blank",
+            "--window-size=1400,1000", f"--user-data-dir={self.folder}", *more, "about:blank",
         ]  # fmt: skip
         if os.geteuid() == 0:
             command.insert(1, "--no-sandbox")  # Chromium refuses its sandbox to root
