@@ -45,7 +45,7 @@ function kernel(model) {
   model.on("msg:custom", heard);
   const webp = (buffer) => new Blob([buffer], { type: "image/webp" });
   return {
-    header: JSON.parse(model.get("header")),
+    header: { ...JSON.parse(model.get("header")), view: model.get("view") },
     sprite: async () => webp((await ask("sprite", {})).buffers[0]),
     frame: async (face, method) => {
       const { buffers } = await ask("frame", { face, method });

@@ -54,6 +54,8 @@ class Driver:
         while time.monotonic() < end:
             if value := self.ask(f"(() => {{ const found = {expression}; return found instanceof Node || found; }})()"):
                 return value
+            if broken := [text for text in _errors(self.tab.events) if "Explorer." in text]:
+                raise RuntimeError(f"{what}: {' '.join(broken[0].split())[:300]}")
             time.sleep(0.1)
         raise RuntimeError(f"not within {patience:.0f} s: {what}")
 
