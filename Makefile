@@ -25,6 +25,7 @@ bench: .venv/installed-bench
 
 browser: .venv/installed
 	@$(BIN)/python tests/browser/check_reports.py reports
+	@$(BIN)/python tests/browser/check_explorer.py
 
 # The documentation site, and the commands in it that take minutes.
 docs: .venv/installed-docs
