@@ -115,10 +115,12 @@ def test_the_opening_of_training_reads_naturally_with_one_family_and_without_lab
     tables, claims = {"made": table3(drawn)}, {"made": claim_table(drawn)}
     answer = figures.training_opening(tables, claims).answer
     row = tables["made"].set_index(["family", "condition", "target"]).loc["plain_scratch", "masked", "valence"]
-    number = f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] for valence on masked faces"
-    assert answer[0].startswith("On 60 faces (made), a network trained on plain faces agrees with people's ratings by ")
+    number = f" and {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] on masked faces"
+    assert answer[0].startswith("On 60 faces (made), a network trained on plain faces agrees with people's ratings of ")
     assert number in answer[0]
-    assert answer[1].startswith("On masked faces a network tuned on masked faces in all layers does best of the others")
+    assert answer[1].startswith(
+        "Of the others a network tuned on masked faces in all layers does best on masked faces: "
+    )
     assert answer[2].startswith("Of the paper's four claims about this, ")
     alone = drawn.isel(model=slice(1))
     one = figures.training_opening({"made": table3(alone)}, {"made": claim_table(alone)}).answer

@@ -163,6 +163,14 @@ def test_figures_say_what_the_numbers_say(scores, sets):
     assert said[0].startswith("Every network has learnt")
     assert "found by Gradient" in said[1]
     assert said[-1].startswith("Brightness is everywhere")
+    worst = figures.found_chart(scores).table.set_index("method")["worst"]
+    assert worst["Gradient"] == pytest.approx(float(scores["found_mean"].sel({"method": "gradient"}).min()))
+    assert "no network learnt its labels" in figures.validity_opening({"drawn faces": scores}).answer[0]
+    opening = figures.validity_opening({"drawn faces": taught_well, "photographs": taught_well})
+    assert opening.answer[0].startswith("On drawn faces in which one known part alone (in turn: mouth and outline)")
+    assert "Gradient" in opening.answer[0]
+    assert opening.answer[1].startswith("On photographs in which")
+    assert opening.answer[2].startswith("A map of noise finds it in ")
 
 
 def test_networks_are_taught_once(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from fcx.core import selection as selection  # results.fcx.sel
 from fcx.core.arguments import FilePath, checked
 from fcx.core.contract import check
 from fcx.core.errors import FcxError

@@ -17,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from fcx.core import selection as selection  # results.fcx.sel
 from fcx.core.chunks import AbsentChunkError, AllThere
 from fcx.core.contract import check
 from fcx.core.errors import FcxError, StoreError

@@ -3,12 +3,25 @@ from .agreement_charts import TABLE3, ccc_chart, difference_chart, prediction_sc
 from .average_face import face_picture
 from .faithfulness_charts import faithfulness_chart, faithfulness_rows
 from .findings import comparison_findings
-from .known_truth_charts import densest_table, truth_gallery, validity_chart, validity_findings, validity_table
+from .known_truth_charts import (
+    densest_table,
+    found_chart,
+    truth_gallery,
+    validity_chart,
+    validity_findings,
+    validity_table,
+)
 from .landmark_charts import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
 from .leakage_charts import leakage_chart, leakage_findings
 from .mask_galleries import style_gallery, wearing_gallery
 from .opening import Opening, Picture, Verdict, Verdicts
-from .openings import attribution_opening, comparison_opening, masks_opening, run_limits, training_opening
+from .openings import (
+    attribution_opening,
+    comparison_opening,
+    masks_opening,
+    run_limits,
+    training_opening,
+)
 from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from .region_charts import mask_area_chart, region_chart
 from .search_charts import search_chart
@@ -35,3 +48,4 @@ from .tables import (
     place_table,
     provenance_table,
 )
+from .truth_opening import validity_opening

@@ -13,17 +13,19 @@ from fcx.core.targets import ratings
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish, looks
 from fcx.figures.wording import how_many, plain_name, readable
+from fcx.statistics.families import family_members
 from fcx.studies.paper import TABLE3 as TABLE3
 
 SCOPE_WORDS = {"": "over the whole set", "within_": "within expression"}
 CHANGES = {"condition": "What the mask changes, by model", "model": "How the models differ, by condition"}
 
 
-def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3) -> Figure:
+def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3, trainings=None) -> Figure:
     """Draw the CCC of each model and condition with its 95 % interval, beside the paper's Table 3.
 
     `scope` is "" (the whole set, with the CCC of an oracle that knows only the expression as a dotted line)
-    or "within_" (within expression; the paper has none).
+    or "within_" (within expression; the paper has none). `trainings` is `evaluate` of the single trainings of the
+    families that `evaluation` holds (`fcx.statistics.family_tables.score_tables`), which short strokes show.
     """
     choose(scope, SCOPE_WORDS, "scope")
     dims, ends = ["target", "model", "condition"], ["ccc", "ccc_low", "ccc_high"]
@@ -37,6 +39,9 @@ def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3) -> Figure:
     for at, target in enumerate(targets, start=1):
         part = table[table.target == target]
         for condition in conditions:
+            if trainings is not None:
+                one = trainings[scope + "ccc"].sel(target=target, condition=condition)
+                _strokes(figure, at, one, models, shifts(conditions, 0.17)[condition])
             _estimates(figure, at, part[part.condition == condition], models, conditions)
         if part.paper.notna().any():
             marker = {"symbol": "x-thin", "size": 11, "line": {"width": 2.5, "color": INK}}
@@ -52,6 +57,9 @@ def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3) -> Figure:
     title = f"Agreement with the labels {SCOPE_WORDS[scope]}"
     reading = f"Points are the CCC of a model on {how_many(evaluation['n'])} faces, lines its 95 % intervals: "
     reading += f"filled symbols {', open symbols '.join(conditions)}"
+    if trainings is not None:
+        reading = reading.replace("of a model on", "of a family of trainings on")
+        reading += ". Intervals are over faces and trainings, short strokes the single trainings"
     reading += ". Crosses are the paper's Table 3, measured on AffectNet." if known else "."
     table = table if known else table.drop(columns="paper")
     return finish(figure, f"{scope}ccc", title, reading, _best(table), table, 190 + 70 * len(models))
@@ -137,6 +145,16 @@ def prediction_scatter(results, faces, *, target: str) -> Figure:
 
 def _estimate_heights(part: pd.DataFrame, models: list[str], conditions: list[str]) -> list[float]:
     return heights(models, part.model, part.condition.map(shifts(conditions, 0.17)))
+
+
+def _strokes(figure: Figure, at: int, scores, models: list[str], up: float) -> None:
+    """Draw single trainings as short strokes below the point of their family."""
+    for family, of in family_members(scores).items():
+        values = scores.sel(model=list(of.values())).values
+        marker = {"symbol": "line-ns", "size": 9, "line": {"width": 1.5, "color": looks(models)[family][0]}}
+        hover = [f"{readable(name)}: {value:.3f}" for name, value in zip(of.values(), values, strict=True)]
+        y = heights(models, [family] * len(values), up - 0.13)
+        figure.add_trace(dots(values, y, hover, marker=marker, showlegend=False), row=1, col=at)
 
 
 def _estimates(figure: Figure, at: int, part: pd.DataFrame, models, conditions) -> None:

@@ -11,7 +11,7 @@ from fcx.datasets.truth import truth_condition
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.montage import Montage, picture, resize
 from fcx.figures.tables import Finding, Findings, Table
-from fcx.figures.theme import INK, SHADE, Figure, bars, dots, finish, looks
+from fcx.figures.theme import INK, PALETTE, SHADE, Figure, bars, dots, finish, looks
 from fcx.figures.wording import listed, method_title, readable
 
 TRUTH_AXES = {
@@ -227,3 +227,23 @@ def _tinted(tile: np.ndarray, truth: np.ndarray) -> np.ndarray:
     border = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
     strength = np.where(border, 0.8, 0.3 * inside)[..., None]
     return np.uint8((1 - strength) * tile + strength * TINT)
+
+
+def found_chart(scores, *, on: str = DRAWN) -> Figure:
+    """Draw in how many faces each method finds the truth: the mean over carriers and targets, and the worst of them."""
+    rows = validity_rows(scores)
+    rows = rows[rows.area < 1].assign(title=[method_title(name, scores) for name in rows[rows.area < 1].method])
+    means = rows.groupby("title", sort=False)["found_mean"].agg(["mean", "min"]).sort_values(["min", "mean"])[::-1]
+    names, figure = list(means.index), forest([""], list(means.index), showgrid=True)
+    for column, symbol, words in (("mean", "circle", "mean over carriers"), ("min", "line-ns", "worst carrier")):
+        marker = {"symbol": symbol, "size": 11, "color": PALETTE[0], "line": {"width": 2.5, "color": PALETTE[0]}}
+        hover = [f"{readable(name)}, {words}: {value:.0%}" for name, value in means[column].items()]
+        figure.add_trace(dots(means[column], heights(names, names), hover, marker=marker, name=words))
+    chance = rows[rows.method == "random"].found_mean.mean()
+    figure.add_vline(x=chance, line={"color": INK, "width": 1.5, "dash": "dot"})
+    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", title_text="share of faces")
+    reading = "Points: means over all carriers; strokes: the carrier with which the method does worst. Dotted: noise."
+    numbers = f"Worst: {'; '.join(f'{name} {value:.0%}' for name, value in means['min'].items())}."
+    table = means.reset_index().rename(columns={"title": "method", "min": "worst"})
+    title = f"In how many {on} each method finds the truth"
+    return finish(figure, _named("found", on), title, reading, numbers, table, 170 + 26 * len(names))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture,
 from fcx.figures.theme import Figure
 from fcx.figures.wording import method_title, plain_name, readable
 
+LONGEST = 16  # letters of a name under a picture
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 
 
@@ -40,9 +43,9 @@ def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
     tiles = np.array([[picture(shown, c, i) for i in range(shown.sizes["sample"])] for c in conditions])
     montage = Montage(tiles, left=80, top=140)
     montage.label_rows([f"<b>{readable(c)}</b>" for c in conditions])
-    montage.label_columns([f"<b>{_expression(face)}</b><br>{_rating(face)}" for face in _each(shown)])
-    reading = f"One face a column, {' above '.join(conditions)}, with its labels."
-    numbers = f"Expressions: {_expressions(shown)}."
+    montage.label_columns([f"<b>{_caption(face)}</b><br>{_rating(face)}" for face in _each(shown)])
+    reading = f"One face a column, {' above '.join(conditions)}, with its labels, or its name where it has none."
+    numbers = f"Faces: {_captions(shown)}."
     return montage.finish("faces", "The same faces, plain and masked", reading, numbers, _described(shown))
 
 
@@ -53,7 +56,7 @@ def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
     painted = [paint_regions(tile, region) for tile, region in zip(plain, shown["regions"].values, strict=True)]
     montage = Montage(np.array([plain, painted]), left=80)
     montage.label_rows(["<b>face</b>", "<b>regions</b>"])
-    montage.label_columns([_expression(face) for face in _each(shown)])
+    montage.label_columns([_caption(face) for face in _each(shown)])
     for name, colour in zip(REGIONS, REGION_COLOURS, strict=True):
         marker = {"color": colour, "symbol": "square", "size": 14}
         montage.figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))
@@ -90,8 +93,9 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
     tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
              for i in range(len(ids))]  # fmt: skip
     montage = Montage(np.array(tiles), [[_number(v) for v in row] for row in predicted], left=130, right=92)
-    labels = zip(_each(shown), ratings(shown, target), strict=True)
-    montage.label_rows([f"<b>{_expression(face)}</b><br>rated {_number(rating)}" for face, rating in labels])
+    labels = list(zip(_each(shown), ratings(shown, target), strict=True))
+    rated = [f"<br>rated {_number(rating)}" * bool(np.isfinite(rating)) for _, rating in labels]
+    montage.label_rows([f"<b>{_caption(face)}</b>{words}" for (face, _), words in zip(labels, rated, strict=True)])
     montage.label_columns([c for _, c in pairs])
     montage.group_columns([readable(m) for m in models], len(conditions))
     unit = f"units of {target}" if known.get("conserves") else "the method's own units"
@@ -102,7 +106,7 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
         f"A face a row; a model and condition a column. One colour scale for all maps, "
         f"{'zero-centred, ±' if signed else 'from 0 to '}{limit:.2g}. Under each face: the prediction."
     )
-    numbers = f"Faces: {_expressions(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
+    numbers = f"Faces: {_captions(shown)}. Models: {', '.join(map(plain_name, models))}; {' and '.join(conditions)}."
     shows = known.get("shows", "where {} comes from").format(target)
     title = f"{readable(method_title(method, results))}: {shows}, by model, plain and masked"
     table = _described(shown).assign(**outputs, **sums)
@@ -134,8 +138,12 @@ def _each(faces):
     return [faces.isel(sample=i) for i in range(faces.sizes["sample"])]
 
 
-def _expression(face) -> str:
-    return readable(face["expression"].item()) or "unlabelled"
+def _caption(face) -> str:
+    """Return what a face is called in a figure: its expression, or the end of its name where none is known."""
+    if expression := readable(face["expression"].item()):
+        return expression
+    name = str(face["sample"].item()).rpartition("/")[2]
+    return html.escape(name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}")
 
 
 def _number(value) -> str:
@@ -143,11 +151,13 @@ def _number(value) -> str:
 
 
 def _rating(face) -> str:
-    return f"arousal {_number(face['arousal'])}<br>valence {_number(face['valence'])}"
+    """Return the labels that a face has, a line for each."""
+    known = [f"{name} {_number(face[name])}" for name in ("arousal", "valence") if np.isfinite(face[name])]
+    return "<br>".join(known) or "no rating"
 
 
-def _expressions(faces) -> str:
-    return ", ".join(_expression(face) for face in _each(faces))
+def _captions(faces) -> str:
+    return ", ".join(_caption(face) for face in _each(faces))
 
 
 def _described(faces) -> pd.DataFrame:

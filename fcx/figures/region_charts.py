@@ -11,6 +11,7 @@ from fcx.core.checks import choose
 from fcx.core.contract import REGIONS, usable
 from fcx.figures.theme import FAINT, INK, PALETTE, Figure, bars, dots, finish, looks
 from fcx.figures.wording import how_many, method_title, readable
+from fcx.statistics.families import family_members
 
 # name: (axis, title)
 REGION_AXES = {
@@ -22,8 +23,12 @@ REGION_AXES = {
 DIMS = ["target", "model", "condition", "region"]
 
 
-def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Figure:
-    """Draw a statistic of `fcx.region_statistics` by region, model and condition with 95 % intervals."""
+def region_chart(statistics, *, method: str, quantity: str = "enrichment", trainings=None) -> Figure:
+    """Draw a statistic of `fcx.region_statistics` by region, model and condition with 95 % intervals.
+
+    `trainings` is `region_statistics` of the single trainings of the families that `statistics` holds
+    (`fcx.statistics.family_tables.region_tables`), which small points show.
+    """
     choose(method, statistics["method"].values.tolist(), "method")
     axis, title = REGION_AXES[choose(quantity, REGION_AXES, "quantity")]
     targets, models, conditions, regions = (statistics[dim].values.tolist() for dim in DIMS)
@@ -45,6 +50,14 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
             spread = {**bars(part["mean"], part["low"], part["high"]), "color": colour, "width": 2}
             trace = dots(x, part["mean"], hover, marker=marker, error_y=spread, name=name, showlegend=at == 1)
             figure.add_trace(trace, row=at, col=1)
+            if trainings is not None:
+                cell = trainings[f"{quantity}_mean"].sel({"method": method, "target": target, "condition": condition})
+                for name in family_members(cell)[model].values():
+                    small = {"color": colour, "symbol": "line-ew", "size": 7, "line": {"width": 1.4, "color": colour}}
+                    values = cell.sel(model=name, region=regions).values
+                    hover = [f"{region}<br>{readable(name)}, {condition}: {value:.3f}"
+                             for region, value in zip(regions, values, strict=True)]  # fmt: skip
+                    figure.add_trace(dots(x, values, hover, marker=small, showlegend=False), row=at, col=1)
         for edge in np.arange(len(regions) - 1) + 0.5:
             figure.add_vline(x=edge, line={"color": FAINT, "width": 1}, row=at, col=1)
         figure.add_hline(y=0, line={"color": INK, "width": 1}, row=at, col=1)
@@ -56,6 +69,8 @@ def region_chart(statistics, *, method: str, quantity: str = "enrichment") -> Fi
         f"Points are means over {how_many(statistics['n'].sel({'method': method}))} faces, lines 95 % intervals: "
         f"filled symbols {', open symbols '.join(conditions)}. The mask overlays the other regions."
     )
+    if trainings is not None:
+        reading += " Intervals are over faces and trainings, short strokes the single trainings."
     legend = 22 * (max(len(slots) - 8, 0) // 4)  # pixels beyond the room for four models
     numbers, height = f"Highest region: {_tops(table)}.", 160 + 330 * len(targets) + legend
     return finish(figure, f"{quantity}_{method}", title, reading, numbers, table, height, margin_t=140 + legend,
@@ -92,6 +107,6 @@ def mask_area_chart(faces) -> Figure:
     columns = ["expression", "n", "mean", "SD", "lowest", "lower quartile", "median", "upper quartile", "highest"]
     table = pd.DataFrame(rows, columns=columns)
     medians = "; ".join(f"{r.expression} {r.median:.2f}" for r in table.itertuples())
-    title = "How much of the crop the mask covers, by expression"
+    title = "How much of the crop the mask covers" + ", by expression" * (len(table) > 1)
     reading = "Each point is a face; boxes are quartiles, the line in them the median."
     return finish(figure, "mask_area", title, reading, f"Medians: {medians}.", table, 430)

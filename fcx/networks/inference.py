@@ -12,6 +12,7 @@ import xarray as xr
 from torch import nn
 from tqdm.std import tqdm
 
+from fcx.core import selection as selection  # results.fcx.sel
 from fcx.core.arguments import Count, checked
 from fcx.core.checks import check_memory, described
 from fcx.core.contract import TARGETS, Faces, family_and_seed

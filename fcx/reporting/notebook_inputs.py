@@ -88,10 +88,11 @@ def all_trainings(models: str) -> str:
 
 
 def first_trainings(results):
-    """Return the results of the first training of each family, called by the family's name."""
+    """Return the results of the first training of each family, called by its family, or as before where it is alone."""
     members = family_members(results)
     first = results.sel(model=[next(iter(of.values())) for of in members.values()])
-    return first.assign_coords(model=list(members))
+    names = [family if len(of) > 1 or 0 in of else next(iter(of.values())) for family, of in members.items()]
+    return first.assign_coords(model=names)
 
 
 def stored_models(sets, runs: str = "runs", **settings) -> dict:

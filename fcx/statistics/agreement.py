@@ -17,6 +17,7 @@ from fcx.core.arguments import Count, Seed, checked
 from fcx.core.checks import choose
 from fcx.core.contract import Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
+from fcx.core.printed import table_first
 from fcx.core.targets import ratings
 from fcx.statistics.bootstrap import INTERVAL, cluster_totals, clusters, estimates, resample
 from fcx.statistics.concordance import parts_of_moments
@@ -158,7 +159,7 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
             made |= estimates(drawn, count, scope + name, f"{scope}{name}_low", f"{scope}{name}_high")
     made["n"], made["expression_n"] = (scope_sizes(sums, scope)[0] for scope in ("", "expression_"))
     made["coverage"] = made["n"] / sums.attrs["rows"]
-    return ordered(xr.Dataset(made)).assign_attrs(
+    return table_first(ordered(xr.Dataset(made))).assign_attrs(
         rows=sums.attrs["rows"], clusters=sums.attrs["clusters"], draws=draws, seed=seed,
         interval=INTERVAL, moments="population (divided by n)",
     )  # fmt: skip

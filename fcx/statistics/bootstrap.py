@@ -10,6 +10,7 @@ import xarray as xr
 from scipy import sparse
 from scipy.special import ndtr, ndtri, stdtr, stdtrit  # not scipy.stats, which takes a second to import
 
+from fcx.core import selection as selection  # results.fcx.sel
 from fcx.core.checks import check_memory, whole_number
 
 DRAWS_AT_ONCE = 2**22  # draws times clusters held at once: 32 MiB of float64
