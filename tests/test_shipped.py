@@ -8,8 +8,11 @@ import pytest
 
 from fcx.attribution import METHODS, attribute
 from fcx.core.contract import FAMILIES, TARGETS, family_and_seed
-from fcx.networks.checkpoints import load_model, read_metadata, shipped
+from fcx.networks.checkpoints import all_seeds, load_model, read_metadata, shipped
 from fcx.networks.inference import predict
+from fcx.studies import read_study
+from fcx.studies.contrasts import drawn_scores
+from fcx.studies.study_tables import table3
 
 NAMES = list(shipped())
 CARD = Path(__file__).parent.parent / "checkpoints" / "README.md"
@@ -61,6 +64,18 @@ def test_the_model_card_repeats_the_scores_of_the_files(name):
         for s in (scores[condition][target] for condition in ("plain", "masked") for target in TARGETS)
     ]
     assert f"| `{name}` | {' | '.join(cells)} |" in CARD.read_text(encoding="utf-8")
+
+
+def test_the_model_card_says_what_families_reach_by_the_scores_that_ship():
+    study = read_study(CARD.parent / "scores")
+    for name in ("validation", "demo"):
+        scores = study.scores[name, "table2"]
+        assert set(all_seeds()) <= set(scores["model"].values.tolist())
+        table = table3(drawn_scores(scores)).set_index(["family", "condition", "target"])
+        for family in FAMILIES:
+            rows = [table.loc[family, condition, target] for condition in ("plain", "masked") for target in TARGETS]
+            cells = [f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in rows]
+            assert f"| `{family}` | {' | '.join(cells)} |" in CARD.read_text(encoding="utf-8")
 
 
 def test_the_model_card_measures_the_demo_faces_with_the_masks_of_the_trainings():
