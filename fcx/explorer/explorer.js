@@ -1046,7 +1046,8 @@ class Explorer {
     const { view } = this;
     if (sample !== view.sample || method !== view.method || String(networks) !== String(view.networks)) return;
     if (this.worn) closed({ faces: [this.worn.face] });
-    this.worn = { frame, face, models: networks, prediction: answer.prediction, options: mask,
+    if (answer.apart === 0) this.moved = false; // nothing differs: what is stored is shown again
+    this.worn = answer.apart === 0 ? null : { frame, face, models: networks, prediction: answer.prediction, options: mask,
       condition: this.header.conditions.indexOf(this.header.live.condition) };
     this.paint();
     if (!exact) this.took = [...(this.took ?? []).slice(-199), performance.now() - started];

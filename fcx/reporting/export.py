@@ -22,6 +22,7 @@ from fcx.reporting.outline import Link, outlined
 LONG = 12  # rows, from which a table is folded
 TOGETHER = "The claims, and what became of them"
 PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 HEADING = re.compile(r"(?m)^# +(.+)$")
 TEMPLATES = Path(__file__).parent / "template"
 
@@ -74,6 +75,7 @@ def notebook_page(notebook, name: str, links: Sequence[Link] = ()) -> Page:
     from nbconvert import HTMLExporter
 
     notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)  # what papermill keeps of them makes nbconvert ask a network
     page = Page(name, *_title(notebook, name))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cells have random ones
@@ -170,6 +172,8 @@ def _output(output, page: Page, identity: str):
     data = output.get("data", {})
     if PLOTLY in data:
         output.data = {"text/html": _figure(data[PLOTLY], page, identity)}
+    elif WIDGET in data:  # which needs the kernel that made it
+        output.data = {"text/html": data.get("text/html", "")}
     elif MIME in data:
         output.data = {"text/html": _ours(data[MIME], data["text/html"], page)}
     return output

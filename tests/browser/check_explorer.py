@@ -153,8 +153,8 @@ def hands(drive: Driver, explorer, tolerance: float, faces: int) -> None:
     drive.click(".fx-thumb[aria-selected=true]")
     drive.ask("document.querySelector('.fx-strip').focus()")
     drive.press("ArrowRight")
-    name = drive.until("document.querySelectorAll('.fx-thumb')[1].getAttribute('aria-selected') === 'true' && "
-                       "document.querySelector('.fx-title strong').textContent", "the second face")  # fmt: skip
+    name = drive.ask("document.querySelectorAll('.fx-thumb')[1].title").split(", ")[0]
+    drive.until(f"document.querySelector('.fx-title strong').textContent === {json.dumps(name)}", "the second face")
     for target in pack.targets:
         drive.choose("target", target)
         for quantity in ("share", "enrichment"):
