@@ -118,7 +118,7 @@ def test_the_opening_reads_naturally_for_one_network_two_and_twelve(statistics):
     )
     assert "Of the" in " ".join(twelve) or "of the paper's three claims about this" in twelve[-1]
     two = opened(statistics, "my/faces.csv", ["plain_scratch-1", "masked_scratch-1"]).answer
-    assert two[0].startswith("Two networks were shown the same 40 faces of faces.csv, plain")
+    assert two[0].startswith("Two networks were shown the same 40 faces of “faces.csv”, plain")
     assert (
         "the network trained on masked faces looks more at the mask than the network trained on plain faces" in two[1]
     )
@@ -140,7 +140,7 @@ def test_fates_and_names_are_sentences(statistics):
     assert networks_named(statistics) == "Twelve networks of four kinds"
     assert networks_named(statistics.isel(model=[0])) == "One network"
     assert networks_named(statistics.isel(model=[0, 1])) == "Two networks of one kind"
-    assert faces_named("/x/mine.csv") == "faces of mine.csv"
+    assert faces_named("/x/mine.csv") == "faces of “mine.csv”"
 
 
 def test_the_face_is_coloured_where_methods_agree_only():
@@ -166,3 +166,17 @@ def test_the_face_is_coloured_where_methods_agree_only():
     assert "#D55E00" in picture.svg
     assert len(picture.table) == 2 * 10
     assert "The average face of 40 faces" in picture.reading
+
+
+def test_a_region_without_any_mass_neither_breaks_the_picture_nor_is_the_densest():
+    faces = make_faces(40)
+    shares = np.zeros((1, 2, 1, 1, 40, 10))
+    shares[..., 7] = 1.0  # all beside the face
+    dims = ("model", "condition", "method", "target", "sample", "region")
+    names = [*faces["region"].values, "mask", "uncovered"]
+    statistics = xr.Dataset({"share": (dims, shares), "area": (("sample", "region"), np.full((40, 10), 0.1))},
+                            {"model": ["mine"], "condition": list(CONDITIONS), "method": ["gradient"],
+                             "target": ["valence"], "region": names})  # fmt: skip
+    picture = figures.face_picture(statistics, faces, draws=50)
+    assert "inf" not in picture.reading
+    assert picture.svg.count("no region agreed on") == 2

@@ -33,7 +33,8 @@ def attention_findings(comparisons, statistics) -> Findings:
     if not findings:
         many = comparisons.sizes["method"] > 1
         words = f"No difference is told alike by {methods}" if many else f"{methods} tells no clear difference"
-        findings = [Finding(f"{words}, neither between networks nor between faces with and without a mask.",
+        between = ["networks"] * (len(set(told.model_b)) > 1) + ["faces with and without a mask"]
+        findings = [Finding(f"{words} between {' or between '.join(between)}.",
                             f"{how_many(comparisons['n'])} faces; each difference is in the table.")]  # fmt: skip
     return Findings(findings)
 

@@ -18,6 +18,7 @@ from fcx.statistics.region_mass import region_draws
 
 MORE, LESS = "#D55E00", "#0072B2"
 FINER = 4  # times the grid, on which outlines are found
+DEEPEST = 3.0  # log2, beyond which a colour grows no deeper
 SMOOTH = 0.35  # pixels of the grid by which an outline may be simplified
 # Strokes through the 68 landmarks in iBUG order, and whether they close.
 STROKES = [((0, 17), False), ((17, 22), False), ((22, 27), False), ((27, 31), False), ((31, 36), False),
@@ -52,7 +53,8 @@ def face_picture(statistics, faces, *, draws: int = 500, seed: int = 0) -> Pictu
     table = face_enrichment(statistics, draws=draws, seed=seed)
     shapes, marks, mask = _shapes(faces), _strokes(faces), _mask(faces)
     known = table["enrichment"].where(table["agrees"]).sel(region=list(REGIONS))
-    limit = max(1.0, float(np.ceil(2 * np.nanmax(np.abs(known), initial=0)) / 2))
+    size = np.abs(known.values)  # a region without any mass has -inf
+    limit = float(np.clip(np.ceil(2 * size[np.isfinite(size)].max(initial=0)) / 2, 1, DEEPEST))
     conditions, groups = [str(name) for name in table["condition"].values], []
     for model in table["model"].values:
         tiles = "".join(

@@ -34,12 +34,12 @@ def count_word(count: int) -> str:
 
 
 def faces_named(source: str) -> str:
-    """Return what faces are called by where they are from: 'demo faces', or 'faces of mine.csv'.
+    """Return what faces are called by where they are from: 'demo faces', or 'faces of “mine.csv”'.
 
     >>> faces_named("demo"), faces_named("pictures/mine.csv")
-    ('demo faces', 'faces of mine.csv')
+    ('demo faces', 'faces of “mine.csv”')
     """
-    return "demo faces" if source == "demo" else f"faces of {Path(source).name or source}"
+    return "demo faces" if source == "demo" else f"faces of “{Path(source).name or source}”"
 
 
 def networks_named(results) -> str:
@@ -114,8 +114,9 @@ def _by_the_mask(told: pd.DataFrame, claims: pd.DataFrame, methods: int) -> list
         alike, against = (int((own.badge == badge).sum()) for badge in (AGREES, CONTRADICTED))
         sentence = f"Of {len(own)} changes that putting on the mask could make (region by region, for each output"
         sentence += " and network), " if own.model_a.nunique() > 1 else "), "
-        agreed = f"all methods tell {count_word(alike)} alike, and they contradict each other on {count_word(against)}"
-        sentence += agreed if methods > 1 else f"{count_word(alike)} {'is' if alike == 1 else 'are'} clear"
+        alike, against = (count_word(count) if count else "none" for count in (alike, against))
+        sentence += (f"all methods tell {alike} alike, and they contradict each other on {against}" if methods > 1
+                     else f"{alike} {'is' if alike == 'one' else 'are'} clear")  # fmt: skip
     verdicts = {name: by_all_methods(of) for name, of in attention_verdicts(claims).items()}
     if set(verdicts.values()) != {UNASKED}:
         sentence += "; of" * bool(sentence) or "Of"
@@ -180,10 +181,10 @@ def attribution_opening(results, statistics, headline=None, *, target: str, sour
     `statistics` is from `region_statistics` of `results`.
     """
     named = {}
-    density = statistics["density_mean"].sel(target=target, region=[name for name in REGIONS if name != "background"])
+    density = statistics["density_mean"].sel(target=target, region=list(REGIONS))
     for method in density["method"].values:
         of_method = density.sel({"method": method})
-        known = of_method.notnull().any("region")
+        known = (of_method > 0).any("region")
         top = of_method.fillna(-1).argmax("region")
         named[str(method)] = of_method["region"].values[top.values]
         named[str(method)][~known.values] = "no region"

@@ -18,7 +18,7 @@ from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture,
 from fcx.figures.theme import Figure
 from fcx.figures.wording import method_title, plain_name, readable
 
-LONGEST = 16  # letters of a name under a picture
+LONGEST = 12  # letters of a name under a picture
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 
 
