@@ -103,12 +103,13 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-const signed = (value, digits = 2) =>
-  value == null || Number.isNaN(value) ? "–" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
-const percent = (value) => (value == null || Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`);
-const brief = (value) =>
-  value == null || Number.isNaN(value) ? "–" : value === 0 ? "0" : value.toPrecision(2).replace("-", "−");
-const WRITE = { share: percent, enrichment: (value) => signed(value), net: (value) => brief(value) };
+const missing = (value) => value == null || Number.isNaN(value);
+const endless = (value) => (value < 0 ? "−∞" : "∞"); // log2 of a region without any attribution
+const signed = (value) => missing(value) ? "–" : !Number.isFinite(value) ? endless(value)
+  : (value.toFixed(2) === "0.00" || value.toFixed(2) === "-0.00" ? "" : value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+const percent = (value) => (missing(value) ? "–" : `${(100 * value).toFixed(1)} %`);
+const brief = (value) => (missing(value) ? "–" : value === 0 ? "0" : value.toPrecision(2).replace("-", "−"));
+const WRITE = { share: percent, enrichment: signed, net: brief };
 const HEADS = {
   share: "share of the attribution",
   enrichment: "times its area, log2",
@@ -129,6 +130,11 @@ function symbolPath(symbol, r) {
     return `${(reach * Math.cos(angle)).toFixed(2)},${(reach * Math.sin(angle)).toFixed(2)}`;
   });
   return `M${points.join("L")}Z`;
+}
+
+/** A part that keys can scroll where it is too narrow. */
+function scrolled(name, content) {
+  return make("div", { class: "fx-scroll", role: "group", "aria-label": name, tabindex: 0 }, content);
 }
 
 function symbolOf(model, filled, r = 5) {
@@ -197,6 +203,7 @@ class Explorer {
     // Keys that no control takes must not reach the notebook either.
     this.root.addEventListener("keydown", (event) => event.stopPropagation());
     root.append(this.root);
+    this.root.explorer = this; // for those who measure it
     this.build();
     source.follow?.((view) => this.take(view));
     this.update({});
@@ -345,7 +352,7 @@ class Explorer {
       make("div", { class: "fx-head" }, make("div", { class: "fx-name" }, "Regions"), this.quantityField()), make("div", { class: "fx-scroll" }, this.bars), this.ownText);
     const plane = make("div", { class: "fx-left" },
       make("div", { class: "fx-name" }, "Valence and arousal"), this.buildPlane(), this.limitsField(),
-      make("div", { class: "fx-scroll" }, this.answers));
+      scrolled("Predictions", this.answers));
     const middle = make("div", { class: "fx-middle" }, this.title, this.panels, this.buildKey(), this.lookField());
     if (header.live) middle.append(this.buildMask());
     this.root.append(this.buildStrip(), this.chooseField(), make("div", { class: "fx-main" }, plane, middle, half),
@@ -812,7 +819,7 @@ class Explorer {
     this.ownText.replaceChildren(make("div", { class: "fx-name" }, "Your region"),
       make("p", {}, `${percent(area)} of the picture; “all”: the mean over ${this.own[0].count} faces.` +
         (this.header.exact ? "" : ` Shares of maps of 8 bits, off by at most ${percent(this.header.error)}.`)),
-      make("div", { class: "fx-scroll" }, make("table", { class: "fx-answers" },
+      scrolled("Numbers of your region", make("table", { class: "fx-answers" },
         make("thead", {}, make("tr", {}, make("td", {}), ...heads.map((head) => make("th", { scope: "col", class: "fx-n" }, head)))),
         make("tbody", {}, ...rows))));
   }
