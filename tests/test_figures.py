@@ -14,6 +14,7 @@ import fcx
 from fcx import figures
 from fcx.attribution import METHODS as ATTRIBUTION
 from fcx.attribution import Method
+from fcx.core.contract import FAMILIES
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.figures.agreement_charts import differences
 from fcx.figures.findings import _verdict, _within
@@ -236,6 +237,9 @@ def test_colours_are_backed_by_symbols():
     assert len({colour for colour, _ in style.values()}) == 8
     assert {symbol for _, symbol in style.values()} == set(SYMBOLS)
     assert len(set(looks(range(64)).values())) == 64
+    alone, beside = looks(["masked_scratch"]), looks(["mine", "masked_scratch", "plain_scratch"])
+    assert alone["masked_scratch"] == beside["masked_scratch"] != beside["mine"]
+    assert len(set(looks([*map(str, range(60)), *FAMILIES]).values())) == 64
 
 
 def test_differences_are_masked_minus_plain(numbers, results, faces):

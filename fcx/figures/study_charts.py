@@ -119,7 +119,7 @@ def curve_chart(curves: pd.DataFrame, records: pd.DataFrame) -> Figure:
     figure = Figure()
     families = list(dict.fromkeys(table["family"]))
     for number, family in enumerate(families):
-        colour, dash = PALETTE[number % len(PALETTE)], ("solid", "dash", "dot")[number // len(PALETTE) % 3]
+        colour, dash = looks(families)[family][0], ("solid", "dash", "dot")[number // len(PALETTE) % 3]
         for at, (name, part) in enumerate(table[table.family == family].groupby("name", sort=False)):
             figure.add_trace(go.Scatter(
                 x=part.epoch, y=part.ccc, mode="lines+markers", marker_size=5, name=_title(family),

@@ -13,6 +13,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.io import to_json
 
+from fcx.core.contract import FAMILIES
+
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 INK, FAINT = "#1f2430", "#d8dce3"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8a6d00")
@@ -105,7 +107,12 @@ def bars(middle, low, high) -> dict:
 
 
 def looks(names) -> dict[str, tuple[str, str]]:
-    """Return name -> (colour, symbol), the same for the same order of names, each pair once for up to 64."""
-    turns = [(i, i + i // len(PALETTE)) for i in range(len(names))]
-    pairs = [(PALETTE[i % len(PALETTE)], SYMBOLS[j % len(SYMBOLS)]) for i, j in turns]
-    return dict(zip(map(str, names), pairs, strict=True))
+    """Return name -> (colour, symbol), the same for the same order of names, each pair once for up to 64.
+
+    A family that ships has its own in every figure, whatever stands beside it.
+    """
+    names = [str(name) for name in names]
+    others = [name for name in names if name not in FAMILIES]
+    order = [*FAMILIES, *others] if len(others) < len(names) else others
+    turns = {name: (i, i + i // len(PALETTE)) for i, name in enumerate(order)}
+    return {name: (PALETTE[turns[name][0] % len(PALETTE)], SYMBOLS[turns[name][1] % len(SYMBOLS)]) for name in names}
