@@ -1,10 +1,11 @@
-"""The examples of README and docs: their Python in one interpreter, their commands one by one."""
+"""The examples of README and docs: the Python and the commands of a page, and a folder in which they run."""
 
 import re
 import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
 
 
 def python_of(page: str) -> str:
@@ -14,7 +15,23 @@ def python_of(page: str) -> str:
 
 
 def commands_of(page: str) -> list[list[str]]:
-    """Return the words of each line of an indented block that begins with a word of the shell."""
+    """Return the words of each command of fcx and papermill in the indented blocks of a page."""
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.M | re.S)
-    lines = [line.strip() for line in text.splitlines() if re.match(r"    \S", line)]
-    return [shlex.split(line, comments=True) for line in lines if line.split()[0] in ("fcx", "papermill")]
+    return [shlex.split(line, comments=True) for line in re.findall(r"^    ((?:fcx|papermill) .*)", text, re.M)]
+
+
+def workplace(folder: Path) -> Path:
+    """Lay out what the examples name: photographs, a table of them, fcx's own folders, and scores; return `folder`."""
+    from fcx.datasets import open_source
+
+    (folder / "photos").mkdir()
+    (folder / "experiment").mkdir()
+    for name in ("fcx", "notebooks"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "experiment" / "scores").symlink_to(ROOT / "checkpoints" / "scores")
+    rows = ["path,valence,arousal,expression,subject"]
+    for number, record in enumerate(open_source("demo").records[:40:4]):
+        (folder / "photos" / f"{number}.jpg").symlink_to(record.read.args[0])
+        rows.append(f"photos/{number}.jpg,{record.valence},{record.arousal},{record.expression},person{number // 2}")
+    (folder / "faces.csv").write_text("\n".join(rows))
+    return folder

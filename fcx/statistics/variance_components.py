@@ -70,9 +70,9 @@ def _moved_out(data, low, high, between, count, seeds: int) -> tuple:
     smaller, larger = np.full(data.shape, -700.0), np.zeros(data.shape)  # log p, by halving what lies between
     for _ in range(60):
         middle = (smaller + larger) / 2
-        square = (stdtrit(count - 1, np.exp(middle) / 2) * error) ** 2
-        square = square + stdtrit(seeds - 1, np.exp(middle) / 2) ** 2 * between
-        touches = square >= data**2
+        of_faces = stdtrit(count - 1, np.exp(middle) / 2) * error
+        of_seeds = stdtrit(seeds - 1, np.exp(middle) / 2) * np.sqrt(between)  # of two seeds t has no square
+        touches = np.hypot(of_faces, of_seeds) >= np.abs(data)
         smaller, larger = np.where(touches, middle, smaller), np.where(touches, larger, middle)
     known = np.isfinite(data) & np.isfinite(between)
     return data - reach[0], data + reach[1], np.where(known, np.exp(larger), np.nan)
