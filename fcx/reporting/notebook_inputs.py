@@ -116,6 +116,23 @@ def stored_models(sets, runs: str = "runs", **settings) -> dict:
     return models
 
 
+def planted_photographs(source: str, plants: str, taught: int, asked: int, runs: str = "runs", seed: int = 0):
+    """Return carrier -> faces with planted truth, `taught` and `asked`, or None where they are left out.
+
+    Every sixth photograph is for asking, the others for teaching. "" as source leaves them out; why they cannot be
+    planted is printed.
+    """
+    from fcx.datasets.planted import planted_sets
+
+    def plant():
+        faces = paired_faces(source, runs)
+        held = np.arange(faces.sizes["sample"]) % 6 == 5
+        return {"taught": planted_sets(faces.isel(sample=~held), plants, taught, seed),
+                "asked": planted_sets(faces.isel(sample=held), plants, asked, seed + 1)}  # fmt: skip
+
+    return _unless_left_out("planting in photographs", "photographs", source, plant)
+
+
 def stored_study(scores: str, faces: str, runs: str = "runs"):
     """Return the `Study` of a folder of scores that `fcx experiment` wrote, or of those that ship.
 
@@ -171,9 +188,9 @@ def landmark_tests(faces, count: int, **settings):
     return _unless_left_out("test of landmarks", "landmarks", count, tests)
 
 
-def _unless_left_out(what: str, parameter: str, count: int, compute):
-    if count == 0:
-        return print(f"The {what} is left out ({parameter} = 0).")
+def _unless_left_out(what: str, parameter: str, value, compute):
+    if not value:
+        return print(f"The {what} is left out ({parameter} = {value!r}).")
     try:
         return compute()
     except InputError as error:
