@@ -4,6 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const PANEL = 384; // pixels of a canvas
 const KEPT = 48; // frames in memory
+const THUMB_STEP = 60; // pixels from one thumbnail to the next
 const STRENGTH = 0.6; // how fast a map becomes opaque: |value| to this power
 
 export default { render: ({ model, el: root }) => mount(root, kernel(model)) };
@@ -470,7 +471,7 @@ class Explorer {
     this.strip = make("div", { class: "fx-strip", role: "listbox", tabindex: 0, "aria-label": "Faces",
       onkeydown: (event) => this.stripKey(event) });
     this.thumbs = this.header.faces.map((face, place) => make("div", {
-      class: "fx-thumb", role: "option", id: `${name}-${place}`, "aria-label": this.faceName(face), title: this.faceName(face),
+      class: "fx-thumb", role: "option", "aria-selected": "false", id: `${name}-${place}`, "aria-label": this.faceName(face), title: this.faceName(face),
       style: `background-position: -${(place % columns) * side}px -${Math.floor(place / columns) * side}px`,
       onclick: () => this.update({ sample: face.id }),
     }));
@@ -493,19 +494,23 @@ class Explorer {
     return this.brush ? all.filter((place) => within(this.brush, this.spot(place))) : all;
   }
 
+  /** Mark the chosen face and bring it into sight; of a thousand thumbnails only what changes is touched. */
   showStrip() {
+    const { face, strip } = this;
+    if (face === this.marked) return;
+    const { scrollLeft: from, clientWidth: wide } = strip, left = this.offered().indexOf(face) * THUMB_STEP;
+    this.thumbs[this.marked]?.setAttribute("aria-selected", "false");
+    this.thumbs[face].setAttribute("aria-selected", "true");
+    strip.setAttribute("aria-activedescendant", this.thumbs[face].id);
+    this.marked = face;
+    if (left < from || left + THUMB_STEP > from + wide) strip.scrollLeft = left - wide / 2;
+  }
+
+  /** Offer only the faces that the brush leaves. */
+  filterStrip() {
     const offered = new Set(this.offered());
-    this.thumbs.forEach((thumb, place) => {
-      thumb.hidden = !offered.has(place);
-      thumb.setAttribute("aria-selected", String(place === this.face));
-    });
-    const chosen = this.thumbs[this.face];
-    this.strip.setAttribute("aria-activedescendant", chosen.id);
-    const { offsetLeft: left, offsetWidth: width } = chosen;
-    if (left < this.strip.scrollLeft || left + width > this.strip.scrollLeft + this.strip.clientWidth)
-      this.strip.scrollLeft = left - this.strip.clientWidth / 2;
-    const all = this.header.faces.length;
-    this.filterText.textContent = this.brush ? `${offered.size} of ${all} faces lie in the field you drew.` : "";
+    this.thumbs.forEach((thumb, place) => (thumb.hidden = !offered.has(place)));
+    this.filterText.textContent = this.brush ? `${offered.size} of ${this.thumbs.length} faces lie in the field.` : "";
   }
 
   stripKey(event) {
@@ -896,7 +901,7 @@ class Explorer {
 
   setBrush(brush) {
     this.brush = brush;
-    this.showStrip();
+    this.filterStrip();
     for (const name of ["valence", "arousal"])
       [0, 1].forEach((end) => (this.limits[name][end].value = brush ? Math.max(-1, Math.min(1, brush[name][end])).toFixed(2) : [-1, 1][end]));
     const whole = brush ?? { valence: [0, 0], arousal: [0, 0] };
