@@ -517,18 +517,23 @@ def explore(
 
 @command()
 def report(
+    models: Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: those that "
+                                        "ship")] = "",
+    faces: Annotated[str, typer.Option(help="'demo', a folder of pictures, a CSV, or a store that fcx prepare wrote; "
+                                       "default: demo")] = "",
     out: Annotated[str, typer.Option(help="folder for the reports")] = "reports",
-    notebooks: Annotated[str, typer.Option(help="comma-separated names or files")] = "",
+    notebooks: Annotated[str, typer.Option(help="comma-separated names or files; default: 01 to 05, the last in a "
+                                           "small version")] = "",
     parameters: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE of the notebooks, such as faces=photos")
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE of the notebooks, such as draws=500")
     ] = None,
-):
+):  # fmt: skip
     """Run the notebooks and write self-contained HTML reports with an index; prints the index's path."""
     import fcx
     from fcx.core.errors import InputError
     from fcx.reporting import NOTEBOOKS
 
-    given = {}
+    given = {name: value for name, value in {"models": models, "faces": faces}.items() if value}
     for parameter in parameters or []:
         name, sign, value = parameter.partition("=")
         if not sign:

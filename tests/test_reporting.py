@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,12 +17,14 @@ import pytest
 
 import fcx
 from fcx import figures, reporting
+from fcx.core import paths
 from fcx.core.errors import FcxError, InputError, UnknownNameError
-from fcx.figures import plotly_library
+from fcx.figures import plotly_library, standalone
 from fcx.figures.theme import Figure, finish
 from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
 from fcx.reporting.notebook_inputs import paired_faces, rated_targets, stored_results
+from fcx.reporting.progress import Remaining, expected_seconds
 
 CONNECTION = "import ipykernel.connect\nprint(ipykernel.connect.get_connection_file())"
 HOSTILE = "<script>alert(1)</script>"
@@ -171,7 +175,7 @@ def test_our_notebooks_are_clean_and_plainly_parametrised(path):
 
 
 def test_notebooks_share_the_defaults_of_what_they_share():
-    defaults = [parameters_of(path) for path in NOTEBOOKS]
+    defaults = [parameters_of(path) for path in NOTEBOOKS[:4]]
     shared = "faces", "runs", "crop", "style", "fit", "seed", "samples", "models", "methods", "shunt_rule", "device"
     for name in shared:
         values = [repr(each[name]) for each in defaults if name in each]
@@ -198,6 +202,7 @@ def test_each_parameter_goes_to_the_notebooks_that_have_it():
         ["draws", "faces"],
         ["faces"],
         ["draws", "faces"],
+        [],
     ]
 
 
@@ -343,8 +348,74 @@ def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_pat
 
 
 def test_the_demo_is_the_default_everywhere():
-    assert {parameters_of(path)["faces"] for path in NOTEBOOKS} == {"demo"}
-    assert Path(parameters_of(NOTEBOOKS[0])["runs"]) == Path("runs")
+    assert {parameters_of(path).get("faces", "demo") for path in NOTEBOOKS} == {"demo"}
+
+
+def test_notebooks_run_into_one_folder_from_anywhere(tmp_path, monkeypatch):
+    assert {parameters_of(path)["runs"] for path in NOTEBOOKS} == {""}
+    monkeypatch.chdir(tmp_path)
+    assert paths.runs_folder("") == paths.PROJECT / "runs"
+    assert paths.runs_folder("mine") == Path("mine")
+    monkeypatch.setattr(paths, "PROJECT", tmp_path / "site-packages")
+    assert paths.runs_folder("") == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_knows_type_and_meaning_of_every_parameter(path):
+    import papermill
+
+    inferred = papermill.inspect_notebook(path)
+    assert set(inferred) == set(parameters_of(path))
+    assert {each["inferred_type_name"] for each in inferred.values()} <= {"str", "int", "float", "bool"}
+    assert all(each["help"] for each in inferred.values())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_run_in_a_front_end_does_not_change_what_git_keeps(path):
+    tracked = path.read_text(encoding="utf-8")
+    ran = json.loads(tracked)
+    ran["metadata"]["language_info"] = {"name": "python", "version": "3.12.1"}
+    for cell in ran["cells"]:
+        cell["metadata"]["execution"] = {"iopub.execute_input": "now"}
+        if cell["cell_type"] == "code":
+            cell.update(execution_count=3, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}])
+    script = path.parent / "strip_outputs.py"
+    run = subprocess.run([sys.executable, script], input=json.dumps(ran).encode(), capture_output=True, check=True)
+    assert run.stdout.decode() == tracked
+
+
+def test_the_estimate_is_corrected_by_the_pace_of_the_run():
+    remaining = Remaining({"a": 100.0, "b": 100.0})
+    remaining.begin("a")
+    assert remaining.seconds(0, 0) == 200
+    slow = remaining.seconds(100, 0.5)
+    assert slow == pytest.approx(150 * 120 / 70)
+    remaining.begin("b")
+    assert remaining.seconds(200, 0) < slow
+    assert remaining.seconds(400, 1) == 0
+
+
+def test_a_report_takes_longer_with_more_faces_and_networks(tmp_path):
+    names = ["a.png", "b.png", "c.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"not read")
+    pd.DataFrame({"path": names, "valence": 0, "arousal": 0}).to_csv(tmp_path / "few.csv", index=False)
+    demo = expected_seconds("04_comparison", {})
+    assert expected_seconds("04_comparison", {"models": "a,b"}) == demo / 2
+    assert expected_seconds("04_comparison", {"faces": str(tmp_path / "few.csv")}) < demo
+    assert expected_seconds("04_comparison", {"faces": str(tmp_path / "missing.csv")}) == demo
+    assert expected_seconds("02_training", {"models": "a,b"}) == expected_seconds("02_training", {})
+
+
+def test_a_figure_is_html_too_and_the_first_brings_the_library(monkeypatch):
+    monkeypatch.setattr(standalone, "_carrier", [])
+    first, second = (a_figure()._repr_mimebundle_()["text/html"] for _ in range(2))
+    assert len(second) < 20_000 < 500_000 < len(first) < 800_000
+    assert "DecompressionStream" in first
+    assert HOSTILE not in second
+    monkeypatch.setattr(standalone, "_cell", lambda: "a cell")
+    monkeypatch.setattr(standalone, "_carrier", ["a cell"])
+    assert len(a_figure()._repr_mimebundle_()["text/html"]) > 500_000  # the same cell again
 
 
 def an_opening():

@@ -90,8 +90,8 @@ def test_every_chart_carries_its_numbers_and_a_text(charts):
 
 def test_the_chart_of_families_draws_every_training_and_the_paper(charts):
     chart = charts[0]
-    strokes = [trace for trace in chart.data if trace.marker.symbol == "line-ns"]
-    assert sum(len(trace.x) for trace in strokes) == 5 * 2 * 2 * 2  # families, seeds, conditions, targets
+    small = [trace for trace in chart.data if trace.marker.size == 5]
+    assert sum(len(trace.x) for trace in small) == 5 * 2 * 2 * 2  # families, seeds, conditions, targets
     crosses = [trace for trace in chart.data if trace.name == "paper, Table 3"]
     assert sum(len(trace.x) for trace in crosses) == 4 * 2 * 2
     assert {0.46, 0.61} <= {value for trace in crosses for value in trace.x}

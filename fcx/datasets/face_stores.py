@@ -11,7 +11,7 @@ from fcx.datasets import open_source
 from fcx.datasets.preparation import open_faces, prepare
 
 
-def stored_faces(source: str, runs: str = "runs", **settings):
+def stored_faces(source: str, runs: str = "", **settings):
     """Return a faces Dataset: a store that `prepare` wrote, or any source of `prepare`, kept in the folder `runs`.
 
     `settings` go to `fcx.prepare`; a source with its settings has a store of its own, found at the second call.

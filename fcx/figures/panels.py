@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from fcx.core.checks import choose
+from fcx.core.checks import choose, parts_of
 from fcx.core.contract import REGIONS, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import nested_attr
@@ -116,7 +116,7 @@ def saliency_panel(faces, results, *, method: str, target: str, samples=None, co
 def shown_faces(faces, samples, count: int):
     """Return the faces to draw, loaded; `samples` is a list or a comma-separated text of ids."""
     if isinstance(samples, str):
-        samples = [s.strip() for s in samples.split(",") if s.strip()]
+        samples = [sample for sample in parts_of(samples) if sample]
     for sample in samples or []:
         choose(sample, faces["sample"].values.tolist(), "face")
         reasons = [r for r in faces["status"].sel(sample=sample).values.tolist() if r != "ok"]

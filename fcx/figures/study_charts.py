@@ -16,7 +16,7 @@ from fcx.studies.paper import SHEET_BY_FACES
 from fcx.studies.training_plan import family_title
 
 SHADES = [[0, "#ffffff"], [1, "#56B4E9"]]  # on which ink can be read everywhere
-OPEN = ("", "-open", "-dot", "-open-dot", "-cross")  # how the symbols of conditions are filled
+OPEN = ("", "-open", "-dot", "-open-dot")  # how the symbols of conditions are filled
 
 
 def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | None = None,
@@ -29,23 +29,28 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
     families, conditions = (list(dict.fromkeys(table[name])) for name in ("family", "condition"))
     targets = list(dict.fromkeys(table["target"]))
     up = shifts(conditions, 0.22)
-    figure = forest(targets, [family_title(name) for name in families])
+    figure, own = forest(targets, [family_title(name) for name in families]), looks(families)
     for at, target in enumerate(targets, start=1):
         for number, condition in enumerate(conditions):
             part = table[(table.target == target) & (table.condition == condition)]
-            y, colour = np.array(heights(families, part.family, up[condition])), PALETTE[number]
-            single = [(float(value), level) for text, level in zip(part.by_seed, y, strict=True)
+            y, fill = np.array(heights(families, part.family, up[condition])), OPEN[number % len(OPEN)]
+            colours, symbols = zip(*(own[family] for family in part.family), strict=True) if len(part) else ((), ())
+            rows = zip(part.by_seed, y, colours, strict=True)
+            single = [(float(value), level, colour) for text, level, colour in rows
                       for value in text.split() if value != "nan"]  # fmt: skip
-            seeds = {"symbol": "line-ns", "size": 8, "line": {"width": 1.5, "color": colour}}
-            x, levels = zip(*single, strict=True) if single else ((), ())
-            figure.add_trace(dots(x, np.array(levels) - 0.13, [f"one training: {v:.3f}" for v in x], marker=seeds,
-                                  showlegend=False), row=1, col=at)  # fmt: skip
-            marker = {"symbol": f"circle{OPEN[number % len(OPEN)]}", "size": 11, "color": colour, "line": {"width": 2}}
+            x, levels, shades = zip(*single, strict=True) if single else ((), (), ())
+            seeds = {"symbol": "circle", "size": 5, "color": shades, "opacity": 0.6}
+            figure.add_trace(dots(x, levels, [f"one training: {v:.3f}" for v in x], marker=seeds, showlegend=False),
+                             row=1, col=at)  # fmt: skip
+            marker = {"symbol": [symbol + fill for symbol in symbols], "size": 11, "color": colours,
+                      "line": {"width": 2, "color": colours}}  # fmt: skip
             hover = [f"{_title(r.family)}, {condition}: {r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]"
                      for r in part.itertuples()]  # fmt: skip
-            figure.add_trace(dots(part.estimate, y, hover, marker=marker, name=f"{condition} faces",
-                                  error_x=bars(part.estimate, part.low, part.high), showlegend=at == 1),
-                             row=1, col=at)  # fmt: skip
+            figure.add_trace(dots(part.estimate, y, hover, marker=marker, showlegend=False,
+                                  error_x=bars(part.estimate, part.low, part.high)), row=1, col=at)  # fmt: skip
+            if at == 1:
+                key = {"symbol": f"circle{fill}", "size": 11, "color": INK, "line": {"width": 2, "color": INK}}
+                figure.add_trace(dots([None], [None], [""], marker=key, name=f"{condition} faces"), row=1, col=1)
             for name, symbol, words in (
                 ("paper", "x-thin", "paper, Table 3"),
                 ("sheet", "cross-thin", "authors' sheet"),
@@ -68,7 +73,7 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
     seeds = how_many(table["seeds"])
     reading = (
         f"Points are means over {seeds} trainings that differ by their seed, lines 95 % intervals over "
-        f"{how_many(table['n'])} faces and over seeds, short strokes the single trainings."
+        f"{how_many(table['n'])} faces and over seeds, small points the single trainings."
     )
     if table[["paper", "sheet"]].notna().any(axis=None):
         reading += " Crosses are the paper's, measured on AffectNet with other masks."
@@ -146,13 +151,13 @@ def forgetting_chart(table: pd.DataFrame, *, faces: str) -> Figure:
     figure = make_subplots(len(targets), 1, shared_xaxes=True, vertical_spacing=0.1, figure=Figure(),
                            subplot_titles=[f"<b>{target}</b>" for target in targets])  # fmt: skip
     for at, target in enumerate(targets, start=1):
-        for number, family in enumerate(families):
+        for family in families:
             part = table[(table.target == target) & (table.family == family)]
             change = part.pivot(index="t", columns="condition", values="estimate").sort_index()
             steps, x, y = change.index.tolist(), [0.0, *change["plain"]], [0.0, *change["masked"]]
             hover = [f"{_title(family)}, {t:.0%} of the way: plain {a:+.3f}, masked {b:+.3f}"
                      for t, a, b in zip([0, *steps], x, y, strict=True)]  # fmt: skip
-            colour = PALETTE[number + 1]
+            colour = looks(families)[family][0]
             figure.add_trace(go.Scatter(
                 x=x, y=y, mode="lines+markers", name=_title(family), hovertext=hover, hoverinfo="text",
                 line={"color": colour}, showlegend=at == 1, legendgroup=family,
@@ -179,14 +184,14 @@ def efficiency_chart(table: pd.DataFrame, *, faces: str, condition: str = "maske
     figure = make_subplots(len(targets), 1, shared_xaxes=True, vertical_spacing=0.1, figure=Figure(),
                            subplot_titles=[f"<b>{target}</b>" for target in targets])  # fmt: skip
     for at, target in enumerate(targets, start=1):
-        for number, (scheme, part) in enumerate(tuned[tuned.target == target].groupby("scheme", sort=False)):
-            colour, words = PALETTE[number + 1], scheme.replace("_", " ")
+        for scheme, part in tuned[tuned.target == target].groupby("scheme", sort=False):
+            (colour, symbol), words = looks([f"masked_{scheme}"])[f"masked_{scheme}"], scheme.replace("_", " ")
             hover = [
                 f"{words}, {r.faces:.0f} faces: {r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in part.itertuples()
             ]
             spread = {**bars(part.estimate, part.low, part.high), "color": colour}
             figure.add_trace(go.Scatter(x=part.faces, y=part.estimate, mode="lines+markers", name=words, error_y=spread,
-                                        marker={"size": 9, "symbol": "circle" if number else "square"},
+                                        marker={"size": 9, "symbol": symbol},
                                         line={"color": colour}, hovertext=hover, hoverinfo="text", legendgroup=scheme,
                                         showlegend=at == 1), row=at, col=1)  # fmt: skip
             if condition == "masked":
@@ -271,13 +276,9 @@ def expression_chart(table: pd.DataFrame, *, target: str, faces: str) -> Figure:
     marker = {"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": INK}}
     hover = [f"{r.expression}, rated: {r.rated:+.2f}" for r in table.itertuples()]
     figure.add_trace(dots(table.rated, heights(names, names), hover, marker=marker, name="rated"))
-    for number, family in enumerate(families):
+    for family, (colour, symbol) in looks(families).items():
         hover = [f"{e}, {_title(family)}: {v:+.2f}" for e, v in zip(names, table[family], strict=True)]
-        marker = {
-            "symbol": ("circle", "square", "diamond", "triangle-up")[number % 4],
-            "size": 10,
-            "color": PALETTE[number],
-        }
+        marker = {"symbol": symbol, "size": 10, "color": colour}
         figure.add_trace(dots(table[family], heights(names, names), hover, marker=marker, name=_title(family)))
     figure.update_xaxes(title_text=f"mean {target}", zeroline=True)
     worst = table.assign(gap=table[families[0]] - table.rated).sort_values("gap", key=abs, ascending=False).head(3)

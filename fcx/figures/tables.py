@@ -80,7 +80,9 @@ class Provenance:
 
 # Words for names of columns; what is not here has its underscores written as spaces.
 HEADS = {"ccc": "CCC", "n": "faces", "p": "p", "p_holm": "p, corrected (Holm)", "rmse": "RMSE",
-         "auc": "AUC", "by_seed": "each training", "share_seeds": "share of variance between seeds",
+         "auc": "AUC", "by_seed": "each training", "se_faces": "standard error over faces",
+         "se_seeds": "standard error over seeds", "dof": "degrees of freedom", "sheet": "authors' sheet",
+         "share_seeds": "share of variance between seeds",
          "t": "share of the way"}  # fmt: skip
 ENDS = {"_low": ", low end", "_high": ", high end", "_mean": "", "_a": ", first", "_b": ", second"}
 

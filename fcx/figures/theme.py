@@ -13,7 +13,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.io import to_json
 
-from fcx.core.contract import FAMILIES
+from fcx.core.contract import FAMILIES, family_and_seed
+from fcx.figures.standalone import standalone_html
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 INK, FAINT = "#1f2430", "#d8dce3"
@@ -59,9 +60,13 @@ TEMPLATE = go.layout.Template(
 class Figure(go.Figure):
     """A Plotly figure that shows itself with fcx's configuration in every notebook front end."""
 
+    _ipython_display_ = None  # Plotly's own way round this class: it would leave out the configuration and the HTML
+
     def _repr_mimebundle_(self, *args, **kwargs):
-        content = json.loads(to_json(self, validate=False))
-        return {"application/vnd.plotly.v1+json": {**content, "config": CONFIG}, "text/plain": self.meta["alt"]}
+        content = {**json.loads(to_json(self, validate=False)), "config": CONFIG}
+        name, alt = ((self.meta or {}).get(key, "a figure") for key in ("name", "alt"))
+        return {"application/vnd.plotly.v1+json": content, "text/html": standalone_html(content, name, alt),
+                "text/plain": alt}  # fmt: skip
 
     @property
     def meta(self) -> dict:
@@ -107,12 +112,14 @@ def bars(middle, low, high) -> dict:
 
 
 def looks(names) -> dict[str, tuple[str, str]]:
-    """Return name -> (colour, symbol), the same for the same order of names, each pair once for up to 64.
+    """Return name -> (colour, symbol): a family that ships has its own everywhere, with all of its trainings.
 
-    A family that ships has its own in every figure, whatever stands beside it.
+    Other names take what is left, in their order; each pair goes once, for up to 64.
     """
-    names = [str(name) for name in names]
-    others = [name for name in names if name not in FAMILIES]
-    order = [*FAMILIES, *others] if len(others) < len(names) else others
-    turns = {name: (i, i + i // len(PALETTE)) for i, name in enumerate(order)}
-    return {name: (PALETTE[turns[name][0] % len(PALETTE)], SYMBOLS[turns[name][1] % len(SYMBOLS)]) for name in names}
+    turns = [(i, i + i // len(PALETTE)) for i in range(len(PALETTE) * len(SYMBOLS))]
+    pairs = [(PALETTE[i % len(PALETTE)], SYMBOLS[j % len(SYMBOLS)]) for i, j in turns]
+    own = dict(zip(FAMILIES, pairs, strict=False))
+    names = list(dict.fromkeys(map(str, names)))
+    known = {name: own[family] for name in names if (family := family_and_seed(name)[0]) in own}
+    free = (pair for pair in pairs if pair not in known.values())
+    return {name: known[name] if name in known else next(free) for name in names}

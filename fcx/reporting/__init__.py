@@ -13,7 +13,11 @@ from fcx.core.arguments import FilePath, Switch, Words, checked
 from fcx.core.errors import FcxError, InputError
 from fcx.reporting.execute import find_notebook, fit_parameters, read_notebook, run_notebook
 
-NOTEBOOKS = ("01_masks", "02_training", "03_attribution", "04_comparison")
+NOTEBOOKS = ("01_masks", "02_training", "03_attribution", "04_comparison", "05_validity")
+# What fcx.report gives a notebook where the user does not: known truth in a small version, of minutes.
+SMALL = {"05_validity": {"carriers": "mouth,eyes,outline", "plants": "forehead,stripes",
+                         "methods": "lrp_gamma,gradient,lrp_zbox,gradcam,region_ablation", "train_faces": 1000,
+                         "count": 24}}  # fmt: skip
 
 
 @checked
@@ -22,7 +26,8 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
 
     `notebooks` are names of fcx's own or paths (a list, or comma-separated text). `parameters` are those of the
     notebooks, such as faces="demo" (or a folder, a CSV, a prepared store), models="plain_scratch,masked_scratch"
-    and runs="runs" (the folder that keeps prepared faces and results); each goes to the notebooks that have it.
+    and runs="" (the folder that keeps faces and results: `runs` of the checkout, or else of the working directory);
+    each goes to the notebooks that have it. `05_validity` runs in a small version unless it is told otherwise.
     Beside NAME.html lie NAME.json and NAME/*.csv (the numbers) and NAME.ipynb (the executed notebook).
 
     Raises: UnknownNameError for a notebook or a parameter that does not exist; FcxError naming notebook, cell
@@ -30,9 +35,8 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
 
     >>> report("reports", faces="demo")  # doctest: +SKIP
     """
-    from tqdm.std import tqdm
-
     from fcx.reporting.export import contents, neighbours, notebook_page
+    from fcx.reporting.progress import expected_seconds, shown_progress
 
     paths = [find_notebook(name) for name in notebooks]
     if len({path.stem for path in paths}) < len(paths) or not paths:
@@ -42,12 +46,14 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the reports")
     notebooks = {path.stem: read_notebook(path) for path in paths}
-    cells = [sum(cell.cell_type == "code" for cell in notebooks[p.stem].cells) + bool(fitted[p]) for p in paths]
+    ours = {path: {**SMALL.get(path.stem, {}), **fitted[path]} for path in paths}
+    cells = {p.stem: sum(cell.cell_type == "code" for cell in notebooks[p.stem].cells) + bool(ours[p]) for p in paths}
+    expected = {path.stem: expected_seconds(path.stem, ours[path]) for path in paths}
     links, pages = neighbours(notebooks), []
-    with _orderly_end(), tqdm(total=sum(cells), unit="cell", file=sys.stderr, disable=not progress) as bar:
+    with _orderly_end(), shown_progress(expected, cells, quiet=not progress) as (begin, tick):
         for path in paths:
-            bar.set_description(path.stem)
-            executed = _executed(path, fitted[path], folder, bar.update)
+            begin(path.stem)
+            executed = _executed(path, ours[path], folder, tick)
             pages.append(notebook_page(executed, path.stem, links[path.stem]))
             pages[-1].write(folder)
     return contents(pages, folder)

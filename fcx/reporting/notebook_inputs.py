@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fcx.core.checks import parts_of
 from fcx.core.contract import CONDITIONS, TARGETS, family_and_seed, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
@@ -17,7 +18,7 @@ from fcx.datasets import face_stores
 from fcx.statistics.families import family_members
 
 
-def paired_faces(source: str, runs: str = "runs", **settings):
+def paired_faces(source: str, runs: str = "", **settings):
     """Return the faces plain and masked, as `fcx.datasets.face_stores.stored_faces` does.
 
     Raises: InputError for a store of other conditions, which reports do not show.
@@ -29,7 +30,7 @@ def paired_faces(source: str, runs: str = "runs", **settings):
     return faces
 
 
-def stored_results(models: str, faces, methods: str, runs: str = "runs", **settings):
+def stored_results(models: str, faces, methods: str, runs: str = "", **settings):
     """Return a results Dataset of these models, faces and methods, kept in the folder `runs`.
 
     What is there is opened, what an interrupted run left is finished, and what is missing is computed; weights,
@@ -43,12 +44,12 @@ def stored_results(models: str, faces, methods: str, runs: str = "runs", **setti
     resolved = resolve_models(models)
     weights = {name: weights_hash(model.state_dict()) for name, model in resolved.items()}
     shown = [digest(faces[name].values) for name in ("image", "status")]
-    parts = weights, shown, methods.replace(" ", ""), settings, FORMAT, STEP_VERSIONS["results"]
+    parts = weights, shown, ",".join(parts_of(methods)), settings, FORMAT, STEP_VERSIONS["results"]
     out = run_path(runs, "results", f"{len(resolved)}-models", *parts)
     return attribute(resolved, faces, methods, out=out, **settings)
 
 
-def asked_statistics(models: str, faces, methods: str, runs: str = "runs", *, count: int = 0, **settings) -> tuple:
+def asked_statistics(models: str, faces, methods: str, runs: str = "", *, count: int = 0, **settings) -> tuple:
     """Return statistics of single maps by all trainings of these families, and the faces that were asked.
 
     Of `faces`, `count` usable ones in even steps are asked (0: all), since every method is asked of every training;
@@ -81,7 +82,7 @@ def all_trainings(models: str) -> str:
     from fcx.networks.checkpoints import FAMILIES, all_seeds
 
     names = []
-    for name in (part.strip() for part in models.split(",")):
+    for name in parts_of(models):
         trainings = [training for training in all_seeds() if family_and_seed(training)[0] == name]
         names += trainings if name in FAMILIES and trainings else [name] if name else []
     return ",".join(dict.fromkeys(names))
@@ -95,7 +96,7 @@ def first_trainings(results):
     return first.assign_coords(model=names)
 
 
-def stored_models(sets, runs: str = "runs", **settings) -> dict:
+def stored_models(sets, runs: str = "", **settings) -> dict:
     """Return carrier -> model, trained on the faces made for it (`synthetic_sets`, `planted_sets`) and kept in `runs`.
 
     The recipe is `modern` with a higher rate, smaller batches, and without augmentation, which would relight the
@@ -116,7 +117,7 @@ def stored_models(sets, runs: str = "runs", **settings) -> dict:
     return models
 
 
-def planted_photographs(source: str, plants: str, taught: int, asked: int, runs: str = "runs", seed: int = 0):
+def planted_photographs(source: str, plants: str, taught: int, asked: int, runs: str = "", seed: int = 0):
     """Return carrier -> faces with planted truth, `taught` and `asked`, or None where they are left out.
 
     Every sixth photograph is for asking, the others for teaching. "" as source leaves them out; why they cannot be
@@ -133,7 +134,7 @@ def planted_photographs(source: str, plants: str, taught: int, asked: int, runs:
     return _unless_left_out("planting in photographs", "photographs", source, plant)
 
 
-def stored_study(scores: str, faces: str, runs: str = "runs"):
+def stored_study(scores: str, faces: str, runs: str = ""):
     """Return the `Study` of a folder of scores that `fcx experiment` wrote, or of those that ship.
 
     Where `scores` is "" and none ship, or `faces` is not the demo, the networks that ship are asked about `faces`,
