@@ -462,8 +462,8 @@ def test_the_bundle_of_plotly_is_that_of_the_package():
 
     assert plotly_library.bundle_version() == get_plotlyjs_version()
     assert (plotly_library.BUNDLE.parent / "LICENSE").read_text().startswith("MIT License")
-    assert "cartesian" in plotly_library.plotly_library(["scatter"])[:200]
-    assert "cartesian" not in plotly_library.plotly_library(["scatter", "scatter3d"])[:200]
+    assert "cartesian" in plotly_library.plotly_text(["scatter"])[:200]
+    assert "cartesian" not in plotly_library.plotly_text(["scatter", "scatter3d"])[:200]
 
 
 def test_headings_are_anchors_and_make_the_contents():

@@ -20,10 +20,10 @@ def bundle_version() -> str:
         return next(line for line in file if "plotly.js" in line).split()[-1].removeprefix("v")
 
 
-def plotly_library(kinds: Iterable[str]) -> str:
+def plotly_text(kinds: Iterable[str]) -> str:
     """Return the library that draws traces of these kinds: all of plotly.js where the bundle is too small or too old.
 
-    >>> len(plotly_library(["scatter", "heatmap"])) < 1_600_000
+    >>> len(plotly_text(["scatter", "heatmap"])) < 1_600_000
     True
     """
     from plotly.offline import get_plotlyjs, get_plotlyjs_version

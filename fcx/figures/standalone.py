@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 
-from fcx.figures.plotly_library import CARTESIAN, plotly_library
+from fcx.figures.plotly_library import CARTESIAN, plotly_text
 
 _numbers = itertools.count(1)
 _carrier: list = []  # the cell whose output carries the library: the first that draws, also when it is run again
@@ -47,7 +47,7 @@ def _cell() -> str | None:
 @cache
 def _unpacked() -> str:
     """Return the script that unpacks the library, which is sent compressed, once for a page."""
-    packed = base64.b64encode(gzip.compress(plotly_library(CARTESIAN).encode(), mtime=0)).decode()
+    packed = base64.b64encode(gzip.compress(plotly_text(CARTESIAN).encode(), mtime=0)).decode()
     return ("window.fcxPlotly ||= (async () => {"
             f'const bytes = Uint8Array.from(atob("{packed}"), letter => letter.charCodeAt(0));'
             "const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));"

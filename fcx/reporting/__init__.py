@@ -35,7 +35,7 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
 
     >>> report("reports", faces="demo")  # doctest: +SKIP
     """
-    from fcx.reporting.export import contents, neighbours, notebook_page
+    from fcx.reporting.export import contents, notebook_page, page_links
     from fcx.reporting.progress import expected_seconds, shown_progress
 
     paths = [find_notebook(name) for name in notebooks]
@@ -49,7 +49,7 @@ def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress:
     ours = {path: {**SMALL.get(path.stem, {}), **fitted[path]} for path in paths}
     cells = {p.stem: sum(cell.cell_type == "code" for cell in notebooks[p.stem].cells) + bool(ours[p]) for p in paths}
     expected = {path.stem: expected_seconds(path.stem, ours[path]) for path in paths}
-    links, pages = neighbours(notebooks), []
+    links, pages = page_links(notebooks), []
     with _orderly_end(), shown_progress(expected, cells, quiet=not progress) as (begin, tick):
         for path in paths:
             begin(path.stem)
@@ -84,7 +84,7 @@ def export_notebooks(notebooks: Words, out: FilePath | None = None) -> list[Path
 
     >>> export_notebooks("executed.ipynb")  # doctest: +SKIP
     """
-    from fcx.reporting.export import contents, neighbours, notebook_page
+    from fcx.reporting.export import contents, notebook_page, page_links
 
     paths = [Path(name) for name in notebooks]
     if len({path.stem for path in paths}) < len(paths) or not paths:
@@ -93,7 +93,7 @@ def export_notebooks(notebooks: Words, out: FilePath | None = None) -> list[Path
     for path in paths:
         if not any(cell.get("outputs") for cell in executed[path.stem].cells):
             raise InputError(f"{path} holds no outputs: run it first (papermill {path} executed.ipynb)")
-    links = neighbours(executed) if len(paths) > 1 else {path.stem: [] for path in paths}
+    links = page_links(executed) if len(paths) > 1 else {path.stem: [] for path in paths}
     pages = [notebook_page(executed[path.stem], path.stem, links[path.stem]) for path in paths]
     folders = [Path(out) if out is not None else path.parent for path in paths]
     if len(pages) > 1:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from fcx.core.files import replacing
 from fcx.figures.opening import Verdict, Verdicts
-from fcx.figures.plotly_library import plotly_library
+from fcx.figures.plotly_library import plotly_text
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 from fcx.figures.theme import CONFIG, DARK, POLICY
 from fcx.reporting.outline import Link, outlined
@@ -85,7 +85,7 @@ def notebook_page(notebook, name: str, links: Sequence[Link] = ()) -> Page:
         cell.outputs = [_output(o, page, f"{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
     extras = {
         "policy": POLICY, "title": page.title, "css": _style(), "js": (TEMPLATES / "report.js").read_text(),
-        "plotlyjs": plotly_library(page.kinds) if page.kinds else "",
+        "plotlyjs": plotly_text(page.kinds) if page.kinds else "",
         "settings": json.dumps({"config": CONFIG, "dark": DARK}), "links": links,
     }  # fmt: skip
     exporter = HTMLExporter(
@@ -123,7 +123,7 @@ def contents(pages: list[Page], folder: Path) -> Path:
     return _write(folder / "index.html", text + "\n")
 
 
-def neighbours(notebooks: Mapping) -> dict[str, list[Link]]:
+def page_links(notebooks: Mapping) -> dict[str, list[Link]]:
     """Return the links of each of several pages (name -> notebook): to the index, to the page before and after it."""
     titles = {name: _title(copy.deepcopy(notebook), name)[0] for name, notebook in notebooks.items()}
     names, links = list(titles), {}
