@@ -93,11 +93,22 @@ def test_verdicts_name_methods_and_numbers(statistics):
     verdicts = figures.attention_claim_verdicts(table, statistics)
     assert [row.claim[:3] for row in verdicts.rows] == ["(e)", "(f)", "(g)"]
     assert verdicts.rows[0].verdict == "does not hold"
-    assert "LRP gamma arousal 1.00 [" in verdicts.rows[0].numbers
+    low = table[(table.claim == "e") & (table.target == "arousal")]["low"].min()
+    assert re.search(
+        rf"over masked scratch: arousal (1|0)\.\d\d( to 1\.\d\d)? times \[{low:.2f}, ", verdicts.rows[0].numbers
+    )
+    folded = figures.attention_claims_folded(table, statistics).frame
+    assert len(folded) == 4 * 2 * 2  # numbers, methods, outputs
+    assert set(folded["method"]) == {"LRP gamma", "Gradient"}
     assert verdicts.rows[0].faces == "40 faces, 3 trainings of each family"
     alone = statistics.sel(model=["plain_scratch-1"])
     few = figures.attention_claim_verdicts(attention_claim_table(alone, draws=20), alone)
     assert {row.verdict for row in few.rows} == {"cannot be asked"}
+    assert figures.attention_claims_folded(attention_claim_table(alone, draws=20), alone).frame.empty
+    differ = table.assign(verdict=["holds" if method == "gradient" else "does not hold" for method in table.method])
+    row = figures.attention_claim_verdicts(differ, statistics).rows[0]
+    assert row.verdict == "depends on the method"
+    assert "does not hold by LRP gamma; holds by Gradient" in row.numbers
 
 
 def opened(statistics, source="demo", models=None):

@@ -111,6 +111,13 @@ def test_a_figure_carries_text_table_and_configuration(name, faces, results, num
     assert "<i>mine" not in json.dumps(shown)  # a name that a user gave is never mark-up
 
 
+def test_cards_have_small_pictures_of_faces_and_maps(faces, results):
+    for card in (figures.masks_picture(faces), figures.maps_picture(faces, results, method="lrp", target="valence")):
+        assert card.svg.startswith('<img alt="" style="width:100%" src="data:image/webp;base64,')
+        assert len(card.svg) < 100_000  # of noise; faces take a tenth
+        assert set(card.table["face"]) <= set(faces["sample"].values)
+
+
 def test_every_picture_is_in_the_figure_and_decodes(faces, results):
     figure = figures.saliency_panel(faces, results, method="lrp", target="valence", count=3)
     [image] = figure.layout.images

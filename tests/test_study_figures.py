@@ -126,6 +126,9 @@ def test_the_opening_of_training_reads_naturally_with_one_family_and_without_lab
     one = figures.training_opening({"made": table3(alone)}, {"made": claim_table(alone)}).answer
     assert len(one) == 2  # nothing to compare with; one claim can be asked
     assert "others" not in " ".join(one)
+    card = figures.training_picture(tables["made"])
+    assert card.svg.count("<circle") == len(tables["made"]) / 2  # a dot for each family and condition
+    assert "masked all layers" in card.svg
     [nothing] = figures.training_opening({}, {}).answer
     assert nothing.startswith("None of these faces carries a rating")
 

@@ -166,6 +166,8 @@ def test_figures_say_what_the_numbers_say(scores, sets):
     worst = figures.found_chart(scores).table.set_index("method")["worst"]
     assert worst["Gradient"] == pytest.approx(float(scores["found_mean"].sel({"method": "gradient"}).min()))
     assert "no network learnt its labels" in figures.validity_opening({"drawn faces": scores}).answer[0]
+    assert figures.validity_picture(scores) is None
+    assert "Gradient" in figures.validity_picture(taught_well).svg
     opening = figures.validity_opening({"drawn faces": taught_well, "photographs": taught_well})
     assert opening.answer[0].startswith("On drawn faces in which one known part alone (in turn: mouth and outline)")
     assert "Gradient" in opening.answer[0]

@@ -1,6 +1,7 @@
-from .agreed_findings import attention_claim_verdicts, attention_findings, attention_table
+from .agreed_findings import attention_claim_verdicts, attention_claims_folded, attention_findings, attention_table
 from .agreement_charts import TABLE3, ccc_chart, difference_chart, prediction_scatter
 from .average_face import face_picture
+from .card_pictures import maps_picture, masks_picture, training_picture, validity_picture
 from .faithfulness_charts import faithfulness_chart, faithfulness_rows
 from .findings import comparison_findings
 from .known_truth_charts import (

@@ -64,11 +64,12 @@ def attention_claim_verdicts(table: pd.DataFrame, statistics) -> Verdicts:
         if verdict == UNASKED:
             rows.append(Verdict(claim, VERDICTS[UNASKED], "Not all of the networks that it is about are there."))
             continue
-        words = []
-        for measured, of_measured in part.groupby("measured", sort=False):
-            each = [f"{method_title(method, statistics)} {_by_target(of_method)}"
-                    for method, of_method in of_measured.groupby("method", sort=False)]  # fmt: skip
-            words.append(f"{measured[:1].upper()}{measured[1:]}, times: {'; '.join(each)}")
+        words = [f"{measured[:1].upper()}{measured[1:]}: {_by_target(of_measured)}"
+                 for measured, of_measured in part.groupby("measured", sort=False)]  # fmt: skip
+        each = verdicts[name]
+        if len(set(each.values())) > 1:
+            groups = {said: [method_title(m, statistics) for m in each if each[m] == said] for said in each.values()}
+            words.append("; ".join(f"{said} by {listed(names)}" for said, names in groups.items()))
         faces = f"{how_many(part['n'])} faces, {_trainings(part['seeds'])}"
         rows.append(Verdict(claim, VERDICTS.get(verdict, verdict), f"{'. '.join(words)}.", faces))
     return Verdicts(rows, "What the paper claims of where networks look")
@@ -79,10 +80,23 @@ def _trainings(seeds) -> str:
     return "one training of each family" if int(seeds.max()) < 2 else f"{how_many(seeds)} trainings of each family"
 
 
+def attention_claims_folded(table: pd.DataFrame, statistics) -> Table:
+    """Return what every method says of each claim, a row for each number: how many times, with its interval."""
+    asked = table.dropna(subset="method")
+    rows = asked.assign(method=[method_title(name, statistics) for name in asked["method"]])
+    columns = {"claim": "claim", "measured": "measured", "method": "method", "target": "output", "estimate": "times",
+               "low": "low", "high": "high", "verdict": "verdict", "seeds": "trainings", "n": "faces"}  # fmt: skip
+    frame = rows.reindex(columns=[*columns]).rename(columns=columns)
+    return Table("attention_claims", "Every claim, by every method", frame, folded=True)
+
+
 def _by_target(rows: pd.DataFrame) -> str:
-    each = [f"{r.target} {r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
-    verdicts = listed(list(dict.fromkeys(rows["verdict"])))
-    return f"{', '.join(each)} ({verdicts})"
+    """Return for each output the smallest and the largest of all methods, and the ends of all their intervals."""
+    words = []
+    for target, part in rows.groupby("target", sort=False):
+        times = ends_of(part["estimate"].min(), part["estimate"].max())
+        words.append(f"{target} {times} times [{part['low'].min():.2f}, {part['high'].max():.2f}]")
+    return ", ".join(words)
 
 
 def differences_told(comparisons) -> pd.DataFrame:

@@ -34,7 +34,7 @@ class Montage:
         self.height, self.width = canvas.shape[:2]
         self.figure = Figure()
         self.figure.add_layout_image(
-            source=_data_uri(canvas), xref="x", yref="y", x=0, y=0, sizex=self.width, sizey=self.height,
+            source=data_uri(canvas), xref="x", yref="y", x=0, y=0, sizex=self.width, sizey=self.height,
             xanchor="left", yanchor="top", sizing="stretch", layer="below",
         )  # fmt: skip
         words = [w for row in words or [[""] * self.columns] * self.rows for w in row]
@@ -87,7 +87,8 @@ class Montage:
         )  # fmt: skip
 
 
-def _data_uri(pixels: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
+    """Return a picture (y, x, RGBA) uint8 as the address of an image."""
     _, data = cv2.imencode(
         ".webp", cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 92]
     )  # a fifth of a PNG

@@ -135,7 +135,8 @@ def fates(verdicts: dict[str, str]) -> str:
     return f"paper's {count_word(len(verdicts))} claim{'s' * (len(verdicts) > 1)} about this, {listed(words)}"
 
 
-def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataFrame], headline=None) -> Opening:
+def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataFrame], headline=None,
+                     picture=None) -> Opening:  # fmt: skip
     """Return the opening of the report on training: agreement with and without a mask, and what training changes.
 
     `tables` maps a set of faces to `fcx.studies.table3`, `claims` to `claim_table`; the first set is told.
@@ -158,7 +159,7 @@ def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataF
     verdicts = overall(claims[name]) if name in claims else {}
     if set(verdicts.values()) - {UNASKED}:
         answer.append(f"Of the {fates(verdicts)}.")
-    return Opening(question, answer, headline)
+    return Opening(question, answer, headline, picture)
 
 
 def the_network(family: str, article: str = "the") -> str:
@@ -175,7 +176,7 @@ def _by_condition(table: pd.DataFrame, family: str) -> str:
     return ", and by ".join(words)
 
 
-def attribution_opening(results, statistics, headline=None, *, target: str, source: str) -> Opening:
+def attribution_opening(results, statistics, headline=None, picture=None, *, target: str, source: str) -> Opening:
     """Return the opening of the report on maps: where one method sees the target come from, and how many agree.
 
     `statistics` is from `region_statistics` of `results`.
@@ -204,7 +205,7 @@ def attribution_opening(results, statistics, headline=None, *, target: str, sour
         same = int((table == table[:1]).all(0).sum())
         answer.append(f"Another method may say otherwise: all {count_word(len(named))} methods name the same region in "
                       f"{same or 'none'} of {table[0].size} cases (network, with and without mask).")  # fmt: skip
-    return Opening(f"Which parts of a face move a network's rating of {target}?", answer, headline)
+    return Opening(f"Which parts of a face move a network's rating of {target}?", answer, headline, picture)
 
 
 def _density(cell, models: list[str], region: str) -> str:
@@ -219,7 +220,7 @@ def _density(cell, models: list[str], region: str) -> str:
     return f"{value} times its share of the area [{low:.1f}, {high:.1f}]"
 
 
-def masks_opening(faces, audit, headline=None, *, source: str, style: str) -> Opening:
+def masks_opening(faces, audit, headline=None, picture=None, *, source: str, style: str) -> Opening:
     """Return the opening of the report on masks: how many faces, how much is covered, and what masks give away.
 
     `audit` is from `fcx.masks.leakage_audit`, or None where it was left out or could not be made.
@@ -233,7 +234,7 @@ def masks_opening(faces, audit, headline=None, *, source: str, style: str) -> Op
               f"with a drawn mask ({style}) that covers {middle:.0%} of the picture ({low:.0%} to {high:.0%} in 95 of "
               "100 faces)."]  # fmt: skip
     if audit is None:
-        return Opening("What do drawn masks hide?", answer, headline)
+        return Opening("What do drawn masks hide?", answer, headline, picture)
     rows = leakage_rows(audit)
     for target, part in rows[rows.labels == "rated"].groupby("target", sort=False):
         masks, face = part[part.fit != ""], part[part.source == "face"]
@@ -243,7 +244,7 @@ def masks_opening(faces, audit, headline=None, *, source: str, style: str) -> Op
         beside = f"; from the plain face it is {face.ccc.iloc[0]:z.2f}" if len(face) else ""
         answer.append(f"From nothing but the mask, {target} {guessed}: agreement {best.ccc:z.2f}, where 0 is none, 1 "
                       f"is perfect, and shuffled ratings reach up to {best.null_high:z.2f}{beside}.")  # fmt: skip
-    return Opening("What do drawn masks hide, and what do they give away?", answer[:3], headline)
+    return Opening("What do drawn masks hide, and what do they give away?", answer[:3], headline, picture)
 
 
 def run_limits(results, *, source: str) -> str:

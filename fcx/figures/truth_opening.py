@@ -10,7 +10,7 @@ from fcx.figures.openings import count_word
 from fcx.figures.wording import listed, method_title
 
 
-def validity_opening(sets: dict, headline=None) -> Opening:
+def validity_opening(sets: dict, headline=None, picture=None) -> Opening:
     """Return the opening of the report on known truth.
 
     `sets` maps what the faces are ("drawn faces") to scores of `fcx.faithfulness.known_truth.known_truth_scores`; the
@@ -26,7 +26,7 @@ def validity_opening(sets: dict, headline=None) -> Opening:
         most = untrained.loc[untrained.untrained_mean.idxmax()]
         words += f"; a map of a network that learnt nothing, in up to {most.untrained_mean:.0%}"
         words += f" ({method_title(most.method, scores)})"
-    return Opening("Do the methods find what is known to be there?", [*answer, f"{words}."], headline)
+    return Opening("Do the methods find what is known to be there?", [*answer, f"{words}."], headline, picture)
 
 
 def _finders(on: str, scores, rows: pd.DataFrame) -> str:

@@ -1,0 +1,93 @@
+"""Small pictures for the cards of the index: what a report shows, at a glance."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+import pandas as pd
+
+from fcx.core.provenance import nested_attr
+from fcx.figures.known_truth_charts import LEARNT, validity_rows
+from fcx.figures.montage import colour_scale, data_uri, heat, picture
+from fcx.figures.opening import Picture
+from fcx.figures.panels import choose_faces
+from fcx.figures.theme import looks
+from fcx.figures.wording import method_title, plain_name
+from fcx.studies.training_plan import family_title
+
+WIDTH, ROW, LEFT = 260, 24, 118  # pixels: of a picture, a row of dots, and the names beside them
+
+
+def masks_picture(faces, *, count: int = 3) -> Picture:
+    """Draw some faces plain above masked."""
+    shown = faces.sel(sample=choose_faces(faces, count)).load()
+    lines = [np.hstack([picture(shown, c, i) for i in range(shown.sizes["sample"])])
+             for c in map(str, shown["condition"].values)]  # fmt: skip
+    names = pd.DataFrame({"face": shown["sample"].values})
+    return Picture("masks_card", "The same faces, plain and masked", _image(np.vstack(lines)), table=names)
+
+
+def maps_picture(faces, results, *, method: str, target: str) -> Picture:
+    """Draw the map of the first network over one face, plain and masked."""
+    [sample] = choose_faces(faces, 1)
+    shown = faces.sel(sample=[sample]).load()
+    maps = results["attribution"].sel({"method": method, "target": target, "sample": sample}).isel(model=0)
+    maps = maps.transpose("condition", "y", "x").values.astype(np.float32)
+    limit, signed = colour_scale(maps, nested_attr(results, "methods").get(method, {}))
+    tiles = [heat(picture(shown, str(c), 0), one, limit, signed)
+             for c, one in zip(results["condition"].values, maps, strict=True)]  # fmt: skip
+    title = f"{method_title(method, results)} on one face, {' and '.join(map(str, results['condition'].values))}"
+    return Picture("maps_card", title, _image(np.hstack(tiles)), table=pd.DataFrame({"face": [sample]}))
+
+
+def training_picture(table: pd.DataFrame) -> Picture:
+    """Draw the agreement of every family, the mean over targets: filled on plain faces, hollow on others.
+
+    `table` is from `fcx.studies.table3`.
+    """
+    means = table.groupby(["family", "condition"], sort=False)["estimate"].mean().reset_index()
+    look = looks(list(dict.fromkeys(means["family"])))
+    rows = {family_title(name): [(r.estimate, look[name][0], r.condition == "plain") for r in part.itertuples()]
+            for name, part in means.groupby("family", sort=False)}  # fmt: skip
+    reading = "Filled: plain faces, hollow: masked faces; 0 is no agreement, 1 is perfect."
+    return Picture("training_card", "Agreement with people's ratings", dot_rows(rows), reading, table=means)
+
+
+def validity_picture(scores, *, most: int = 8) -> Picture | None:
+    """Draw in how many faces the best methods find the truth of the carrier with which they do worst.
+
+    None where no network has learnt its labels.
+    """
+    rows = validity_rows(scores)
+    rows = rows[(rows.area < 1) & (rows.ccc >= LEARNT) & ~rows.control]
+    worst = rows.groupby("method", sort=False)["found_mean"].min().sort_values(ascending=False).head(most)
+    if rows.empty:
+        return None
+    drawn = {method_title(name, scores): [(value, "currentColor", True)] for name, value in worst.items()}
+    title = "In how many faces methods find a known part, at worst"
+    return Picture("validity_card", title, dot_rows(drawn), table=worst.reset_index())
+
+
+def dot_rows(rows: dict[str, list[tuple[float, str, bool]]]) -> str:
+    """Return dots between 0 and 1 as SVG, a row for each name: (value, colour, whether it is filled)."""
+    height, reach = ROW * len(rows) + 18, WIDTH - LEFT - 14
+    parts = []
+    for at, (name, dots) in enumerate(rows.items()):
+        y = at * ROW + ROW / 2
+        parts.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end" font-size="12" fill="currentColor">'
+                     f"{html.escape(plain_name(name))}</text>"
+                     f'<path d="M{LEFT} {y}h{reach}" stroke="currentColor" stroke-opacity=".25"/>')  # fmt: skip
+        for value, colour, filled in dots:
+            x = LEFT + reach * min(max(float(value), 0), 1)
+            fill = colour if filled else "none"
+            parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>')
+    for value in (0, 1):
+        parts.append(f'<text x="{LEFT + reach * value}" y="{height - 3}" text-anchor="middle" font-size="11" '
+                     f'fill="currentColor">{value}</text>')  # fmt: skip
+    return f'<svg viewBox="0 0 {WIDTH} {height}" style="width:100%">{"".join(parts)}</svg>'
+
+
+def _image(pixels: np.ndarray) -> str:
+    whole = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    return f'<img alt="" style="width:100%" src="{data_uri(whole)}">'
