@@ -81,7 +81,7 @@ def face_picture(statistics, faces, *, draws: int = 500, seed: int = 0) -> Pictu
     return Picture("enrichment_face", title, drawing, reading, _tops(table), rows)
 
 
-GROUP = "flex:1 1 250px;max-width:380px;min-width:0"
+GROUP = "flex:1 1 210px;max-width:380px;min-width:0"
 
 
 def _tile(values, shapes, marks, mask, limit: float, condition: str, cell) -> str:
