@@ -112,6 +112,12 @@ def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
     code, _, err = run(*words[:-1], "gradient")
     assert code == 2
     assert "other settings" in err
+    explore = ("explore", "page.html", "--faces", "faces.zarr", "--results", "results.zarr", "--count")
+    assert run(*explore, 2)[:2] == (0, "page.html\n")
+    assert "2 of 6 faces are in this page" in (tmp_path / "page.html").read_text()
+    code, _, err = run(*explore, 0)
+    assert code == 2
+    assert "count is 0" in err
 
 
 def test_attribute_runs_the_methods_that_the_library_runs():

@@ -232,6 +232,11 @@ class Explorer {
     return this.header.targets.indexOf(this.view.target);
   }
 
+  /** Whether maps are shown with their signs: a method may have none. */
+  get twoSigns() {
+    return this.view.signed && this.header.methods[this.method].signed !== false;
+  }
+
   /** Change the view, tell the kernel, and draw again. */
   update(change) {
     Object.assign(this.view, change);
@@ -535,7 +540,7 @@ class Explorer {
   }
 
   shown(map) {
-    return this.view.signed ? map : map.map(Math.abs);
+    return this.twoSigns ? map : map.map(Math.abs);
   }
 
   paintPanels() {
@@ -578,7 +583,7 @@ class Explorer {
     pen.imageSmoothingQuality = "high";
     const face = worn?.face ?? this.current.faces[condition];
     pen.drawImage(face, 0, 0, PANEL, PANEL);
-    pen.drawImage(this.heat(row.maps[condition], this.view.signed || row.difference), 0, 0, PANEL, PANEL);
+    pen.drawImage(this.heat(row.maps[condition], this.twoSigns || row.difference), 0, 0, PANEL, PANEL);
     pen.setTransform(PANEL / width, 0, 0, PANEL / height, 0, 0);
     const frame = this.current;
     if (this.view.outlines) {
@@ -645,7 +650,7 @@ class Explorer {
   }
 
   showKey(difference) {
-    const method = this.header.methods[this.method], { target, signed: twoSigns } = this.view;
+    const { twoSigns } = this, { target } = this.view, method = this.header.methods[this.method];
     const pen = this.keyBar.getContext("2d");
     this.header.colours[twoSigns ? "signed" : "unsigned"].forEach((colour, i) => {
       pen.fillStyle = `rgb(${colour})`;

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from fcx.core.checks import choose, parts_of
-from fcx.core.contract import REGIONS, usable
+from fcx.core.contract import REGIONS, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import nested_attr
 from fcx.core.targets import ratings
@@ -28,7 +28,7 @@ def choose_faces(faces, count: int = 6) -> list[str]:
     Raises: InputError, "no face is usable in every condition ...".
     """
     keep = usable(faces)
-    ids, expressions = faces["sample"].values[keep], faces["expression"].values[keep]
+    ids, expressions = faces["sample"].values[keep], column(faces, "expression")[keep]
     if not len(ids):
         raise InputError("no face is usable in every condition: the coverage table gives the reasons")
     queues = [list(ids[expressions == e]) for e in dict.fromkeys(expressions)]

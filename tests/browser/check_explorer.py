@@ -31,6 +31,7 @@ from check_reports import Browser, Tab, _errors, _requests, find_browser  # noqa
 ROOT = HERE.parent.parent
 PATIENCE = 300  # seconds for a notebook to run
 MODELS, METHOD, FACES = ["plain_scratch", "masked_scratch"], "lrp_gamma", 8
+LIMIT = 2_000_000  # bytes of a page of 24 faces by four networks
 POLYGON = [(0.2, 0.25), (0.8, 0.25), (0.8, 0.5), (0.2, 0.5)]  # of a picture
 AXE = HERE / "axe" / "axe.min.js"
 
@@ -218,6 +219,9 @@ def check_page(program: str, explorer, folder: Path, screenshots: Path | None) -
     with contextlib.closing(Browser(program)) as browser:
         drive = Driver(Tab(browser))
         drive.tab.call("Page.navigate", url=path.as_uri())
+        size = path.stat().st_size  # of 24 faces and four networks: a share of it is there for each face and network
+        drive.expect(f"{size / 1e6:.2f} MB would be more than 2 with 24 faces and four networks",
+                     size < 150_000 + FACES * len(MODELS) * (LIMIT - 150_000) / (24 * 4) + 50_000)  # fmt: skip
         hands(drive, explorer, explorer.pack.share_error(range(FACES)), FACES)
         drive.axe("html")
         drive.screenshot(screenshots and screenshots / "explorer.png")
@@ -271,12 +275,15 @@ def slide(drive: Driver, explorer) -> None:
     before = drive.bars(2)
     for step in range(1, 31):
         drive.choose("up", -0.1 * step)
-        time.sleep(0.02)
+        time.sleep(0.1)
     drive.until(f"{status}.startsWith('Worn')", "a mask that was moved and is at rest")
     drive.expect("a mask that was moved changes nothing", drive.bars(2) != before)
     drive.button("As stored")
     drive.until(f"{status}.startsWith('As stored')", "the stored mask")
     drive.expect(f"put back: {drive.ask(status)}", "every number" in drive.ask(status))
+    end = time.monotonic() + 20  # the drawn region is measured anew
+    while drive.bars(2) != before and time.monotonic() < end:
+        time.sleep(0.1)
     drive.expect("put back, the bars are not what they were", drive.bars(2) == before)
     took = drive.ask("document.querySelector('.fcx-explorer').explorer.took")
     half, most = np.quantile(took, [0.5, 0.95])
