@@ -728,7 +728,10 @@ class Explorer {
     const track = make("svg", { "aria-hidden": "true", height: 12 * cells.length, width: "100%" });
     track.append(make("line", { x1: `${at(0)}%`, x2: `${at(0)}%`, y1: 0, y2: "100%", class: "fx-zero" }));
     cells.forEach(({ value, mean, low, high }, i) => {
-      const { model, c } = series[i], top = 12 * i, colour = this.header.models[model].colour;
+      const { model, c } = series[i], top = 12 * i, { models } = this.header;
+      // Trainings of one family have one colour: the second that is shown is mixed with ink.
+      const like = model !== series[0].model && models[model].colour === models[series[0].model].colour;
+      const colour = like ? `color-mix(in srgb, ${models[model].colour} 45%, currentcolor)` : models[model].colour;
       if (Number.isFinite(value)) track.append(make("rect", { x: `${Math.min(at(0), at(value))}%`, y: top + 1.5,
         width: `${Math.abs(at(value) - at(0))}%`, height: 9, fill: colour, class: c ? "fx-bar" : "fx-bar fx-plain",
         stroke: colour }));

@@ -13,7 +13,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from fcx.core.contract import TARGETS, family_and_seed, match, usable
+from fcx.core.contract import TARGETS, match, usable
 from fcx.core.errors import ContractError, InputError
 from fcx.core.provenance import nested_attr
 from fcx.datasets.preparation import resize_to
@@ -96,10 +96,8 @@ class Pack:
         }  # fmt: skip
 
     def _models(self) -> list[dict]:
-        families = [family_and_seed(name)[0] for name in self.models]
-        shown = looks(list(dict.fromkeys(families)))
-        return [{"name": name, "title": plain_name(name), "colour": shown[family][0], "symbol": shown[family][1]}
-                for name, family in zip(self.models, families, strict=True)]  # fmt: skip
+        return [{"name": name, "title": plain_name(name), "colour": colour, "symbol": symbol}
+                for name, (colour, symbol) in looks(self.models).items()]  # fmt: skip
 
     def _face(self, row: int) -> dict:
         face = self.faces.isel(sample=row)
