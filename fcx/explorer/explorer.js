@@ -443,7 +443,8 @@ class Explorer {
       controls.difference.disabled = view.networks.length < 2;
     }
     for (const name of ["method", "target", "quantity", "opacity", "scale"]) controls[name].value = view[name];
-    controls.signed.value = view.signed ? "signed" : "absolute";
+    controls.signed.value = this.twoSigns ? "signed" : "absolute";
+    controls.signed.disabled = this.header.methods[this.method].signed === false;
     controls.outlines.checked = view.outlines;
     this.clearButton.hidden = !view.region;
     this.showStrip();
@@ -988,7 +989,8 @@ class Explorer {
       make("th", { scope: "row", class: "fx-model" }, c ? "" : symbol(model), make("span", { class: c ? "fx-hidden" : "" }, model.title)),
       make("td", {}, condition), ...cells((target) => this.prediction(m, c, target)))));
     this.answers.replaceChildren(
-      make("caption", {}, "Predictions (open: plain, full: masked); the cross is the label"),
+      make("caption", {}, `Predictions (${["open", "full"].slice(0, conditions.length).map((word, c) =>
+        `${word}: ${conditions[c]}`).join(", ")})${face.valence == null ? "" : "; the cross is the label"}`),
       make("thead", {}, make("tr", {}, make("td", {}), make("td", {}), ...targets.map((name) => make("th", { scope: "col", class: "fx-n" }, name)))),
       make("tbody", {}, make("tr", {}, make("th", { scope: "row" }, "label"), make("td", {}), ...cells(label)), ...rows));
   }
