@@ -251,12 +251,15 @@ def check_lab(program: str, explorer, folder: Path, screenshots: Path | None) ->
         hands(drive, explorer, 1e-6, 0)
         slide(drive, explorer)
         keys(drive)
-        drive.axe(".fcx-explorer")
-        drive.box(".fcx-explorer")
-        drive.screenshot(screenshots and screenshots / "lab.png")
-        asked = [
-            url for url in _requests(drive.tab.events) if not url.startswith((address, address.replace("http", "ws")))
-        ]
+        for theme in ("Light", "Dark"):
+            drive.ask(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+            light = json.dumps(str(theme == "Light").lower())
+            drive.until(f"document.body.dataset.jpThemeLight === {light}", f"the theme {theme}")
+            drive.axe(".fcx-explorer")
+            drive.box(".fcx-explorer .fx-middle")
+            drive.screenshot(screenshots and screenshots / f"lab-{theme.lower()}.png")
+        own = address, address.replace("http", "ws")
+        asked = [url for url in _requests(drive.tab.events) if not url.startswith(own)]
         return drive.wrong + [f"asks for {url[:120]}" for url in asked]
 
 
