@@ -788,15 +788,14 @@ class Explorer {
   async measure() {
     const [height, width] = this.header.size, cover = inside(this.view.region, height, width);
     const area = cover.reduce((sum, here) => sum + here, 0) / cover.length;
-    const asked = JSON.stringify(this.view);
-    const series = this.series();
+    const series = this.series(), turn = (this.measuring = (this.measuring ?? 0) + 1);
     let own;
     if (this.source.region && !this.worn) {
       const { networks, method, target, sample, region } = this.view;
       const { rows, count } = await this.source.region({ networks, method, target, sample, region });
       own = rows.map((row) => ({ ...row, count }));
     } else own = await this.measured(series, cover);
-    if (asked !== JSON.stringify(this.view)) return;
+    if (turn !== this.measuring || !this.view.region) return; // asked again meanwhile, of another face or mask
     const scored = (one) => one && { ...one, enrichment: Math.log2(one.share / area) };
     this.own = own.map((one) => ({ ...scored(one), mean: scored(one.mean), count: one.count }));
     this.measuredOf = { series, area };
