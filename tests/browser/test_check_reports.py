@@ -8,19 +8,34 @@ import plotly.graph_objects as go
 import pytest
 from plotly.io import to_html
 
+from fcx.figures.plotly_library import plotly_text
+
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location("check_reports", HERE / "check_reports.py")
 check_reports = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(check_reports)
 
 needs_browser = pytest.mark.skipif(check_reports.find_browser() is None, reason="no Chromium on this machine")
-PLOT = to_html(go.Figure(go.Scatter(x=[1, 2], y=[1, 2])), full_html=False, include_plotlyjs=True, div_id="plot")
-EMPTY = to_html(go.Figure(), full_html=False, include_plotlyjs=True, div_id="plot")
+
+
+def plot(figure):
+    """Return a figure as HTML, with the library before it."""
+    figure.update_layout(width=340, height=300)
+    library = f"<script>{plotly_text(['scatter'])}</script>"
+    return library + to_html(figure, full_html=False, include_plotlyjs=False, include_mathjax=False, div_id="plot",
+                             config={"displayModeBar": False})  # fmt: skip
+
+
+PLOT, EMPTY = plot(go.Figure(go.Scatter(x=[1, 2], y=[1, 2]))), plot(go.Figure())
+WORDS = {"mode": "text", "cliponaxis": False}
+OVER = plot(go.Figure(go.Scatter(x=[1, 1.01], y=[1, 1], text=["one word", "another"], **WORDS)))
+CUT = plot(go.Figure(go.Scatter(x=[1, 2], y=[1, 1], text=["", "words that are longer than there is room"], **WORDS)))
 
 
 def write(path, body, lang="en"):
-    head = "<meta charset='utf-8'><title>a page</title>"
-    path.write_text(f"<!DOCTYPE html><html lang='{lang}'><head>{head}</head><body>{body}</body></html>")
+    style = "<style>figure { break-inside: avoid; margin: 0; } svg { width: auto; }</style>"
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>a page</title>{style}"
+    path.write_text(f"<!DOCTYPE html><html lang='{lang}'><head>{head}</head><body><main>{body}</main></body></html>")
     return path
 
 
@@ -40,6 +55,14 @@ FAULTS = {
     "two headings": ("<h1>a</h1><h1>b</h1>", "2 h1"),
     "an empty figure": (f"<h1>a</h1><figure aria-label='nothing'>{EMPTY}</figure>", "is empty"),
     "a figure without text": (f"<h1>a</h1><figure>{PLOT}</figure>", "has no text"),
+    "words over words": (f"<h1>a</h1><figure aria-label='x'>{OVER}</figure>", '"one word" overlaps "another"'),
+    "words that are cut": (f"<h1>a</h1><figure aria-label='x'>{CUT}</figure>", "is cut"),
+    "a page that scrolls sideways": ("<h1>a</h1><p style='width: 900px'>x</p>", "390 px, light: the page is"),
+    "grey on grey": ("<h1>a</h1><p style='color: #aaa; background: #bbb'>x</p>", "axe color-contrast"),
+    "a button without a name": ("<h1>a</h1><button></button>", "axe button-name"),
+    "a figure that is split": (
+        f"<h1>a</h1><figure aria-label='x' style='break-inside: auto'>{PLOT}</figure>", "may be split"
+    ),
     "a picture without text": ("<h1>a</h1><img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='>", "no alt text"),
 }  # fmt: skip
 
