@@ -32,7 +32,7 @@ def thumbnail(drawn: dict, alt: str) -> str:
 
 
 def _points(trace: dict) -> list[tuple]:
-    """Return the points of a trace as (x, y, low, high, colour)."""
+    """Return the points of a trace as (x, y, low, high, size, colour)."""
     x, y = _numbers(trace.get("x")), _numbers(trace.get("y"))
     if not len(x) or len(x) != len(y) or "markers" not in trace.get("mode", ""):
         return []
@@ -42,7 +42,9 @@ def _points(trace: dict) -> list[tuple]:
     colours = trace.get("marker", {}).get("color")
     colours = colours if isinstance(colours, list) and len(colours) == len(x) else [colours] * len(x)
     colours = [colour if isinstance(colour, str) else "currentColor" for colour in colours]
-    rows = zip(x, y, x - down, x + up, colours, strict=True)
+    size = trace.get("marker", {}).get("size", 10)
+    sizes = size if isinstance(size, list) else [size] * len(x)
+    rows = zip(x, y, x - down, x + up, sizes, colours, strict=True)
     return [row for row in rows if np.isfinite(row[0]) and np.isfinite(row[1])]
 
 
@@ -63,10 +65,10 @@ def _panel(points: list[tuple], left: float, wide: float) -> str:
     across = left + EDGE + (x - x.min()) / span_x * (wide - 2 * EDGE)
     down = HEIGHT - EDGE - (y - y.min()) / span_y * (HEIGHT - 2 * EDGE)
     shapes = []
-    for (low, middle, high), height, (*_, colour) in zip(across, down, points, strict=True):
+    for (low, middle, high), height, (*_, size, colour) in zip(across, down, points, strict=True):
         fill = html.escape(colour)
         if high > low:
             shapes.append(f'<path d="M{low:.1f} {height:.1f}H{high:.1f}" stroke="{fill}" stroke-width="2"/>')
-        shapes.append(f'<circle cx="{middle:.1f}" cy="{height:.1f}" r="4" fill="{fill}"/>')
+        shapes.append(f'<circle cx="{middle:.1f}" cy="{height:.1f}" r="{size / 3:.1f}" fill="{fill}"/>')
     edge = f'<path d="M{left + 2:.1f} 0V{HEIGHT}" stroke="currentColor" stroke-opacity=".25"/>'
     return edge + "".join(shapes)

@@ -38,11 +38,17 @@ AXE = """(async options => {
   kept.forEach(([svg, nodes]) => svg.append(...nodes));
   return JSON.stringify(found.violations.map(v => [v.id, v.nodes.length, String(v.nodes[0].target)]));
 })"""
-# What is written in a figure is light on dark.
-DARK = """JSON.stringify([...document.querySelectorAll('.plotly-graph-div')].filter(plot => {
-  const text = plot.querySelector('.xtick text, .ytick text, .annotation-text, .textpoint text');
-  return text && getComputedStyle(text).fill.match(/\\d+/g).slice(0, 3).every(part => part < 128);
-}).map(plot => `figure ${plot.id} is dark on dark`))"""
+# On a dark page figures are dark too, and what is written in them is light.
+DARK = """(() => {
+  const dark = colour => !colour.endsWith(', 0)') && colour.match(/\\d+/g).slice(0, 3).every(part => part < 128);
+  if (!dark(getComputedStyle(document.body).backgroundColor)) return '[]';
+  const wrong = [...document.querySelectorAll('.plotly-graph-div')].filter(plot => {
+    const text = plot.querySelector('.xtick text, .ytick text, .annotation-text, .textpoint text');
+    const behind = getComputedStyle(plot.querySelector('svg.main-svg')).backgroundColor;
+    return behind === 'rgb(255, 255, 255)' || text && dark(getComputedStyle(text).fill);
+  });
+  return JSON.stringify(wrong.map(plot => `figure ${plot.id} is not made for a dark page`));
+})()"""
 
 
 class Browser:

@@ -28,7 +28,7 @@ def plot(figure):
 
 PLOT, EMPTY = plot(go.Figure(go.Scatter(x=[1, 2], y=[1, 2]))), plot(go.Figure())
 WORDS = {"mode": "text", "cliponaxis": False}
-OVER = plot(go.Figure(go.Scatter(x=[1, 1.01], y=[1, 1], text=["one word", "another"], **WORDS)))
+OVER = plot(go.Figure(go.Scatter(x=[1, 5, 5.01, 9], y=[1, 1, 1, 1], text=["", "one word", "another", ""], **WORDS)))
 CUT = plot(go.Figure(go.Scatter(x=[1, 2], y=[1, 1], text=["", "words that are longer than there is room"], **WORDS)))
 
 
@@ -60,6 +60,9 @@ FAULTS = {
     "a page that scrolls sideways": ("<h1>a</h1><p style='width: 900px'>x</p>", "390 px, light: the page is"),
     "grey on grey": ("<h1>a</h1><p style='color: #aaa; background: #bbb'>x</p>", "axe color-contrast"),
     "a button without a name": ("<h1>a</h1><button></button>", "axe button-name"),
+    "a figure that stays light": (
+        f"<style>body {{ background: #111; }}</style><h1>a</h1><figure aria-label='x'>{PLOT}</figure>", "a dark page"
+    ),
     "a figure that is split": (
         f"<h1>a</h1><figure aria-label='x' style='break-inside: auto'>{PLOT}</figure>", "may be split"
     ),
