@@ -172,7 +172,7 @@ def test_figures_say_what_the_numbers_say(scores, sets):
     assert opening.answer[0].startswith("On drawn faces in which one known part alone (in turn: mouth and outline)")
     assert "Gradient" in opening.answer[0]
     assert opening.answer[1].startswith("On photographs in which")
-    assert opening.answer[2].startswith("A map of noise finds it in ")
+    assert opening.answer[2].startswith("A map of noise finds the known part in ")
 
 
 def test_networks_are_taught_once(tmp_path, monkeypatch):

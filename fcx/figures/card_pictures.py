@@ -51,7 +51,8 @@ def training_picture(table: pd.DataFrame) -> Picture:
     rows = {family_title(name): [(r.estimate, look[name][0], r.condition == "plain") for r in part.itertuples()]
             for name, part in means.groupby("family", sort=False)}  # fmt: skip
     reading = "Filled: plain faces, hollow: masked faces; 0 is no agreement, 1 is perfect."
-    return Picture("training_card", "Agreement with people's ratings", dot_rows(rows), reading, table=means)
+    legend = '<div style="font-size:13px;text-align:center">agreement on ● plain and ○ masked faces</div>'
+    return Picture("training_card", "Agreement with people's ratings", dot_rows(rows) + legend, reading, table=means)
 
 
 def validity_picture(scores, *, most: int = 8) -> Picture | None:

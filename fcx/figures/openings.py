@@ -153,9 +153,8 @@ def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataF
     others = table[table.family.isin(families) & (table.family != base) & (table.condition == "masked")]
     if len(others):
         best = others.groupby("family", sort=False)["estimate"].mean().idxmax()
-        answer.append(
-            f"Of the others {the_network(best, 'a')} does best on masked faces: {_by_condition(table, best)}."
-        )
+        numbers = _by_condition(table, best, ", and ")
+        answer.append(f"Of the others {the_network(best, 'a')} does best on masked faces: {numbers}.")
     verdicts = overall(claims[name]) if name in claims else {}
     if set(verdicts.values()) - {UNASKED}:
         answer.append(f"Of the {fates(verdicts)}.")
@@ -167,13 +166,13 @@ def the_network(family: str, article: str = "the") -> str:
     return f"{article} network {TAUGHT[family]}" if family in TAUGHT else plain_name(family)
 
 
-def _by_condition(table: pd.DataFrame, family: str) -> str:
+def _by_condition(table: pd.DataFrame, family: str, join: str = ", and by ") -> str:
     """Return '0.86 [0.85, 0.87] and 0.89 [0.88, 0.90] on plain faces, and by ... on masked faces', by target."""
     words = []
     for condition, part in table[table.family == family].groupby("condition", sort=False):
         each = listed([f"{r.estimate:z.2f} [{r.low:z.2f}, {r.high:z.2f}]" for r in part.itertuples()])
         words.append(f"{each} on {condition} faces")
-    return ", and by ".join(words)
+    return join.join(words)
 
 
 def attribution_opening(results, statistics, headline=None, picture=None, *, target: str, source: str) -> Opening:

@@ -20,7 +20,7 @@ def validity_opening(sets: dict, headline=None, picture=None) -> Opening:
     name, scores = next(iter(sets.items()))
     rows = validity_rows(scores)
     rows = rows[rows.area < 1]
-    words = f"A map of noise finds it in {rows[rows.method == 'random'].found_mean.mean():.0%} of {name}"
+    words = f"A map of noise finds the known part in {rows[rows.method == 'random'].found_mean.mean():.0%} of {name}"
     untrained = rows[~rows.control & rows.untrained_mean.notna()]
     if len(untrained):
         most = untrained.loc[untrained.untrained_mean.idxmax()]
