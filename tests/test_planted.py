@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fcx.core.contract import REGIONS, TARGETS, check
 from fcx.core.errors import InputError, UnknownNameError
@@ -72,11 +73,16 @@ def test_faces_keep_the_contract_and_share_their_pictures(demo, sets):
     labels = np.stack([faces[target].values for faces in sets.values() for target in TARGETS])
     assert len(np.unique(labels)) == labels.size  # no two carriers or targets share numbers
     assert {carrier: truth_condition(faces) for carrier, faces in sets.items()} == {
-        "forehead": "plain", "cheek": "plain", "stripes": "masked"}  # fmt: skip
+        **dict.fromkeys(PLANTS, "plain"), "stripes": "masked"}  # fmt: skip
 
 
 def test_patches_lie_where_they_are_called(sets):
-    for carrier, region in (("forehead", "forehead"), ("cheek", "cheeks")):
+    for carrier, region in (
+        ("forehead", "forehead"),
+        ("left_cheek", "cheeks"),
+        ("right_cheek", "cheeks"),
+        ("chin", "jaw"),
+    ):
         truth = sets[carrier]["truth"].sel(condition="plain").values > 0
         shares = (sets[carrier]["regions"].values.astype(float) * truth[:, None]).sum((0, 2, 3))
         assert REGIONS[int(shares.argmax())] == region
@@ -90,14 +96,16 @@ def test_the_same_seed_plants_the_same(demo, sets):
 
 
 def test_what_cannot_be_planted_is_refused(demo):
-    with pytest.raises(UnknownNameError, match="did you mean 'cheek'"):
+    with pytest.raises(UnknownNameError, match="unknown carrier 'cheeks'"):
         planted_sets(demo, "cheeks")
     with pytest.raises(InputError, match="the faces lack masked"):
-        planted_sets(demo.sel(condition=["plain"]), "cheek")
+        planted_sets(demo.sel(condition=["plain"]), "left_cheek")
     with pytest.raises(InputError, match="nothing to plant in"):
-        planted_sets(demo.assign(status=demo["status"].copy(data=np.full(demo["status"].shape, "no face"))), "cheek")
+        planted_sets(
+            demo.assign(status=demo["status"].copy(data=np.full(demo["status"].shape, "no face"))), "left_cheek"
+        )
     with pytest.raises(InputError, match="count is 0"):
-        planted_sets(demo, "cheek", count=0)
+        planted_sets(demo, "left_cheek", count=0)
 
 
 def test_networks_that_learnt_nothing_are_the_control(sets):
@@ -105,14 +113,34 @@ def test_networks_that_learnt_nothing_are_the_control(sets):
     from fcx.networks.facechannel import Config, FaceChannel
 
     networks = {str(i): FaceChannel(Config(width=8, hidden=4)).eval() for i in range(2)}
-    scores = known_truth_scores({"cheek": networks}, {"cheek": sets["cheek"]}, "gradient,occlusion", draws=50)
+    scores = known_truth_scores(
+        {"left_cheek": networks}, {"left_cheek": sets["left_cheek"]}, "gradient,occlusion", draws=50
+    )
     assert scores.sizes["network"] == 2
     np.testing.assert_allclose(scores["found_each"].mean("network"), scores["found_mean"], atol=1e-12)
     of_methods = scores.sel({"method": ["gradient", "occlusion"]})
     assert of_methods["untrained"].notnull().all()
     assert scores["untrained"].sel({"method": ["random", "edges"]}).isnull().all()
-    one = known_truth_scores({"cheek": networks["0"]}, {"cheek": sets["cheek"]}, "gradient", draws=50)
+    one = known_truth_scores({"left_cheek": networks["0"]}, {"left_cheek": sets["left_cheek"]}, "gradient", draws=50)
     assert (
         one["found_mean"].sel({"method": "gradient"})
         == scores["found_each"].isel(network=0).sel({"method": "gradient"})
     ).all()
+
+
+def test_a_decoy_that_is_denser_than_the_truth_is_no_find(sets):
+    """A network that reads the chin, asked about the left cheek, and the same asked about the chin."""
+
+    class Chin(torch.nn.Module):
+        def __init__(self, faces):
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.tensor((faces["truth"].values[0] > 0).any(0).astype("f4")))
+
+        def forward(self, images):
+            return (images[:, 0] * self.weights).sum((1, 2))[:, None].expand(-1, 2)
+
+    few = {name: sets[name].isel(sample=slice(0, 1)) for name in ("chin", "left_cheek")}
+    models = dict.fromkeys(few, Chin(few["chin"]))
+    scores = known_truth_scores(models, few, "gradient", margin=0, draws=50).sel({"method": "gradient"})
+    assert (scores["found"].sel(carrier="chin") == 1).all()
+    assert (scores["found"].sel(carrier="left_cheek") == 0).all()

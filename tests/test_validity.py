@@ -201,8 +201,8 @@ def test_the_default_methods_find_the_truth(tmp_path):
 def test_the_notebook_runs(tmp_path, demo):
     demo.to_zarr(tmp_path / "faces.zarr", zarr_format=2)
     fcx.report(tmp_path / "reports", notebooks="05_validity", progress=False, runs=tmp_path / "runs", count=3, shown=2,
-               carriers="outline,brightness", methods="gradient", train_faces=12, epochs=1, width=4, plants="cheek",
-               photographs=tmp_path / "faces.zarr")  # fmt: skip
+               carriers="outline,brightness", methods="gradient", train_faces=12, epochs=1, width=4,
+               plants="left_cheek", photographs=tmp_path / "faces.zarr")  # fmt: skip
     numbers = json.loads((tmp_path / "reports" / "05_validity.json").read_text())
     names = {table["name"] for table in numbers["tables"]}
     assert {"truth", "validity_found", "validity", "densest"} <= names

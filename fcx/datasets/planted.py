@@ -1,10 +1,12 @@
 """Photographs with a planted carrier of arousal and valence: known truth for attribution methods on real faces.
 
-Every picture has three plants, each moved by two numbers in [-1, 1]: a square patch on the `forehead`, one on the
-`cheek` (the wearer's left), and the `stripes` of a worn mask. The first number is how strong a plant's upright stripes
-are and the second how strong its level ones; of one carrier they are the arousal and the valence, those of the others
-are nuisance, as is the whole face, whose own expression and ratings say nothing of them. A patch shows half of the
-contrast of what lies under it, so that no grey value is cut off, and a mask hides a patch.
+Every picture has five plants, each moved by two numbers in [-1, 1]: square patches on the `forehead`, each cheek and
+the `chin`, and the `stripes` of a worn mask. The first number is how strong a plant's upright stripes are and the
+second how strong its level ones; of one carrier they are the arousal and the valence, those of the others are nuisance,
+as is the whole face, whose own expression and ratings say nothing of them. The other plants are decoys: they look
+alike, so that a map which follows what strikes the eye, as that of a network with random weights does, has no reason to
+choose the right one. A patch shows half of the contrast of what lies under it, so that no grey value is cut off, and a
+mask hides it.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from fcx.core.contract import CONDITIONS, GRID, TARGETS, Faces, check, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 
-FACE_BYTES = 4e5  # of a face while it is planted and kept
-PLACES = {"forehead": 151, "cheek": 280}  # vertex of the mesh in the middle of each patch
+FACE_BYTES = 6e5  # of a face while it is planted and kept
+# Vertex of the mesh in the middle of each patch; left is the wearer's left.
+PLACES = {"forehead": 151, "left_cheek": 280, "right_cheek": 50, "chin": 199}
 PLANTS = (*PLACES, "stripes")
 PATCH = 9  # pixels
 STRONGEST = 28.0  # grey levels of the strongest stripes of one direction
@@ -32,13 +35,14 @@ def planted_sets(faces: Faces, carriers: Words = PLANTS, count: Count = 2000, se
     """Return carrier -> faces Dataset: the same pictures, planted once, with the labels and truth of each carrier.
 
     `faces` are real ones, plain and masked, with meshes; the usable are taken in turn, in an order that `seed` draws,
-    until there are `count`, each time with other numbers. Variables are those of the contract and `truth`
-    (condition, sample, y, x) uint8: 255 at each pixel that would change with the labels, else 0. Faces that are to
-    test a method must be others than those which taught the network.
+    until there are `count`, each time with other numbers. Variables are those of the contract, `truth` (condition,
+    sample, y, x) uint8: 255 at each pixel that would change with the labels, else 0; and `decoys` (decoy, condition,
+    sample, y, x) uint8, the same of the other plants. Faces that are to test a method must be others than those which
+    taught the network.
 
     Raises: UnknownNameError for a carrier that does not exist; InputError for faces that cannot be planted.
 
-    >>> planted_sets(fcx.prepare("demo"), ["forehead"], count=100)["forehead"]  # doctest: +SKIP
+    >>> planted_sets(fcx.prepare("demo"), "forehead", count=100)["forehead"]  # doctest: +SKIP
     """
     choose_all(carriers, PLANTS, "carrier")
     check_memory(count * FACE_BYTES, f"count {count}")
@@ -95,9 +99,13 @@ def with_plants(images: np.ndarray, cover: np.ndarray, moves: np.ndarray) -> np.
 
 def _of_carrier(carrier: str, planted, cover, moves, faces, seed: int):
     number = PLANTS.index(carrier)
-    truth = np.where(cover[number] > 0, np.uint8(255), np.uint8(0))
+    places = np.where(cover > 0, np.uint8(255), np.uint8(0))  # (plant, condition, sample, y, x)
+    dims = ("condition", "sample", "y", "x")
     labels = {target: ("sample", moves[:, number, i]) for i, target in enumerate(TARGETS)}
-    one = planted.assign(**labels, truth=(("condition", "sample", "y", "x"), truth))
+    one = planted.assign(
+        **labels, truth=(dims, places[number]), decoys=(("decoy", *dims), np.delete(places, number, 0))
+    )
+    one = one.assign_coords(decoy=[name for name in PLANTS if name != carrier])
     one = one.assign_coords(source=("sample", [f"planted {carrier}"] * planted.sizes["sample"]))
     attrs = {"crop": faces.attrs["crop"], "carrier": carrier, "mask_style": faces.attrs.get("mask_style", ""),
              "seed": seed, "kind": "faces", "provenance": run_provenance(step="planted")}  # fmt: skip

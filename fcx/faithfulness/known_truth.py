@@ -62,11 +62,12 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
     and its `_mean`, `_low` and `_high` over faces, 95 % bootstrap intervals over subjects, of these networks;
     `found_each` (carrier, network, method, target) is each network's. `found`: attribution is denser in the truth than
     in each region of the partition that lies mostly outside it (less what the truth covers of it), which is the
-    question that a user of region statistics asks; `untrained` is `found` of the same networks with random weights,
-    NaN for a control; `densest` (..., region) is how often each region is the densest. `area` (carrier): the truth's
-    mean share of the grid, the chance level of hit and share. `ccc` (carrier, target): how well the labels of these
-    faces are learnt by the network that has learnt them least. Where the truth is everywhere there is nothing outside
-    it: found and AUC are NaN. `progress` is called with each label.
+    question that a user of region statistics asks, and than in each of the `decoys` that planted faces have;
+    `untrained` is `found` of the same networks with random weights, NaN for a control; `densest` (..., region) is how
+    often each region is the densest. `area` (carrier): the truth's mean share of the grid, the chance level of hit and
+    share. `ccc` (carrier, target): how well the labels of these faces are learnt by the network that has learnt them
+    least. Where the truth is everywhere there is nothing outside it: found and AUC are NaN. `progress` is called with
+    each label.
 
     Raises: InputError where models and faces have different names, or nothing can be scored; ContractError for
     faces without truth; else as `fcx.attribute`.
@@ -108,7 +109,8 @@ def _scored(carrier, networks, faces, explainers, targets, margin, seed, how, pr
     # The whole regions name the densest.
     rest = regions * ~truth[:, None]
     rest[rest.sum((-2, -1)) < regions.sum((-2, -1)) / 2] = 0
-    cover = np.concatenate([truth[:, None], rest, regions], axis=1).astype(np.float64)
+    decoys = _decoys(faces, margin) & ~truth[:, None]
+    cover = np.concatenate([truth[:, None], rest, decoys, regions], axis=1).astype(np.float64)
     rows, agreement = [], []
     for network in networks:
         row, learnt = _of_network(carrier, network, faces, explainers, targets, seed, how, progress,
@@ -137,6 +139,16 @@ def _scored(carrier, networks, faces, explainers, targets, margin, seed, how, pr
         "sample": faces["sample"].values.astype(str),
     }  # fmt: skip
     return xr.Dataset(variables, coords)
+
+
+def _decoys(faces, margin: int) -> np.ndarray:
+    """Return what looks like the truth and is not, (sample, decoy, y, x), but for what is hidden by half or more."""
+    if "decoys" not in faces:
+        return np.zeros((faces.sizes["sample"], 0, GRID, GRID), bool)
+    there = faces["decoys"].values[:, 0].transpose(1, 0, 2, 3) > 0
+    area = there.sum((-2, -1))
+    there = there & (2 * area > area.max(0))[..., None, None]
+    return ndimage.binary_dilation(there, np.ones((1, 1, 3, 3)), iterations=margin) if margin else there
 
 
 def _of_network(carrier, network, faces, explainers, targets, seed, how, progress, score) -> tuple[dict, np.ndarray]:
@@ -177,8 +189,8 @@ def _score(maps: np.ndarray, truth: np.ndarray, cover: np.ndarray) -> dict[str, 
     scores, count = score_maps(maps, cover), len(REGIONS)
     density = np.nan_to_num(scores["density"], nan=-1.0)  # nothing is denser in a region of no area
     empty = ~size.any((-2, -1))
-    found = (density[..., 0] > density[..., 1 : 1 + count].max(-1)).astype(float)
-    named = density[..., 1 + count :]
+    found = (density[..., 0] > density[..., 1:-count].max(-1)).astype(float)
+    named = density[..., -count:]
     densest = (named == named.max(-1, keepdims=True)) & ~empty[..., None]
     return {
         "found": np.where(truth.all((-2, -1)), np.nan, found),
