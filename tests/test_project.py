@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -91,6 +92,32 @@ def test_torchvision_can_be_imported_after_networks_which_do_not_import_it():
 def test_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="attribut"):
         fcx.attribut  # noqa: B018
+
+
+def public_functions():
+    """Yield (name, function) of every function in a stub of public names, and of the methods of classes there."""
+    for stub in sorted((ROOT / "fcx").rglob("__init__.pyi")):
+        room = ".".join(stub.parent.relative_to(ROOT).parts)
+        nodes = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+        for module, alias in ((node.module, alias) for node in nodes if node.module for alias in node.names):
+            public = getattr(importlib.import_module(f"{room}.{module}"), alias.name)
+            parts = vars(public).items() if inspect.isclass(public) else [("", public)]
+            for name, part in parts:
+                function = getattr(part, "__func__", getattr(part, "fget", part))
+                if inspect.isfunction(function) and "<lambda>" not in function.__qualname__ and name[:1] != "_":
+                    yield f"{room}.{alias.name} {name}".strip(), function
+
+
+def test_public_functions_say_what_they_take_and_return():
+    silent = {}
+    for name, function in public_functions():
+        signature = inspect.signature(function)
+        hints = {key: value.annotation for key, value in signature.parameters.items() if key not in ("self", "cls")}
+        hints["return"] = signature.return_annotation
+        if missing := [key for key, hint in hints.items() if hint is inspect.Parameter.empty]:
+            silent[name] = missing
+    assert len(list(public_functions())) > 100
+    assert silent == {}
 
 
 def module_names():

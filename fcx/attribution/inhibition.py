@@ -16,14 +16,14 @@ from fcx.attribution.request import check_models
 from fcx.core.arguments import checked
 from fcx.core.contract import TARGETS, Faces
 from fcx.core.provenance import flat_attrs, run_provenance
-from fcx.networks.checkpoints import resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, resolve_models, weights_hash
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE, pieces
 from fcx.statistics.overlays import region_names
 
 
 @checked
-def inhibition_index(models, faces: Faces, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
+def inhibition_index(models: Models, faces: Faces, *, shunt_rule: str = "aumann_shapley") -> xr.DataArray:
     """Return sum |R_I| / sum |R_y| at the shunt, (model, condition, target, sample, region), 0 where I is silent.
 
     Both sums are over the channels of the cells of 8x8 pixels of a region, each weighted by how much of the cell

@@ -60,7 +60,7 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def method(name: str, **properties) -> Callable:
+def method(name: str, **properties: object) -> Callable:
     """Register a function (batch, *, options) -> maps (target, sample, y, x) as the method `name`.
 
     `properties` are those of `Method`; `signed`, `conserves` and `resolution` must be given. Without a `title` it is

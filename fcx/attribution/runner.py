@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 import xarray as xr
@@ -18,7 +20,7 @@ from fcx.core.files import digest
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.core.store import Store
 from fcx.core.targets import Target, parse_all
-from fcx.networks.checkpoints import resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, resolve_models, weights_hash
 from fcx.networks.inference import family_of, usable_device
 from fcx.statistics.overlays import region_names
 
@@ -27,11 +29,11 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @checked
-def attribute(models, faces: Faces, methods: Words = DEFAULT, targets=TARGETS, *, out: FilePath | None = None,
-              batch_size: Count = MAPS_A_BLOCK, device="cpu", dtype: str = "float32", seed: Seed = 0,
-              overwrite: Switch = False, store: Word = "", maps: Switch = True, statistics: Switch | None = None,
-              workers: Workers = 1, rank: int | None = None, ranks: int | None = None,
-              **options) -> xr.Dataset:  # fmt: skip
+def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: str | Iterable[str] = TARGETS, *,
+              out: FilePath | None = None, batch_size: Count = MAPS_A_BLOCK, device: str | torch.device = "cpu",
+              dtype: str = "float32", seed: Seed = 0, overwrite: Switch = False, store: Word = "",
+              maps: Switch = True, statistics: Switch | None = None, workers: Workers = 1, rank: int | None = None,
+              ranks: int | None = None, **options: object) -> xr.Dataset:  # fmt: skip
     """Return a results Dataset with `prediction` and `attribution (model, condition, method, target, sample, y, x)`.
 
     `models` is what `fcx.networks.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` are names,

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from fcx.core.arguments import Count, FilePath, Seed, Switch, Workers, checked
 from fcx.core.checks import choose, choose_all
-from fcx.core.contract import ANGLES, GRID, PICTURE, REGIONS, check
+from fcx.core.contract import ANGLES, GRID, PICTURE, REGIONS, Faces, check
 from fcx.core.errors import ContractError, InputError
 from fcx.core.files import digest
 from fcx.core.parallel import in_order
@@ -46,11 +48,11 @@ MOST_BLOCKS = 2048  # of a large data set: each costs a file for each variable, 
 
 
 @checked
-def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend: str = "mesh", several: str = "largest",
-            pictures: Switch = True, strict: Switch = False, split: Shares | None = None, split_seed: Seed = 0,
-            workers: Workers = 1,
-            limit: Count | None = None, masks=None, overwrite: Switch = False, progress: Switch = True,
-            **options):  # fmt: skip
+def prepare(source: str | os.PathLike | Iterable, out: FilePath | None = None, *, crop: str = "face",
+            backend: str = "mesh", several: str = "largest", pictures: Switch = True, strict: Switch = False,
+            split: Shares | None = None, split_seed: Seed = 0, workers: Workers = 1, limit: Count | None = None,
+            masks: Mapping | str | os.PathLike | None = None, overwrite: Switch = False, progress: Switch = True,
+            **options: object) -> Faces:  # fmt: skip
     """Return a faces Dataset made from `source`, in memory or, with `out`, in a Zarr store.
 
     `source` is 'demo', a folder of pictures, a CSV, a FER+ array or one picture; a DataFrame with the columns of a
@@ -114,7 +116,7 @@ def prepare(source, out: FilePath | None = None, *, crop: str = "face", backend:
 
 
 @checked
-def open_faces(path: FilePath):
+def open_faces(path: FilePath) -> Faces:
     """Open the faces Dataset that `prepare` wrote to `path`, lazily.
 
     Raises: StoreError where there is none, or it is unfinished.

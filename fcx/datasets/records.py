@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -116,7 +116,9 @@ class Adapter:
 ADAPTERS: dict[str, Adapter] = {}
 
 
-def adapter(name: str, takes: Callable | None, last: bool = False, evident=None, objects: bool = False) -> Callable:
+def adapter(
+    name: str, takes: Callable | None, last: bool = False, evident: Callable | None = None, objects: bool = False
+) -> Callable:
     """Register the function below as the adapter for the paths that `takes` accepts.
 
     The function gets a Path and its own keyword options, and returns a list of records. With an option `strict`, it
@@ -135,7 +137,14 @@ def adapter(name: str, takes: Callable | None, last: bool = False, evident=None,
     return register
 
 
-def open_source(source, *, strict: bool = False, split=None, split_seed: int = 0, **options) -> Source:
+def open_source(
+    source: str | os.PathLike | Iterable,
+    *,
+    strict: bool = False,
+    split: str | Iterable[float] | None = None,
+    split_seed: int = 0,
+    **options: object,
+) -> Source:
     """Return the records of `source`: 'demo', a folder, a CSV, a FER+ array (.npz), one picture; a DataFrame, a list.
 
     `options` are those of the adapter. A folder that is called demo is given as './demo'. A row that is faulty has a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +26,9 @@ FACES = 24  # in a page
 
 
 @checked
-def explore(faces: Faces, results=None, *, models=None, methods=METHODS, targets=TARGETS, draws: Count = 2000,
-            **view) -> Explorer:  # fmt: skip
+def explore(faces: Faces, results: xr.Dataset | str | Iterable[str] | Mapping | None = None, *,
+            models: str | Iterable[str] | Mapping | None = None, methods: str | Iterable[str] = METHODS,
+            targets: str | Iterable[str] = TARGETS, draws: Count = 2000, **view: object) -> Explorer:  # fmt: skip
     """Return the explorer of `faces` and of `results`, which shows itself in a notebook.
 
     `results` is what `fcx.attribute` returned for these faces, or models, as `fcx.attribute` takes them, that are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import xarray as xr
 
 from fcx.figures.opening import Verdict, Verdicts
 from fcx.figures.tables import Finding, Findings, Table
@@ -15,7 +16,7 @@ VERDICTS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is undecided", UNASKE
 SUMS = ("uncovered",)  # regions that are made of others: told by their parts
 
 
-def attention_findings(comparisons, statistics) -> Findings:
+def attention_findings(comparisons: xr.Dataset, statistics: xr.Dataset) -> Findings:
     """Return the differences between networks, and of the mask, that all methods tell alike, a statement for each pair.
 
     `comparisons` is from `compare_all` on the enrichment of `statistics`, by several methods. Networks are compared
@@ -39,7 +40,7 @@ def attention_findings(comparisons, statistics) -> Findings:
     return Findings(findings)
 
 
-def attention_table(comparisons, statistics) -> Table:
+def attention_table(comparisons: xr.Dataset, statistics: xr.Dataset) -> Table:
     """Return every difference with its badge and what each method says of it: how many times, with its interval."""
     told = differences_told(comparisons).rename(columns={"agreement": "badge"})
     rows = []
@@ -55,7 +56,7 @@ def attention_table(comparisons, statistics) -> Table:
                  pd.DataFrame(rows, columns=columns), folded=True)  # fmt: skip
 
 
-def attention_claim_verdicts(table: pd.DataFrame, statistics) -> Verdicts:
+def attention_claim_verdicts(table: pd.DataFrame, statistics: xr.Dataset) -> Verdicts:
     """Return what every method says of each claim of where networks look (`fcx.studies.attention_claim_table`)."""
     verdicts, rows = attention_verdicts(table), []
     for name, part in table.groupby("claim", sort=False):
@@ -80,7 +81,7 @@ def _trainings(seeds) -> str:
     return "one training of each family" if int(seeds.max()) < 2 else f"{how_many(seeds)} trainings of each family"
 
 
-def attention_claims_folded(table: pd.DataFrame, statistics) -> Table:
+def attention_claims_folded(table: pd.DataFrame, statistics: xr.Dataset) -> Table:
     """Return what every method says of each claim, a row for each number: how many times, with its interval."""
     asked = table.dropna(subset="method")
     rows = asked.assign(method=[method_title(name, statistics) for name in asked["method"]])

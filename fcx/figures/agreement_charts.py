@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
@@ -20,7 +21,9 @@ SCOPE_WORDS = {"": "over the whole set", "within_": "within expression"}
 CHANGES = {"condition": "What the mask changes, by model", "model": "How the models differ, by condition"}
 
 
-def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3, trainings=None) -> Figure:
+def ccc_chart(
+    evaluation: xr.Dataset, *, scope: str = "", paper: dict = TABLE3, trainings: xr.Dataset | None = None
+) -> Figure:
     """Draw the CCC of each model and condition with its 95 % interval, beside the paper's Table 3.
 
     `scope` is "" (the whole set, with the CCC of an oracle that knows only the expression as a dotted line)
@@ -65,7 +68,7 @@ def ccc_chart(evaluation, *, scope: str = "", paper: dict = TABLE3, trainings=No
     return finish(figure, f"{scope}ccc", title, reading, _best(table), table, 190 + 70 * len(models))
 
 
-def difference_chart(comparisons, *, between: str) -> Figure:
+def difference_chart(comparisons: xr.Dataset, *, between: str) -> Figure:
     """Draw paired differences of CCC from `fcx.statistics.comparison.compare_all`: filled where the 95 % leave out 0.
 
     `between` is "condition" (masked - plain, for each model) or "model" (two models, for each condition).
@@ -107,7 +110,7 @@ def differences(comparisons, between: str) -> pd.DataFrame:
     return rows.sort_values(same, key=lambda places: pd.factorize(places)[0], kind="stable", ignore_index=True)
 
 
-def prediction_scatter(results, faces, *, target: str) -> Figure:
+def prediction_scatter(results: xr.Dataset, faces: xr.Dataset, *, target: str) -> Figure:
     """Draw predictions against the labels, a panel for each model and condition, with the line of equality."""
     choose(target, results["target"].values.tolist(), "target")
     models, conditions = (results[dim].values.tolist() for dim in ("model", "condition"))

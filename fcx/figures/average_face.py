@@ -48,7 +48,7 @@ def face_enrichment(statistics, *, draws: int = 500, seed: int = 0) -> xr.Datase
     )
 
 
-def face_picture(statistics, faces, *, draws: int = 500, seed: int = 0) -> Picture:
+def face_picture(statistics: xr.Dataset, faces: xr.Dataset, *, draws: int = 500, seed: int = 0) -> Picture:
     """Draw the average face for each family and condition, its regions coloured by `face_enrichment`."""
     table = face_enrichment(statistics, draws=draws, seed=seed)
     shapes, marks, mask = _shapes(faces), _strokes(faces), _mask(faces)

@@ -6,6 +6,7 @@ import html
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from fcx.core.provenance import nested_attr
 from fcx.figures.known_truth_charts import LEARNT, validity_rows
@@ -19,7 +20,7 @@ from fcx.studies.training_plan import family_title
 WIDTH, ROW, LEFT = 260, 24, 118  # pixels: of a picture, a row of dots, and the names beside them
 
 
-def masks_picture(faces, *, count: int = 3) -> Picture:
+def masks_picture(faces: xr.Dataset, *, count: int = 3) -> Picture:
     """Draw some faces plain above masked."""
     shown = faces.sel(sample=choose_faces(faces, count)).load()
     lines = [np.hstack([picture(shown, c, i) for i in range(shown.sizes["sample"])])
@@ -28,7 +29,7 @@ def masks_picture(faces, *, count: int = 3) -> Picture:
     return Picture("masks_card", "The same faces, plain and masked", _image(np.vstack(lines)), table=names)
 
 
-def maps_picture(faces, results, *, method: str, target: str) -> Picture:
+def maps_picture(faces: xr.Dataset, results: xr.Dataset, *, method: str, target: str) -> Picture:
     """Draw the map of the first network over one face, plain and masked."""
     [sample] = choose_faces(faces, 1)
     shown = faces.sel(sample=[sample]).load()
@@ -55,7 +56,7 @@ def training_picture(table: pd.DataFrame) -> Picture:
     return Picture("training_card", "Agreement with people's ratings", dot_rows(rows) + legend, reading, table=means)
 
 
-def validity_picture(scores, *, most: int = 8) -> Picture | None:
+def validity_picture(scores: xr.Dataset, *, most: int = 8) -> Picture | None:
     """Draw in how many faces the best methods find the truth of the carrier with which they do worst.
 
     None where no network has learnt its labels.

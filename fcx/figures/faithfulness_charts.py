@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
+import xarray as xr
 from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
@@ -16,7 +19,9 @@ PANELS_A_ROW = 2
 RATIO_MEASURES = ("max_sensitivity", "relative_sensitivity")  # of sizes: on a logarithmic scale
 
 
-def faithfulness_chart(scores, *, target: str, condition: str, measures=None) -> Figure:
+def faithfulness_chart(
+    scores: xr.Dataset, *, target: str, condition: str, measures: Iterable[str] | None = None
+) -> Figure:
     """Draw the mean of each measure by method and model with its 95 % interval, the controls on a shade below.
 
     `scores` is what `fcx.faithfulness.measurement.faithfulness_scores` returns; `measures` are names of its
@@ -50,7 +55,9 @@ def faithfulness_chart(scores, *, target: str, condition: str, measures=None) ->
     return finish(figure, f"faithfulness_{target}_{condition}", title, reading, _best(table, titles), table, height)
 
 
-def faithfulness_rows(scores, target: str, condition: str, measures=None) -> pd.DataFrame:
+def faithfulness_rows(
+    scores: xr.Dataset, target: str, condition: str, measures: Iterable[str] | None = None
+) -> pd.DataFrame:
     """Return the rows that `faithfulness_chart` draws: measure, method, model and their mean, low, high and n."""
     known = scores["measure"].values.tolist()
     if measures is None:

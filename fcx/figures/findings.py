@@ -7,6 +7,7 @@ is said as numbers with their intervals, without a verdict. Each statement says 
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from fcx.core.contract import column, usable
 from fcx.figures.agreement_charts import differences
@@ -15,7 +16,7 @@ from fcx.figures.wording import how_many, listed, plain_name
 from fcx.statistics.bootstrap import FEW, clusters
 
 
-def comparison_findings(faces, evaluation, comparisons) -> Findings:
+def comparison_findings(faces: xr.Dataset, evaluation: xr.Dataset, comparisons: xr.Dataset) -> Findings:
     """Return what the agreement with the labels is: statements, each with its numbers.
 
     `evaluation` is from `fcx.evaluate` and `comparisons` from `compare_all` on the CCC, for the targets that are

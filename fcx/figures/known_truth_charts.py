@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from fcx.core.checks import choose
 from fcx.datasets.truth import truth_condition
@@ -27,7 +30,7 @@ DRAWN = "drawn faces"
 TINT = np.array([213, 94, 0])
 
 
-def truth_gallery(sets, *, count: int = 6, on: str = DRAWN) -> Figure:
+def truth_gallery(sets: Mapping[str, xr.Dataset], *, count: int = 6, on: str = DRAWN) -> Figure:
     """Draw the same faces for each carrier (a row), with the pixels that depend on its labels tinted."""
     carriers, tiles, words, rows = list(sets), [], [], []
     for carrier in carriers:
@@ -54,7 +57,7 @@ def truth_gallery(sets, *, count: int = 6, on: str = DRAWN) -> Figure:
     )
 
 
-def validity_chart(scores, *, quantity: str = "found", on: str = DRAWN) -> Figure:
+def validity_chart(scores: xr.Dataset, *, quantity: str = "found", on: str = DRAWN) -> Figure:
     """Draw how well each method finds the truth, a panel for each carrier, with the chance level and the controls.
 
     `on` says what the faces are. In "found", hollow points are the same networks with random weights.
@@ -117,7 +120,7 @@ def validity_rows(scores) -> pd.DataFrame:
     return rows[[*keys, "control", "area", "ccc", *names, "empty_mean"]]
 
 
-def validity_table(scores, *, on: str = DRAWN) -> Table:
+def validity_table(scores: xr.Dataset, *, on: str = DRAWN) -> Table:
     """Return found, hit, mass share, density and AUC by carrier, method and target, with the chance level."""
     rows = validity_rows(scores)
     named = {"area": "area (chance of hit and share)", "ccc": "CCC of the network", "empty_mean": "empty maps"}
@@ -133,7 +136,7 @@ def _named(name: str, on: str) -> str:
     return name if on == DRAWN else f"{name}_{on.replace(' ', '_')}"
 
 
-def densest_table(scores, *, on: str = DRAWN) -> Table:
+def densest_table(scores: xr.Dataset, *, on: str = DRAWN) -> Table:
     """Return which region each method names: the region that is densest in most faces, and in how many."""
     titles = _titles(scores, scores["method"].values)
     columns = {carrier: [_densest(scores, carrier, method) for method in titles]
@@ -151,7 +154,7 @@ def _titles(scores, methods) -> dict[str, str]:
     return {method: method_title(method, scores) for method in methods}
 
 
-def validity_findings(scores) -> Findings:
+def validity_findings(scores: xr.Dataset) -> Findings:
     """Return what the numbers say: which methods find the truth, which fail and where, and what brightness does."""
     rows = validity_rows(scores)
     rows["title"] = [method_title(name, scores) for name in rows.method]
@@ -229,7 +232,7 @@ def _tinted(tile: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.uint8((1 - strength) * tile + strength * TINT)
 
 
-def found_chart(scores, *, on: str = DRAWN) -> Figure:
+def found_chart(scores: xr.Dataset, *, on: str = DRAWN) -> Figure:
     """Draw in how many faces each method finds the truth: the mean over carriers and targets, and the worst of them."""
     rows = validity_rows(scores)
     rows = rows[rows.area < 1].assign(title=[method_title(name, scores) for name in rows[rows.area < 1].method])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 from plotly.subplots import make_subplots
 
 from fcx.core.contract import usable
@@ -32,7 +34,7 @@ A_ROW = 6  # pictures in a row of the gallery
 LETTERS = 16  # of a reason, under a picture
 
 
-def robustness_chart(robustness) -> Figure:
+def robustness_chart(robustness: xr.Dataset) -> Figure:
     """Draw how far landmarks move, and how many faces are still found, under each disturbance and level."""
     table = _summary(robustness["nme"], "case")
     table["found %"] = 100 * robustness["found"].mean("picture").values
@@ -77,7 +79,7 @@ def robustness_chart(robustness) -> Figure:
     return finish(figure, "robustness", title, reading, f"Fewest found: {numbers}.", table, 560, least_width=1000)
 
 
-def mask_shift_chart(shift) -> Figure:
+def mask_shift_chart(shift: xr.Dataset) -> Figure:
     """Draw how far landmarks move when the same face wears a mask, by part of the face: every face, and the median."""
     table = _summary(shift["nme"], "part")
     table["found %"] = 100 * float(shift["found"].mean("picture"))
@@ -111,7 +113,7 @@ def mask_shift_chart(shift) -> Figure:
     return finish(figure, "mask_shift", "How far landmarks move under a mask", reading, numbers, table, 420)
 
 
-def landmark_table(agreement) -> Table:
+def landmark_table(agreement: xr.Dataset) -> Table:
     """Return how far each backend lies from the mesh, by part of the face, and which backends are not there."""
     nme, absent = agreement["nme"].stack(pair=["backend", "part"]), nested_attr(agreement, "absent")
     table = _summary(nme, "pair").set_axis(["faces", "median %", "95th percentile %"], axis=1)
@@ -125,7 +127,7 @@ def landmark_table(agreement) -> Table:
     return Table("landmark_agreement", f"Other landmarks against the mesh, {UNIT}", table)
 
 
-def failure_gallery(faces, records=()) -> Figure:
+def failure_gallery(faces: xr.Dataset, records: Iterable = ()) -> Figure:
     """Draw refused pictures with their reasons, and finds with their landmarks and the detector's score.
 
     `faces` are those of `fcx.geometry.landmark_quality.lowest`; a store keeps no picture of what was refused, so these

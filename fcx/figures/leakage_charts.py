@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.tables import Finding, Findings
@@ -22,7 +23,7 @@ VERDICTS = {
 }
 
 
-def leakage_chart(audit) -> Figure:
+def leakage_chart(audit: xr.Dataset) -> Figure:
     """Draw how well the labels are predicted from masks alone and from the references, over the range of chance."""
     table = leakage_rows(audit)
     labels, targets = list(dict.fromkeys(table.input)), list(dict.fromkeys(table.target))
@@ -51,7 +52,7 @@ def leakage_chart(audit) -> Figure:
     return finish(figure, "leakage", title, reading, sentences, table.drop(columns="p_shown"), height)
 
 
-def leakage_findings(audit) -> Findings:
+def leakage_findings(audit: xr.Dataset) -> Findings:
     """Return what the audit says of each target: what masks show, and whether the head's pose explains it."""
     findings = []
     for target, part in leakage_rows(audit).groupby("target", sort=False):

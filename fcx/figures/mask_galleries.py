@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from fcx.figures.montage import Montage, resize
 from fcx.figures.panels import shown_faces
@@ -21,7 +24,7 @@ WAYS = (
 )
 
 
-def style_gallery(faces, samples=None, *, count: int = 7, seed: int = 0) -> Figure:
+def style_gallery(faces: xr.Dataset, samples: Iterable[str] | None = None, *, count: int = 7, seed: int = 0) -> Figure:
     """Draw every mask style on the same faces, a style a row, in a colour drawn by hash."""
     ways = [(name.replace("_", " "), {"style": name, "colour": "any"}) for name in STYLES]
     reading = (
@@ -30,7 +33,9 @@ def style_gallery(faces, samples=None, *, count: int = 7, seed: int = 0) -> Figu
     return _gallery(faces, samples, count, seed, ways, "styles", "Mask styles and controls", reading)
 
 
-def wearing_gallery(faces, samples=None, *, style: str = "surgical", count: int = 7, seed: int = 0) -> Figure:
+def wearing_gallery(
+    faces: xr.Dataset, samples: Iterable[str] | None = None, *, style: str = "surgical", count: int = 7, seed: int = 0
+) -> Figure:
     """Draw one style in every fit and way of wearing on the same faces; the donor is the next face."""
     ways = [(name, {"style": style, **how}) for name, how in WAYS]
     reading = (

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from fcx.core.contract import REGIONS, usable
 from fcx.figures.agreed_findings import differences_told, directions
-from fcx.figures.opening import Opening
+from fcx.figures.opening import Opening, Picture
+from fcx.figures.theme import Figure
 from fcx.figures.wording import how_many, listed, method_title, plain_name
 from fcx.statistics.families import family_members
 from fcx.statistics.method_agreement import AGREES, CONTRADICTED
@@ -50,7 +52,9 @@ def networks_named(results) -> str:
     return f"{count_word(trainings).capitalize()} network{'s' * (trainings > 1)}{kinds}"
 
 
-def comparison_opening(comparisons, claims: pd.DataFrame, statistics, picture, *, source: str) -> Opening:
+def comparison_opening(
+    comparisons: xr.Dataset, claims: pd.DataFrame, statistics: xr.Dataset, picture: Picture, *, source: str
+) -> Opening:
     """Return the opening of the comparison of networks: who was asked, how they differ, and what a mask changes.
 
     `comparisons` is from `compare_all` on the enrichment of first trainings, `claims` from
@@ -135,8 +139,9 @@ def fates(verdicts: dict[str, str]) -> str:
     return f"paper's {count_word(len(verdicts))} claim{'s' * (len(verdicts) > 1)} about this, {listed(words)}"
 
 
-def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataFrame], headline=None,
-                     picture=None) -> Opening:  # fmt: skip
+def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataFrame],
+                     headline: Figure | Picture | None = None,
+                     picture: Picture | None = None) -> Opening:  # fmt: skip
     """Return the opening of the report on training: agreement with and without a mask, and what training changes.
 
     `tables` maps a set of faces to `fcx.studies.table3`, `claims` to `claim_table`; the first set is told.
@@ -175,7 +180,8 @@ def _by_condition(table: pd.DataFrame, family: str, join: str = ", and by ") -> 
     return join.join(words)
 
 
-def attribution_opening(results, statistics, headline=None, picture=None, *, target: str, source: str) -> Opening:
+def attribution_opening(results: xr.Dataset, statistics: xr.Dataset, headline: Figure | Picture | None = None,
+                        picture: Picture | None = None, *, target: str, source: str) -> Opening:  # fmt: skip
     """Return the opening of the report on maps: where one method sees the target come from, and how many agree.
 
     `statistics` is from `region_statistics` of `results`.
@@ -219,7 +225,8 @@ def _density(cell, models: list[str], region: str) -> str:
     return f"{value} times its share of the area [{low:.1f}, {high:.1f}]"
 
 
-def masks_opening(faces, audit, headline=None, picture=None, *, source: str, style: str) -> Opening:
+def masks_opening(faces: xr.Dataset, audit: xr.Dataset, headline: Figure | Picture | None = None,
+                  picture: Picture | None = None, *, source: str, style: str) -> Opening:  # fmt: skip
     """Return the opening of the report on masks: how many faces, how much is covered, and what masks give away.
 
     `audit` is from `fcx.masks.leakage_audit`, or None where it was left out or could not be made.
@@ -246,7 +253,7 @@ def masks_opening(faces, audit, headline=None, picture=None, *, source: str, sty
     return Opening("What do drawn masks hide, and what do they give away?", answer[:3], headline, picture)
 
 
-def run_limits(results, *, source: str) -> str:
+def run_limits(results: xr.Dataset, *, source: str) -> str:
     """Return what limits this run, as a list in Markdown: what its networks learnt from, and what its faces are."""
     from fcx.networks.checkpoints import shipped
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 
 from fcx.core.checks import choose, parts_of
 from fcx.core.contract import REGIONS, column, usable
@@ -22,7 +24,7 @@ LONGEST = 12  # letters of a name under a picture
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
 
 
-def choose_faces(faces, count: int = 6) -> list[str]:
+def choose_faces(faces: xr.Dataset, count: int = 6) -> list[str]:
     """Return the ids of `count` usable faces, one of each expression in turn, in the order of the Dataset.
 
     Raises: InputError, "no face is usable in every condition ...".
@@ -36,7 +38,7 @@ def choose_faces(faces, count: int = 6) -> list[str]:
     return [str(i) for i in turns[:count]]
 
 
-def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
+def mask_gallery(faces: xr.Dataset, samples: Iterable[str] | None = None, *, count: int = 8) -> Figure:
     """Draw each face plain above masked, with its expression and labels."""
     shown = shown_faces(faces, samples, count)
     conditions = shown["condition"].values.tolist()
@@ -49,7 +51,7 @@ def mask_gallery(faces, samples=None, *, count: int = 8) -> Figure:
     return montage.finish("faces", "The same faces, plain and masked", reading, numbers, _described(shown))
 
 
-def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
+def region_overlay(faces: xr.Dataset, samples: Iterable[str] | None = None, *, count: int = 8) -> Figure:
     """Draw the regions over plain faces, each pixel in the colour of the region that covers most of it."""
     shown = shown_faces(faces, samples, count)
     plain = [picture(shown, "plain", i) for i in range(shown.sizes["sample"])]
@@ -68,7 +70,15 @@ def region_overlay(faces, samples=None, *, count: int = 8) -> Figure:
     return montage.finish("regions", "The regions over which attributions are summed", reading, numbers, table)
 
 
-def saliency_panel(faces, results, *, method: str, target: str, samples=None, count: int = 6) -> Figure:
+def saliency_panel(
+    faces: xr.Dataset,
+    results: xr.Dataset,
+    *,
+    method: str,
+    target: str,
+    samples: Iterable[str] | None = None,
+    count: int = 6,
+) -> Figure:
     """Lay attribution maps over faces: a face a row, a model and condition a column, one shared colour scale.
 
     The limit of the scale is the 99.5th percentile of the magnitude over all maps shown; signed maps get

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 from plotly.subplots import make_subplots
 
 from fcx.core.checks import choose
@@ -23,7 +24,9 @@ REGION_AXES = {
 DIMS = ["target", "model", "condition", "region"]
 
 
-def region_chart(statistics, *, method: str, quantity: str = "enrichment", trainings=None) -> Figure:
+def region_chart(
+    statistics: xr.Dataset, *, method: str, quantity: str = "enrichment", trainings: xr.Dataset | None = None
+) -> Figure:
     """Draw a statistic of `fcx.region_statistics` by region, model and condition with 95 % intervals.
 
     `trainings` is `region_statistics` of the single trainings of the families that `statistics` holds
@@ -92,7 +95,7 @@ def _tops(table: pd.DataFrame) -> str:
     return "; ".join(f"{r.target}, {r.condition}, {readable(r.model)}: {r.region}" for r in tops.itertuples())
 
 
-def mask_area_chart(faces) -> Figure:
+def mask_area_chart(faces: xr.Dataset) -> Figure:
     """Draw the share of each crop that the mask covers, by expression: medians, quartiles and every face."""
     shown = faces.isel(sample=usable(faces))
     share = shown["alpha"].sel(condition="masked").mean(("y", "x")).values / 255

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -21,7 +23,7 @@ OPTIMISERS, GREY = ("adam", "sgd"), "#8b93a1"
 TARGET_COLOURS = dict(zip(TARGETS, PALETTE[2:4], strict=True))
 
 
-def search_chart(searched) -> Figure:
+def search_chart(searched: Any) -> Figure:
     """Draw trials, their learning rates, what mattered, and the best choice beside the paper's with fresh seeds.
 
     `searched` is what `fcx.networks.search.search` or `read_search` returns.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,7 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
     return finish(figure, name, title, reading, f"{numbers}.", table, height, margin_t=170)
 
 
-def contrast_chart(table: pd.DataFrame, labels, *, name: str, title: str) -> Figure:
+def contrast_chart(table: pd.DataFrame, labels: Iterable[str], *, name: str, title: str) -> Figure:
     """Draw differences with 95 % intervals, a row for each of `labels`: filled where the interval leaves out 0.
 
     `table` has the columns target, estimate, low, high, seeds and n.

@@ -105,7 +105,9 @@ def reason_findings(reasons: pd.DataFrame) -> Findings:
     return Findings(findings)
 
 
-def missed_findings(parts, shares, mended, *, target: str, faces: str) -> Findings:
+def missed_findings(
+    parts: pd.DataFrame, shares: pd.DataFrame, mended: pd.DataFrame, *, target: str, faces: str
+) -> Findings:
     """Return what the plain network (or the first family) misses of a target on plain faces, and what mends it.
 
     `parts` is from `parts_table`, `shares` from `error_shares` and `mended` from `calibration_table`.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from fcx.core.checks import choose
 from fcx.core.provenance import nested_attr, run_provenance
@@ -130,7 +131,7 @@ def _shown(value) -> str:
     return html.escape(str(value))
 
 
-def coverage_table(faces) -> Table:
+def coverage_table(faces: xr.Dataset) -> Table:
     """Return how many faces were given and can be used: of all, by expression and by pose, with the reasons.
 
     A face is used only where it is usable in every condition, so that the conditions stay paired. Columns: see
@@ -139,7 +140,7 @@ def coverage_table(faces) -> Table:
     return Table("coverage", "Faces given and faces used", pd.DataFrame(coverage_rows(faces)))
 
 
-def agreement_table(evaluation) -> Table:
+def agreement_table(evaluation: xr.Dataset) -> Table:
     """Return the parts of the CCC by target, model and condition: correlation, scale, shift and error."""
     dims, parts = ["target", "model", "condition"], ["ccc", "ccc_low", "ccc_high", "pearson", "scale", "shift", "rmse"]
     parts = ["n", *parts, "within_ccc", "within_ccc_low", "within_ccc_high"]
@@ -147,7 +148,7 @@ def agreement_table(evaluation) -> Table:
     return Table("agreement", "Agreement with the labels and its parts", rows[[*dims, *parts]])
 
 
-def method_table(results) -> Table:
+def method_table(results: xr.Dataset) -> Table:
     """Return what each method declares and does: sign, resolution, empty maps, how well maps sum to outputs, caution.
 
     The gap is the median over faces of |sum of map - prediction|, also as a share of |prediction|; only a method
@@ -174,7 +175,7 @@ def method_table(results) -> Table:
     return Table("methods", "What the methods declare, and how their maps add up", pd.DataFrame(rows))
 
 
-def place_table(null, *, target: str) -> Table:
+def place_table(null: xr.Dataset, *, target: str) -> Table:
     """Return the regions whose enrichment lies outside what 95 % of the shifts of `shift_null` have."""
     rows = null.drop_vars("null").sel(target=choose(target, null["target"].values.tolist(), "target"), drop=True)
     frame = rows.to_dataframe(dim_order=["method", "model", "condition", "region"]).reset_index()
@@ -184,7 +185,7 @@ def place_table(null, *, target: str) -> Table:
     return Table("places", title, frame.rename(columns={"low": "shifted maps, low", "high": "shifted maps, high"}))
 
 
-def inhibition_table(index, *, target: str) -> Table:
+def inhibition_table(index: xr.DataArray, *, target: str) -> Table:
     """Return the median over faces of `fcx.attribution.inhibition_index`, a column for each region."""
     median = index.sel(target=choose(target, index["target"].values.tolist(), "target"), drop=True).median("sample")
     frame = median.to_series().dropna().unstack("region").reindex(columns=index["region"].values)
@@ -193,7 +194,7 @@ def inhibition_table(index, *, target: str) -> Table:
     return Table("inhibition", title, frame.reset_index())
 
 
-def provenance_table(*datasets, **parameters) -> Provenance:
+def provenance_table(*datasets: xr.Dataset, **parameters: object) -> Provenance:
     """Return the provenance of this run: its parameters, versions and commit, and what the stores say of themselves."""
     facts = run_provenance(parameters=parameters)
     for dataset in datasets:

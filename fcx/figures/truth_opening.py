@@ -5,12 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from fcx.figures.known_truth_charts import LEARNT, WANTED, validity_rows
-from fcx.figures.opening import Opening
+from fcx.figures.opening import Opening, Picture
 from fcx.figures.openings import count_word
+from fcx.figures.theme import Figure
 from fcx.figures.wording import listed, method_title
 
 
-def validity_opening(sets: dict, headline=None, picture=None) -> Opening:
+def validity_opening(sets: dict, headline: Figure | Picture | None = None, picture: Picture | None = None) -> Opening:
     """Return the opening of the report on known truth.
 
     `sets` maps what the faces are ("drawn faces") to scores of `fcx.faithfulness.known_truth.known_truth_scores`; the

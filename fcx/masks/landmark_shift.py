@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
@@ -12,7 +14,14 @@ from fcx.masks.wear import wear_mask
 
 
 @checked
-def mask_shift(pictures, style: Word = "surgical", *, seed: Seed = 0, progress: Switch = True, **how) -> xr.Dataset:
+def mask_shift(
+    pictures: Mapping[str, np.ndarray],
+    style: Word = "surgical",
+    *,
+    seed: Seed = 0,
+    progress: Switch = True,
+    **how: object,
+) -> xr.Dataset:
     """Return how far landmarks move when the same face wears a drawn mask: `nme (part, picture)`, per cent.
 
     `how` is what `fcx.wear_mask` takes besides (fit, wearing, colour ...). NaN, and False in

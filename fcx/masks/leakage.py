@@ -39,7 +39,7 @@ ALPHAS = np.logspace(-4, 4, 9)  # ridge penalties for inputs of total variance 1
 @checked
 def leakage_audit(faces: Faces, fits: Words = tuple(AUDITED_FITS), *, style: str = "surgical", folds: int = 10,
                   permutations: int = 200, limit: int = 1000, seed: int = 0, progress: Switch = True,
-                  **look) -> xr.Dataset:  # fmt: skip
+                  **look: object) -> xr.Dataset:  # fmt: skip
     """Return how well ridge regression predicts the labels from a mask alone, against shuffled labels.
 
     On each labelled face of a faces Dataset a mask is worn anew for each of `fits` ("rigid", "jaw", and

@@ -60,7 +60,7 @@ class MaskOptions:
 MASK_OPTIONS = tuple(field.name for field in fields(MaskOptions))
 
 
-def mask_options(**given) -> MaskOptions:
+def mask_options(**given: object) -> MaskOptions:
     """Return the options that keywords give.
 
     Raises: UnknownNameError for an option that does not exist; else as `MaskOptions`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,7 +48,14 @@ class Style:
 STYLES: dict[str, Style] = {}
 
 
-def style(name: str, *, shape: str = "pleated", colours=("white",), pasted: bool = False, **properties) -> Callable:
+def style(
+    name: str,
+    *,
+    shape: str = "pleated",
+    colours: Iterable[str] = ("white",),
+    pasted: bool = False,
+    **properties: object,
+) -> Callable:
     """Register a function (colour, pattern) -> texture (row, column, RGB or RGBA) in [0, 255] as a mask style.
 
     The texture covers the surface of `shape` from the left to the right of the picture and from its upper to its
@@ -105,7 +112,7 @@ def _beside(path: str) -> Style:
 ANCHORS = {"left": (-6.4, -1.2), "right": (6.4, -1.2), "chin": (0.0, -9.9)}
 
 
-def picture_style(path, anchors: dict) -> Style:
+def picture_style(path: str | os.PathLike, anchors: dict) -> Style:
     """Return a style from a PNG with transparency and three points in its pixels.
 
     `anchors`: {"left": (x, y), "right": (x, y), "chin": (x, y)}, left and right as seen in the picture: where the ear

@@ -77,7 +77,7 @@ def choose_look(options: MaskOptions, sample: str = "") -> Look:
 
 @checked
 def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *, donor: np.ndarray | None = None,
-              sample: Word = "", **options) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+              sample: Word = "", **options: object) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the picture with a mask on its face, (row, column, RGB) uint8, and its alpha, (row, column) uint8.
 
     `mesh` (vertex, xyz) is in picture pixels (`fcx.geometry.landmarks.find_landmarks(picture).mesh`). `options` are
@@ -97,7 +97,9 @@ def wear_mask(picture: np.ndarray, mesh: np.ndarray, style: str = "surgical", *,
     return composite(picture, paint, alpha), alpha
 
 
-def paint_mask(picture, mesh, options: MaskOptions, *, donor=None, sample: str = "") -> tuple[np.ndarray, np.ndarray]:
+def paint_mask(
+    picture: np.ndarray, mesh: np.ndarray, options: MaskOptions, *, donor: np.ndarray | None = None, sample: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the paint (row, column, RGB) uint8 and the alpha (row, column) uint8 of a mask on a face.
 
     `composite(picture, paint, alpha)` is what `wear_mask` returns. Where the alpha is 255 no pixel of the photograph

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ FORMAT = "fcx-facechannel-1"
 SUFFIX = ".safetensors"
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
 MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes
+Models = str | os.PathLike | Iterable[str | os.PathLike] | Mapping[str, nn.Module] | None
 
 
 @checked
@@ -159,7 +161,7 @@ def find(name_or_path) -> Path:
     raise AssertionError("unreachable")
 
 
-def resolve_models(models=None) -> dict[str, nn.Module]:
+def resolve_models(models: Models = None) -> dict[str, nn.Module]:
     """Return name -> module for a name, a path, several of them, or a dict of modules.
 
     Several may be a list or a comma-separated string. A file is called by its stem. None is the first training of

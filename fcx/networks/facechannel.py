@@ -168,7 +168,7 @@ class FaceChannel(nn.Module):
                     nn.init.zeros_(module.bias)
 
     @classmethod
-    def preset(cls, name: str = "paper", **options) -> FaceChannel:
+    def preset(cls, name: str = "paper", **options: object) -> FaceChannel:
         """Build a preset (`paper`, `code2020`, `v1`), with any field of `Config` changed.
 
         Raises: UnknownNameError for a name or an option that does not exist.

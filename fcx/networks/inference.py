@@ -18,7 +18,7 @@ from fcx.core.checks import check_memory, described
 from fcx.core.contract import TARGETS, Faces, family_and_seed
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
-from fcx.networks.checkpoints import check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, check_crop, check_size, resolve_models, weights_hash
 from fcx.networks.facechannel import Config, FaceChannel
 
 # Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
@@ -28,7 +28,7 @@ LONG = 5000  # faces, from which on a bar is shown
 
 
 @checked
-def predict(models, faces: Faces, *, batch_size: Count = 256, device="cpu") -> xr.Dataset:
+def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: str | torch.device = "cpu") -> xr.Dataset:
     """Return a results Dataset with `prediction (model, condition, target, sample)`, NaN for unusable faces.
 
     `models` is what `fcx.networks.checkpoints.resolve_models` takes. float32, or float64 where a model is.

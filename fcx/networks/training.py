@@ -41,8 +41,8 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
           start: FilePath | None = None, recipe: str | Recipe = "modern", preset: str | None = None,
           width: Count | None = None, hidden: Count | None = None, layers: Count | None = None,
           batch_norm: Switch | None = None, shuffled_labels: Switch = False, train_faces: Count | None = None,
-          seed: Seed = 0, threads: Threads | None = None, device="cpu", progress: Switch = True,
-          overwrite: Switch = False, **changes) -> FaceChannel:  # fmt: skip
+          seed: Seed = 0, threads: Threads | None = None, device: str | torch.device = "cpu", progress: Switch = True,
+          overwrite: Switch = False, **changes: object) -> FaceChannel:  # fmt: skip
     """Train a FaceChannel on the rows of `faces` whose split is "train", and write it to `out` (.safetensors).
 
     Rows that are usable in every condition and have both labels are used; with `train_faces` so many of

@@ -21,7 +21,9 @@ SMALL = {"05_validity": {"carriers": "mouth,eyes,outline", "plants": "forehead,s
 
 
 @checked
-def report(out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress: Switch = True, **parameters) -> Path:
+def report(
+    out: FilePath = "reports", *, notebooks: Words = NOTEBOOKS, progress: Switch = True, **parameters: object
+) -> Path:
     """Run the notebooks in order and write one HTML file for each, their numbers, and an index; return its path.
 
     `notebooks` are names of fcx's own or paths (a list, or comma-separated text). `parameters` are those of the

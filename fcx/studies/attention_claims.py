@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Callable
 
 import pandas as pd
+import xarray as xr
 
 from fcx.core.contract import CONDITIONS
 from fcx.core.errors import InputError
@@ -59,7 +60,7 @@ def the_mask_becomes_a_feature(ask) -> list[pd.DataFrame]:
     return [ask("mask", (family, MASKED), over=("plain_scratch", MASKED)) for family in tuned]
 
 
-def attention_claim_table(statistics, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def attention_claim_table(statistics: xr.Dataset, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Return what families of networks say of every claim, a row for each number, method and target.
 
     `statistics` is what `fcx.statistics.share_ratios.share_ratio` takes. Columns: claim, statement, measured, method,

@@ -37,7 +37,7 @@ def drawn_scores(scores: xr.Dataset, quantity: str = "ccc", *, draws: int = DRAW
                                ).assign_attrs(quantity=quantity)  # fmt: skip
 
 
-def families_of(scores) -> list[str]:
+def families_of(scores: xr.Dataset | xr.DataArray) -> list[str]:
     """Return the families of scores in the order of their models."""
     return list(dict.fromkeys(scores["family"].values.tolist()))
 

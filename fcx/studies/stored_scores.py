@@ -160,7 +160,7 @@ def scores_table(scores: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def open_scores(path) -> xr.Dataset:
+def open_scores(path: str | Path) -> xr.Dataset:
     """Return the predictions that a file holds, a .zarr or a .csv.gz: `prediction`, `status`, labels, family and seed.
 
     Raises: StoreError, InputError where it holds something else.

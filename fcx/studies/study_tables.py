@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def table3(drawn: xr.DataArray) -> pd.DataFrame:
     return table[[*FIRST, "by_seed", "paper", "sheet", *SOURCES]]
 
 
-def differences_table(drawn: xr.DataArray, families=FAMILIES) -> pd.DataFrame:
+def differences_table(drawn: xr.DataArray, families: Iterable[str] = FAMILIES) -> pd.DataFrame:
     """Return paired differences of families, on each condition, and of conditions within a family, Holm-corrected.
 
     Columns: a, condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, and
@@ -109,7 +110,7 @@ def error_shares(scores: xr.Dataset, condition: str) -> pd.DataFrame:
     return _of_expressions(scores, condition, "error_share", families_of(scores)).drop(columns="rated")
 
 
-def by_expression(scores: xr.Dataset, condition: str, families=FAMILIES) -> pd.DataFrame:
+def by_expression(scores: xr.Dataset, condition: str, families: Iterable[str] = FAMILIES) -> pd.DataFrame:
     """Return what is rated and what each family answers on average, by known expression.
 
     Columns: target, expression, a family's mean over its seeds, n, rated; what a network misses is in the difference.

@@ -81,7 +81,7 @@ class Scale:
         return max(1, round(FINE_SHARE * self.epochs))
 
     def training(self, family: str, number: int, epochs: int | None = None, faces: int | None = None,
-                 **row) -> Training:  # fmt: skip
+                 **row: object) -> Training:  # fmt: skip
         """Return a row of the plan; `epochs` and the `faces` of one default to those of the whole experiment."""
         start, epochs = row.get("start"), epochs or (self.fine_epochs if row.get("start") else self.epochs)
         options = {"epochs": epochs, **({} if start else {"width": self.width}), **row.pop("options", {})}

@@ -25,7 +25,7 @@ from fcx.studies.training_plan import Scale, Seeds, trainings_of
 WARM = 2  # batches before time is taken
 
 
-def images_a_second(config: Config, scheme: str, recipe: Recipe, device, batches: int = 8,
+def images_a_second(config: Config, scheme: str, recipe: Recipe, device: str | torch.device, batches: int = 8,
                     clock: Callable[[], float] = time.perf_counter) -> float:  # fmt: skip
     """Return how many faces a second a network learns by a scheme and a recipe, as `train` does it.
 
@@ -53,7 +53,7 @@ def images_a_second(config: Config, scheme: str, recipe: Recipe, device, batches
 def training_hours(faces: Count, *, parts: Words = ("table2",), seeds: Seeds = 3, width: Count = 64,
                    recipe: str = "modern", epochs: Count | None = None, batch_size: Count | None = None,
                    precision: str | None = None, threads: Threads | None = None,
-                   device="cpu") -> pd.DataFrame:  # fmt: skip
+                   device: str | torch.device = "cpu") -> pd.DataFrame:  # fmt: skip
     """Return how long the trainings of an experiment take on `faces` training faces, one after the other, by family.
 
     The arguments are those of `experiment`; speeds are measured now, on this machine, for each scheme and width:

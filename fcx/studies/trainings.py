@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from fcx.core.arguments import Count, FilePath, Switch, Words, Workers, checked, words
@@ -20,7 +21,7 @@ from fcx.core.recipes import RECIPES
 from fcx.datasets.face_stores import stored_faces
 from fcx.datasets.ferplus import ferplus_ceiling
 from fcx.masks import MASK_OPTIONS
-from fcx.networks.checkpoints import find, load_model, read_metadata, shipped
+from fcx.networks.checkpoints import Models, find, load_model, read_metadata, shipped
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device
 from fcx.studies.costs import learning_curves, training_records
@@ -33,9 +34,10 @@ TUNED = ("masked_last_conv", "masked_all_layers")
 
 
 @checked
-def experiment(faces, out: FilePath, *, parts: Words = ("table2",), seeds: Seeds = 3, width: Count = 64,
-               models=None, also: Words = (), recipe: str = "modern", epochs: Count | None = None,
-               batch_size: Count | None = None, workers: Workers = 1, device="cpu", runs: FilePath = "runs",
+def experiment(faces: xr.Dataset | str | Path | Iterable, out: FilePath, *, parts: Words = ("table2",),
+               seeds: Seeds = 3, width: Count = 64, models: Models = None, also: Words = (), recipe: str = "modern",
+               epochs: Count | None = None, batch_size: Count | None = None, workers: Workers = 1,
+               device: str | torch.device = "cpu", runs: FilePath = "runs",
                progress: Switch = True) -> Study:  # fmt: skip
     """Train the networks of the paper's experiment where they are missing, and keep what each answers to each face.
 

@@ -26,12 +26,12 @@ def run(words, place):
     return done.stdout
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_run_in_their_order(place, page):
-    commands = commands_of(page)
-    assert commands
-    for words in commands:
-        run(words, place)
+COMMANDS = list(dict.fromkeys(tuple(words) for page in PAGES for words in commands_of(page)))  # each once, in order
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:3]))
+def test_a_command_runs_after_those_before_it(place, words):
+    run(words, place)
 
 
 def test_the_page_of_the_explorer_runs(place):
