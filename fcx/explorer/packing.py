@@ -35,9 +35,9 @@ PARTS = {
     "map": ("i1", ("model", "condition", "target", "y", "x")),
 }
 THUMB, SIDE = 56, 192  # pixels: a picture in the strip, and one under a map
-SPRITE_QUALITY, QUALITY = 72, 80  # of WebP
+SPRITE_QUALITY, QUALITY = 72, 75  # of WebP
 READ_AT_ONCE = 64  # faces
-LEVELS, POWER = 90, 1.5  # steps on each side of 0, which grow with the value; more would not fit into a page
+LEVELS, POWER = 80, 1.5  # steps on each side of 0, which grow with the value; more would not fit into a page
 
 
 class Pack:
@@ -119,8 +119,9 @@ class Pack:
         return frame_bytes(maps.transpose(*dims, "y", "x").values, {n: scores[n].values for n in SHOWN}, cover)
 
     def picture(self, row: int, condition: str) -> bytes:
-        """Return one face as WebP: the display picture, or else the grid's image."""
-        return encoded(resize_to(self.pixels(condition, slice(row, row + 1))[0], SIDE), QUALITY)
+        """Return one face as WebP: the display picture, or else the grid's image; grey, as it is under a map."""
+        pixels = cv2.cvtColor(self.pixels(condition, [row])[0], cv2.COLOR_RGB2GRAY)
+        return encoded(np.repeat(resize_to(pixels, SIDE)[..., None], 3, axis=2), QUALITY)
 
     def sprite(self, rows: Iterable[int]) -> bytes:
         """Return thumbnails of plain faces in rows of `header()["sprite"]["columns"]`, as one WebP."""
@@ -158,7 +159,7 @@ class Pack:
 def eight_bits(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return maps (..., y, x) as int8, and the largest magnitude (...) of each, NaN for one that is not finite.
 
-    A value is that times sign(q) |q / 90|^1.5: off by at most .0084 of the largest, and finer where maps are small,
+    A value is that times sign(q) |q / 80|^1.5: off by at most .0094 of the largest, and finer where maps are small,
     which most of a map is, so that shares of regions keep. 127 even steps err three times as much in shares.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
