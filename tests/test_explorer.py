@@ -111,7 +111,7 @@ def test_eight_bits_keep_shares_and_say_how_well(explorer, pair):
     worst = np.abs(shares[0] - shares[1]).sum((-2, -1)).max() / 2
     assert explorer.pack.share_error([0]) == pytest.approx(worst, rel=1e-6)
     part = region_cover(faces, np.array([0]))[0, 3] > 0.5
-    assert np.abs((shares[0] - shares[1])[..., part].sum(-1)).max() <= worst < 0.02
+    assert np.abs((shares[0] - shares[1])[..., part].sum(-1)).max() <= worst < 0.03
     zeros, broken = np.zeros((1, 4, 4)), np.full((1, 4, 4), np.nan)
     assert not from_eight_bits(*eight_bits(zeros)).any()
     assert np.isnan(from_eight_bits(*eight_bits(broken))).all()
