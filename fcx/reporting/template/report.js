@@ -80,7 +80,11 @@
         wrapped[key] = (layout[key].ticktext?.length || 0) * wrap(layout[key]);
       }
       for (const key of axes(layout, 'x'))
-        if (layout[key].title?.text) layout[key].title.text = lines(layout[key].title.text, width / 9).join('<br>');
+        if (layout[key].title?.text) {
+          const words = lines(layout[key].title.text, (width - 140) / 8);
+          layout[key].title.text = words.join('<br>');
+          margin.b = Math.max(margin.b, 40 + 20 * words.length);
+        }
       const least = meta.least_width || (columns > 1 && rows > 1 && columns > 2 ? 90 + 190 * columns : 0);
       if (least > width) layout.width = least;
       else if (columns > 1) {
