@@ -233,6 +233,10 @@ def test_cascade_ruins_from_the_output_down_and_leaves_the_model_alone(channel):
     assert torch.equal(torch.random.get_rng_state(), generator_state)
     state = stages[-1][1].model.state_dict()
     assert not torch.equal(state["conv10.weight"], state["inhibitory.weight"])  # twins of one shape, not one draw
+    [(last, ruined)] = randomisation.cascade(channel, 1, seed=0)
+    assert last == names[-1]
+    for key, value in ruined.model.state_dict().items():
+        assert torch.equal(value, state[key])  # where one stage is asked for, it is the last: nothing is left
     assert [name for name, _ in randomisation.cascade(channel, 3, seed=0)] == [
         names[0],
         "trunk.conv7",

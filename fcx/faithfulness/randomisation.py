@@ -99,7 +99,7 @@ def cascade(model: nn.Module, stages: int, seed: int) -> list[tuple[str, Subject
     """
     device, ruined, ruins = next(model.parameters()).device, copy.deepcopy(model).cpu(), []
     layers = weighted_layers(ruined)
-    shown = set(np.ceil(np.linspace(1, len(layers), min(stages, len(layers)))).astype(int))
+    shown = set(np.ceil(np.linspace(len(layers), 1, min(stages, len(layers)))).astype(int))
     for number, layer in enumerate(layers, start=1):
         for name, module in layer:
             randomise(name, module, seed)
