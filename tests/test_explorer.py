@@ -277,6 +277,11 @@ def test_the_widget_answers_and_sends_errors_to_the_page(live):
     assert sent[0][1][0] == live.pack.frame(0, "gradient")
     assert sent[1][0]["number"] == 8
     assert "error" in sent[1][0]
+    widget.view = {"sample": live.pack.samples[1], "networks": "two"}
+    assert widget.view["networks"] == ["two"]
+    assert widget.view["method"] == "gradient"  # what is left out is the first there is
+    with pytest.raises(UnknownNameError, match="unknown network 'tow': did you mean 'two'"):
+        widget.view = {"networks": "tow"}
     widget.close()
 
 

@@ -8,9 +8,10 @@ import threading
 import anywidget
 import traitlets
 
+from fcx.core.checks import choose_all
 from fcx.explorer.answers import Answers
 from fcx.explorer.static import SCRIPT, STYLE
-from fcx.explorer.view import View
+from fcx.explorer.view import VIEW_OPTIONS, View
 
 
 class ExplorerWidget(anywidget.AnyWidget):
@@ -22,9 +23,14 @@ class ExplorerWidget(anywidget.AnyWidget):
     view = traitlets.Dict().tag(sync=True)
 
     def __init__(self, answers: Answers, header: dict, view: View):
-        super().__init__(header=json.dumps(header), view=view.plain())
         self._answers, self._one_at_a_time = answers, threading.Lock()
+        super().__init__(header=json.dumps(header), view=view.plain())
         self.on_msg(self._hear)
+
+    @traitlets.validate("view")
+    def _view_of_these(self, proposal) -> dict:
+        """Return a view that somebody set, its names checked."""
+        return View(**choose_all(proposal["value"], VIEW_OPTIONS, "option of a view")).of(self._answers.pack).plain()
 
     def _hear(self, _, question: dict, buffers) -> None:
         # Questions come in threads of their own, where an error shows nowhere: it is sent to the page.
