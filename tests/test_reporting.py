@@ -520,3 +520,13 @@ def test_a_headline_figure_is_a_small_picture_on_its_card():
     montage = {"data": [], "layout": {"images": [{"source": source}]}}
     assert f'<img alt="" src="{source}">' in thumbnail(montage, "faces")
     assert thumbnail({"data": [{"type": "bar", "x": ["a"], "y": [1]}], "layout": {}}, "bars") == ""
+
+
+def test_what_networks_answer_to_other_faces_is_kept_in_runs_where_no_folder_is_named(monkeypatch):
+    from fcx.core.paths import runs_folder
+    from fcx.reporting.notebook_inputs import stored_study
+
+    given = {}
+    monkeypatch.setattr("fcx.studies.experiment", lambda faces, out, **others: given.update(out=out, **others))
+    stored_study("", "photos")
+    assert given["runs"] == runs_folder() == given["out"].parent

@@ -11,7 +11,7 @@ from fcx.core.checks import parts_of
 from fcx.core.contract import CONDITIONS, TARGETS, family_and_seed, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
-from fcx.core.paths import run_path, shipped_folder
+from fcx.core.paths import run_path, runs_folder, shipped_folder
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.core.store import FORMAT
 from fcx.datasets import face_stores
@@ -153,7 +153,7 @@ def stored_study(scores: str, faces: str, runs: str = ""):
     from fcx.studies import experiment
 
     out = run_path(runs, "experiment", Path(faces).stem, faces).with_suffix("")
-    return experiment(faces, out, models=list(shipped()), runs=runs)
+    return experiment(faces, out, models=list(shipped()), runs=runs_folder(runs))
 
 
 def rated_targets(faces) -> list[str]:
