@@ -26,7 +26,8 @@ def workplace(folder: Path) -> Path:
 
     (folder / "photos").mkdir()
     (folder / "experiment").mkdir()
-    for name in ("fcx", "notebooks"):
+    (folder / "fcx").mkdir()
+    for name in ("fcx/data", "notebooks"):  # of the package its data only, so that Python imports no copy of it
         (folder / name).symlink_to(ROOT / name)
     (folder / "experiment" / "scores").symlink_to(ROOT / "checkpoints" / "scores")
     rows = ["path,valence,arousal,expression,subject"]

@@ -35,7 +35,7 @@ def test_a_command_runs_after_those_before_it(place, words):
 
 
 def test_the_page_of_the_explorer_runs(place):
-    run([sys.executable, "-P", "-c", python_of("docs/explorer.md")], place)  # of fcx itself, not of its folder here
+    run([sys.executable, "-c", python_of("docs/explorer.md")], place)
     assert (place / "explorer.html").stat().st_size > 100_000
 
 
