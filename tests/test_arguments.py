@@ -93,6 +93,11 @@ def calls(tmp_path_factory):
         "compare": (fcx.compare, {
             "results": results, "faces": faces, "a": {"condition": "masked"}, "b": {"condition": "plain"},
             "quantity": "ccc", "draws": 3, "seed": 0}),
+        "explore": (fcx.explore, {
+            "faces": faces, "results": results, "models": models, "methods": "gradient", "targets": "valence",
+            "draws": 3, "sample": "face1", "networks": "small", "method": "gradient", "target": "valence",
+            "signed": True, "quantity": "share", "opacity": 0.5, "scale": 1.0, "outlines": True, "difference": False,
+            "region": [[1, 1], [9, 1], [9, 9]]}),
         "report": (fcx.report, {"out": folder / "reports", "notebooks": ["01_masks"], "progress": False,
                                 "faces": "demo", "permutations": 5}),
     }  # fmt: skip
@@ -133,7 +138,8 @@ def light(monkeypatch):
 
 FUNCTIONS = (
     "prepare", "open_faces", "open_results", "region_maps", "wear_mask", "FaceChannel", "preset", "load_model",
-    "save_model", "predict", "train", "experiment", "evaluate", "attribute", "region_statistics", "compare", "report",
+    "save_model", "predict", "train", "experiment", "evaluate", "attribute", "region_statistics", "compare", "explore",
+    "report",
 )  # fmt: skip
 
 

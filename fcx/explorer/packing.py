@@ -54,11 +54,16 @@ class Pack:
         if not keep.any():
             raise InputError("no face is usable in every condition: the coverage table of report 01 gives the reasons")
         self.faces, self.results = faces.isel(sample=rows[keep]), results.isel(sample=keep)
-        self.statistics = region_statistics(self.results, self.faces, draws=draws)
+        self.draws = draws
         self.models, self.conditions, self.methods, self.targets = (
             names_of(results, dim) for dim in ("model", "condition", "method", "target")
         )
         self.regions = region_names(faces)
+
+    @cached_property
+    def statistics(self):
+        """What `region_statistics` says of the faces."""
+        return region_statistics(self.results, self.faces, draws=self.draws)
 
     @cached_property
     def samples(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 
-from fcx.core.arguments import switch, words
+from fcx.core.arguments import switch, word, words
 from fcx.core.checks import choose, choose_all, described, real_number
 from fcx.core.errors import InputError
 
@@ -44,9 +44,9 @@ class View:
             raise InputError(f"networks are {', '.join(networks)}; allowed: one, or two that differ")
         return replace(
             self, networks=networks, region=_polygon(self.region),
-            sample=choose(self.sample or pack.samples[0], pack.samples, "face"),
-            method=choose(self.method or pack.methods[0], pack.methods, "method"),
-            target=choose(self.target or pack.targets[-1], pack.targets, "target"),
+            sample=choose(word(self.sample, "sample") or pack.samples[0], pack.samples, "face"),
+            method=choose(word(self.method, "method") or pack.methods[0], pack.methods, "method"),
+            target=choose(word(self.target, "target") or pack.targets[-1], pack.targets, "target"),
             quantity=choose(self.quantity, SHOWN, "quantity"),
             opacity=real_number(self.opacity, "opacity", 0, 1), scale=real_number(self.scale, "scale", 0.05, 2),
             **{name: switch(getattr(self, name), name) for name in ("signed", "outlines", "difference")},
