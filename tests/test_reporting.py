@@ -25,7 +25,7 @@ from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
 from fcx.reporting.notebook_inputs import paired_faces, rated_targets, stored_results
 from fcx.reporting.progress import Remaining, expected_seconds
-from fcx.reporting.thumbnail import thumbnail
+from fcx.reporting.thumbnail import small_chart
 
 CONNECTION = "import ipykernel.connect\nprint(ipykernel.connect.get_connection_file())"
 HOSTILE = "<script>alert(1)</script>"
@@ -515,11 +515,11 @@ def test_a_headline_figure_is_a_small_picture_on_its_card():
     assert "H" in picture.split("<path")[2]  # its interval
     assert 'aria-label="Two points"' in picture
     marked = {"x": [1], "y": [1], "mode": "markers", "marker": {"color": HOSTILE}}
-    assert HOSTILE not in thumbnail({"data": [marked], "layout": {}}, HOSTILE)
+    assert HOSTILE not in small_chart({"data": [marked], "layout": {}}, HOSTILE)
     source = "data:image/webp;base64,AAAA"
     montage = {"data": [], "layout": {"images": [{"source": source}]}}
-    assert f'<img alt="" src="{source}">' in thumbnail(montage, "faces")
-    assert thumbnail({"data": [{"type": "bar", "x": ["a"], "y": [1]}], "layout": {}}, "bars") == ""
+    assert f'<img alt="" src="{source}">' in small_chart(montage, "faces")
+    assert small_chart({"data": [{"type": "bar", "x": ["a"], "y": [1]}], "layout": {}}, "bars") == ""
 
 
 def test_what_networks_answer_to_other_faces_is_kept_in_runs_where_no_folder_is_named(monkeypatch):

@@ -18,7 +18,7 @@ from fcx.figures.plotly_library import plotly_text
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 from fcx.figures.theme import CONFIG, DARK, POLICY
 from fcx.reporting.outline import Link, outlined
-from fcx.reporting.thumbnail import thumbnail
+from fcx.reporting.thumbnail import small_chart
 
 LONG = 12  # rows, from which a table is folded
 TOGETHER = "The claims, and what became of them"
@@ -172,7 +172,7 @@ def _picture_under(cell) -> str:
     outputs = cell.outputs if cell else []
     drawn = next((o["data"][PLOTLY] for o in outputs if PLOTLY in o.get("data", {})), None)
     meta = drawn["layout"].get("meta") or {} if drawn else {}
-    return thumbnail(drawn, meta.get("title", "The headline figure")) if drawn else ""
+    return small_chart(drawn, meta.get("title", "The headline figure")) if drawn else ""
 
 
 def _wanted(output) -> bool:

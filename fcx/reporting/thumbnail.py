@@ -10,7 +10,7 @@ import numpy as np
 WIDTH, HEIGHT, EDGE = 400, 150, 10
 
 
-def thumbnail(drawn: dict, alt: str) -> str:
+def small_chart(drawn: dict, alt: str) -> str:
     """Return a Plotly figure (data, layout) as a small picture in HTML; "" where it holds nothing that can be drawn.
 
     The image of a figure is shown as it is. Of points there are the places, colours and horizontal intervals, each
