@@ -22,7 +22,7 @@ from fcx.attribution.request import chosen_names
 from fcx.attribution.runner import attribute
 from fcx.core.arguments import Count, Names, Seed, Words, checked
 from fcx.core.checks import whole_number
-from fcx.core.contract import GRID, REGIONS, TARGETS, column, usable
+from fcx.core.contract import GRID, REGIONS, TARGETS, check, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.datasets.truth import truth_condition
@@ -84,7 +84,7 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
     for carrier, of_carrier in faces.items():
         given = models[carrier]
         networks = list(resolve_models({carrier: given} if isinstance(given, torch.nn.Module) else given).values())
-        shown = of_carrier.sel(condition=[truth_condition(of_carrier)]).isel(sample=usable(of_carrier))
+        shown = check(of_carrier, "faces").sel(condition=[truth_condition(of_carrier)]).isel(sample=usable(of_carrier))
         able = [name for name, known in METHODS.items() if all(isinstance(one, known.needs) for one in networks)]
         explainers = labelled_methods(able if methods is None else methods)
         described |= described_methods(explainers)
