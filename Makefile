@@ -45,7 +45,7 @@ clean:
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing what fcx needs into .venv (about 2 GB the first time, some minutes)" >&2
 	@$(INSTALL) -e '.[dev,explore]'
-	@! git rev-parse --git-dir >/dev/null 2>&1 || git config filter.fcx-notebook.clean '.venv/bin/python notebooks/strip_outputs.py'
+	@! git rev-parse --git-dir >/dev/null 2>&1 || git config filter.fcx-notebook.clean '.venv/bin/python .ci/strip_outputs.py'
 	@touch $@
 
 .venv/installed-bench: .venv/installed

@@ -38,6 +38,14 @@ def requirements():
     return {re.split(r"[^A-Za-z0-9._-]", text)[0] for group in groups for text in group}
 
 
+def test_what_moves_into_the_package_holds_no_code():
+    """Hatchling refuses an editable install where a folder that it renames holds a module."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    moved = build["targets"]["wheel"]["sources"]
+    assert moved
+    assert [path for folder in moved for path in (ROOT / folder).rglob("*.py")] == []
+
+
 def test_every_dependency_has_one_exact_version():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]

@@ -380,7 +380,7 @@ def test_a_run_in_a_front_end_does_not_change_what_git_keeps(path):
         cell["metadata"]["execution"] = {"iopub.execute_input": "now"}
         if cell["cell_type"] == "code":
             cell.update(execution_count=3, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}])
-    script = path.parent / "strip_outputs.py"
+    script = path.parent.parent / ".ci" / "strip_outputs.py"
     run = subprocess.run([sys.executable, script], input=json.dumps(ran).encode(), capture_output=True, check=True)
     assert run.stdout.decode() == tracked
 
