@@ -479,8 +479,8 @@ def test_whatever_is_computed_is_saved_by_xarray(tmp_path):
     )):  # fmt: skip
         values.to_netcdf(tmp_path / f"{number}.nc")
         values.to_zarr(tmp_path / f"{number}.zarr")
-        xr.testing.assert_equal(xr.open_dataset(tmp_path / f"{number}.nc"), values)
-        xr.testing.assert_equal(xr.open_zarr(tmp_path / f"{number}.zarr", chunks=None), values)
+        assert xr.open_dataset(tmp_path / f"{number}.nc").equals(values)
+        assert xr.open_zarr(tmp_path / f"{number}.zarr", chunks=None).equals(values)
     xr.testing.assert_equal(open_results(tmp_path / "1.zarr"), stored.isel(sample=slice(2)))
 
 

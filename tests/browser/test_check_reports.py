@@ -58,7 +58,7 @@ FAULTS = {
     "words over words": (f"<h1>a</h1><figure aria-label='x'>{OVER}</figure>", '"one word" overlaps "another"'),
     "words that are cut": (f"<h1>a</h1><figure aria-label='x'>{CUT}</figure>", "is cut"),
     "a page that scrolls sideways": ("<h1>a</h1><p style='width: 900px'>x</p>", "390 px, light: the page is"),
-    "grey on grey": ("<h1>a</h1><p style='color: #aaa; background: #bbb'>x</p>", "axe color-contrast"),
+    "grey on grey": ("<h1>a</h1><p style='color: #aaa; background: #bbb'>grey words</p>", "axe color-contrast"),
     "a button without a name": ("<h1>a</h1><button></button>", "axe button-name"),
     "a figure that stays light": (
         f"<style>body {{ background: #111; }}</style><h1>a</h1><figure aria-label='x'>{PLOT}</figure>", "a dark page"
