@@ -500,12 +500,15 @@ def explore(
 ):
     """Write a page in which faces, maps and regions are explored by hand; it needs no kernel and no network."""
     import fcx
+    from fcx.attribution.registry import METHODS
+    from fcx.attribution.request import chosen_names
     from fcx.core.checks import whole_number
     from fcx.datasets.face_stores import stored_faces
-    from fcx.networks.checkpoints import first_seeds
+    from fcx.networks.checkpoints import first_seeds, resolve_models
     from fcx.reporting.notebook_inputs import stored_results
 
     whole_number(count, "count")
+    chosen_names(methods, METHODS, "method"), resolve_models(models or None)  # before faces are prepared
     chosen = stored_faces(faces, runs)
     made = (
         fcx.open_results(results)
