@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
-# Seconds of each notebook with empty runs/, 473 faces and four networks, on two cores; another notebook's are unknown.
-SECONDS = {"01_masks": 90, "02_training": 15, "03_attribution": 80, "04_comparison": 150, "05_validity": 120}
+# Seconds of each notebook of `make report` with empty runs/, on two cores; another notebook's are unknown.
+SECONDS = {"01_masks": 105, "02_training": 20, "03_attribution": 155, "04_comparison": 150, "05_validity": 150}
 UNKNOWN = 60
 DEMO, NETWORKS = 473, 4
 BY_FACES, BY_NETWORKS = ("01_masks", "03_attribution", "04_comparison"), ("03_attribution", "04_comparison")
@@ -20,7 +20,7 @@ def expected_seconds(name: str, parameters: Mapping) -> float:
     """Return about how long a notebook takes with these parameters, as measured: in proportion to faces and networks.
 
     >>> expected_seconds("03_attribution", {"models": "one,two"})
-    40.0
+    77.5
     """
     seconds = float(SECONDS.get(name, UNKNOWN))
     if name in BY_FACES and parameters.get("faces", "demo") != "demo":
