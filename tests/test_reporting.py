@@ -25,7 +25,6 @@ from fcx.reporting.execute import find_notebook, fit_parameters, parameters_of
 from fcx.reporting.export import contents, notebook_page
 from fcx.reporting.notebook_inputs import paired_faces, rated_targets, stored_results
 from fcx.reporting.progress import Remaining, expected_seconds
-from fcx.reporting.thumbnail import small_chart
 
 CONNECTION = "import ipykernel.connect\nprint(ipykernel.connect.get_connection_file())"
 HOSTILE = "<script>alert(1)</script>"
@@ -503,23 +502,6 @@ def test_a_notebook_that_was_run_before_is_exported_without_running_it(tmp_path)
     write(tmp_path / "never.ipynb", code("1"))
     with pytest.raises(InputError, match="holds no outputs: run it first"):
         reporting.export_notebooks(tmp_path / "never.ipynb")
-
-
-def test_a_headline_figure_is_a_small_picture_on_its_card():
-    figure = a_figure().add_scatter(x=[1.0, None], y=[1, 2], mode="markers", marker_color="red")
-    figure.data[1].error_x = {"type": "data", "array": [1, 1], "arrayminus": [1, 1]}
-    opening = figures.Opening("Where?", ["There."])
-    cells = [nbformat.v4.new_markdown_cell("# A"), code("x", shown(opening), shown(figure))]
-    picture = notebook_page(nbformat.v4.new_notebook(cells=cells), "a").opening["picture"]
-    assert picture.count("<circle") == 1  # of markers, and where both places are known
-    assert "H" in picture.split("<path")[2]  # its interval
-    assert 'aria-label="Two points"' in picture
-    marked = {"x": [1], "y": [1], "mode": "markers", "marker": {"color": HOSTILE}}
-    assert HOSTILE not in small_chart({"data": [marked], "layout": {}}, HOSTILE)
-    source = "data:image/webp;base64,AAAA"
-    montage = {"data": [], "layout": {"images": [{"source": source}]}}
-    assert f'<img alt="" src="{source}">' in small_chart(montage, "faces")
-    assert small_chart({"data": [{"type": "bar", "x": ["a"], "y": [1]}], "layout": {}}, "bars") == ""
 
 
 def test_what_networks_answer_to_other_faces_is_kept_in_runs_where_no_folder_is_named(monkeypatch):

@@ -18,7 +18,6 @@ from fcx.figures.plotly_library import plotly_text
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 from fcx.figures.theme import CONFIG, DARK, POLICY
 from fcx.reporting.outline import Link, outlined
-from fcx.reporting.thumbnail import small_chart
 
 LONG = 12  # rows, from which a table is folded
 TOGETHER = "The claims, and what became of them"
@@ -81,11 +80,9 @@ def notebook_page(notebook, name: str, links: Sequence[Link] = ()) -> Page:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cells have random ones
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    picture = _picture_under(_open(notebook))
+    _open(notebook)
     for number, cell in enumerate(cells):
         cell.outputs = [_output(o, page, f"{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
-    if page.opening and not page.opening["picture"]:
-        page.opening = {**page.opening, "picture": picture}
     extras = {
         "policy": POLICY, "title": page.title, "css": _style(), "js": (TEMPLATES / "report.js").read_text(),
         "plotlyjs": plotly_text(page.kinds) if page.kinds else "",
@@ -149,14 +146,14 @@ def _title(notebook, name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _open(notebook):
-    """Move the cell that shows an Opening to directly under the title, for the answer comes first, and return it."""
+def _open(notebook) -> None:
+    """Move the cell that shows an Opening to directly under the title, for the answer comes first."""
     import nbformat
 
     cells = notebook.cells
     opens = [any(o.get("data", {}).get(MIME, {}).get("kind") == "opening" for o in c.get("outputs", [])) for c in cells]
     if True not in opens:
-        return None
+        return
     opening = cells.pop(opens.index(True))
     opening.metadata["fcx"] = "opening"
     at = next(i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and HEADING.search(cell.source))
@@ -164,15 +161,6 @@ def _open(notebook):
     below = nbformat.v4.new_markdown_cell(cells[at].source[end:].strip(), id=f"{cells[at].id}-text")
     cells[at].source = cells[at].source[:end]
     cells[at + 1 : at + 1] = [opening, below]
-    return opening
-
-
-def _picture_under(cell) -> str:
-    """Return the first Plotly figure of the cell that shows an Opening as a small picture, "" where there is none."""
-    outputs = cell.outputs if cell else []
-    drawn = next((o["data"][PLOTLY] for o in outputs if PLOTLY in o.get("data", {})), None)
-    meta = drawn["layout"].get("meta") or {} if drawn else {}
-    return small_chart(drawn, meta.get("title", "The headline figure")) if drawn else ""
 
 
 def _wanted(output) -> bool:
