@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from fcx.attribution.lrp import explain
-from fcx.attribution.lrp_network import times
 from fcx.attribution.lrp_rules import Part, Rule
 
 
@@ -25,10 +24,11 @@ def half_taken(t):
     return t / 2
 
 
-def everywhere(descent, c):
+def everywhere(sweep, layer, m):
     """Spread what the first convolution has over the whole picture."""
-    total = times(descent.trace.active[0][0], c).sum((1, 2, 3), keepdim=True)
-    return total.expand(-1, 1, *c.shape[2:]) / c[0, 0].numel()
+    total = m.times(layer.y.tensor).whole.sum((2, 3, 4), keepdim=True)
+    x = layer.x.tensor
+    sweep.carry(layer.x, total.expand(-1, *x.shape) / x[0].numel())
 
 
 def halftone(batch):

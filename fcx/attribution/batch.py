@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from fcx.attribution.face_reader import FaceReader
-from fcx.attribution.lrp_network import Network, Trace, network, traces
+from fcx.attribution.lrp_engine import Engine
+from fcx.attribution.lrp_tape import Tape
 from fcx.core.contract import REGIONS, TARGETS, twin
 from fcx.core.errors import FcxError, InputError
 from fcx.networks.facechannel import FaceChannel, check_input
@@ -170,20 +171,22 @@ class Batch:
     @cached_property
     def features(self) -> torch.Tensor:
         """The last convolutional map of a FaceChannel, (sample, channel, row, column), without a graph."""
-        if self.network:
-            return torch.cat([trace.map for trace in self.traces])
-        with torch.no_grad():
-            return self.model.features(self.images)
+        return torch.cat([tape.marks["features"].tensor for tape in self.tapes])[: len(self.images)]
 
     @property
-    def network(self) -> Network | None:
-        """The model as the engine reads it, None where it cannot: then torch, captum and zennit do the work."""
-        return self.subject.once(network)
+    def engine(self) -> Engine:
+        """The model as LRP sees it."""
+        return self.subject.once(Engine)
+
+    @property
+    def shares_a_pass(self) -> bool:
+        """Whether gradients, channels and LRP go back over one pass: for a FaceChannel, which is known to allow it."""
+        return isinstance(self.model, FaceChannel) and self.subject.once(check_answer)
 
     @cached_property
-    def traces(self) -> list[Trace]:
-        """The one pass of these faces through `network` that all methods share, a few faces to a trace."""
-        return list(traces(self.network, self.images))
+    def tapes(self) -> list[Tape]:
+        """The one pass of these faces that methods share, a few faces to a tape."""
+        return list(self.engine.tapes(self.images))
 
     @cached_property
     def prediction(self) -> torch.Tensor:
@@ -194,8 +197,9 @@ class Batch:
         Raises: InputError where a module cannot read faces, gives another shape, or is not finite.
         """
         with torch.no_grad():
-            if self.network:
-                answer = self.model.activation(torch.cat([trace.outputs for trace in self.traces]))
+            if self.shares_a_pass:
+                outputs = torch.cat([tape.outputs.tensor.double() for tape in self.tapes])[: len(self.images)]
+                answer = self.model.activation(outputs)
             else:
                 answer = self._ask_module()
         expected, name = (len(self.images), len(TARGETS)), self.subject.name
@@ -216,3 +220,21 @@ class Batch:
             raise InputError(
                 f"model {self.subject.name!r} cannot read faces (sample, 1, y, x) of shape {shape}: {error}"
             ) from error
+
+
+def check_answer(model: FaceChannel) -> bool:
+    """Return True for a FaceChannel that answers what its layers give.
+
+    Raises: InputError for one that answers something else than its `features`, `tail` and `activation`.
+    """
+    size, like = model.config.size, model.head.weight
+    probe = torch.linspace(0, 1, size**2, dtype=like.dtype, device=like.device).view(1, 1, size, size)
+    with torch.no_grad():
+        answer, layers = model(probe), model.activation(model.tail(model.features(probe)))
+    if not (isinstance(answer, torch.Tensor) and answer.shape == layers.shape
+            and torch.allclose(answer, layers, rtol=1e-4, atol=1e-6, equal_nan=True)):  # fmt: skip
+        raise InputError(
+            f"this {type(model).__name__} answers something else than its features, tail and activation give: put "
+            "what it does beside them into one of them, or into a module of its own that calls a FaceChannel"
+        )
+    return True

@@ -10,7 +10,6 @@ from torch import nn
 
 from fcx.attribution.batch import Batch
 from fcx.attribution.fills import draws, filled, passes
-from fcx.attribution.lrp_network import traces
 from fcx.attribution.registry import method
 from fcx.core.checks import real_number, whole_number
 from fcx.core.errors import InputError
@@ -28,11 +27,10 @@ def gradients(batch: Batch, images: torch.Tensor) -> torch.Tensor:
 
     By the engine for a FaceChannel, by autograd for other modules.
     """
-    if not batch.network:
+    if not batch.shares_a_pass:
         return autograd(batch, images)
-    passed = batch.traces if images is batch.images else traces(batch.network, images.detach())
-    with torch.no_grad():
-        return torch.cat([trace.gradient(batch.weights) for trace in passed], 1)
+    tapes = batch.tapes if images is batch.images else batch.engine.tapes(images.detach())
+    return batch.engine.gradient(tapes, batch.weights, len(images))
 
 
 def autograd(batch: Batch, images: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,10 @@ import xarray as xr
 from fcx.attribution.batch import Subject
 from fcx.attribution.cam import CELL
 from fcx.attribution.face_reader import FaceReader
-from fcx.attribution.lrp_descent import Descent
-from fcx.attribution.lrp_network import Network, Trace
+from fcx.attribution.lrp_engine import Engine
+from fcx.attribution.lrp_operations import as_shunt
 from fcx.attribution.lrp_rules import SHUNT_RULES, Rule
+from fcx.attribution.lrp_sweep import Sweep
 from fcx.attribution.request import check_models
 from fcx.core.arguments import checked
 from fcx.core.contract import TARGETS, Faces
@@ -45,12 +46,12 @@ def inhibition_index(models: Models, faces: Faces, *, shunt_rule: str = "aumann_
             continue
         wide = model.head.weight.dtype == torch.float64
         subject = Subject.of(name, model, torch.device("cpu"), torch.float64 if wide else torch.float32)
-        network = Network(subject.model)
+        engine = subject.once(Engine)
         for c, condition in enumerate(reader.conditions):
             rows = np.flatnonzero(reader.good[c])
             for piece, count in pieces(len(rows), PIECE):
                 some = rows[piece]
-                values = _index(network, reader.images(condition, some), reader.cover(some), rule)
+                values = _index(engine, reader.images(condition, some), reader.cover(some), rule)
                 index[m, c, some[:count]] = values[:count]
     coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
     attrs = {
@@ -67,14 +68,16 @@ def inhibition_index(models: Models, faces: Faces, *, shunt_rule: str = "aumann_
     )
 
 
-def _index(network: Network, images: np.ndarray, cover: np.ndarray, rule: Rule) -> np.ndarray:
+def _index(engine: Engine, images: np.ndarray, cover: np.ndarray, rule: Rule) -> np.ndarray:
     """Return (sample, target, region) for images (sample, y, x) uint8 and cover (sample, region, y, x)."""
-    like = network.decay
-    with torch.no_grad():
-        trace = Trace(network, torch.from_numpy(images)[:, None].to(like) / 255)
-        of_map = Descent(trace, torch.eye(len(TARGETS)).to(like), rule).map_relevance().abs()
-        k = SHUNT_RULES[rule.shunt](trace.active[-1][1] / network.decay)
-        parts = [v.sum(2).double().cpu().numpy() for v in (k * of_map, of_map)]  # (target, sample, row, column)
+    like = engine.model.head.weight
+    tape = engine.tape(torch.from_numpy(images)[:, None].to(like) / 255)
+    map_ = tape.marks["features"]
+    sweep = Sweep(tape, torch.eye(len(TARGETS)).to(like), rule).start().run(map_)
+    of_map = sweep.take(map_).times(map_.tensor).whole.abs()
+    decay, inhibition = as_shunt(map_.node.args[1])
+    k = SHUNT_RULES[rule.shunt](inhibition.tensor / decay)
+    parts = [v.sum(2).double().cpu().numpy() for v in (k * of_map, of_map)]  # (target, sample, row, column)
     rows, columns = (size // CELL for size in cover.shape[-2:])
     cells = cover.reshape(*cover.shape[:2], rows, CELL, columns, CELL).mean((3, 5))
     of_inhibition, of_output = (np.einsum("tsyx,sryx->str", part, cells) for part in parts)

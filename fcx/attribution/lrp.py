@@ -19,11 +19,11 @@ from __future__ import annotations
 import torch
 
 from fcx.attribution.batch import Batch
-from fcx.attribution.lrp_descent import Reference, relevance
-from fcx.attribution.lrp_network import PIECE, traces
 from fcx.attribution.lrp_rules import Rule
+from fcx.attribution.lrp_sweep import Reference, last_layers
 from fcx.attribution.registry import method
 from fcx.core.errors import InputError
+from fcx.networks.inference import PIECE
 
 NEAREST = 32  # faces near a reference value whose hidden activations are averaged
 SEARCHED = 1024  # faces of the Dataset, evenly spaced, among which they are searched
@@ -36,7 +36,7 @@ ONE_SIDED = (
 
 @method("lrp", title="LRP z+", **CONSERVING, caution=ONE_SIDED)
 def lrp(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, first_rule: str = "flat",
-        biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+        biases: str = "absorb", sums: str = "proportional") -> torch.Tensor:  # fmt: skip
     """Return LRP z+ of each target, (target, sample, y, x), in output units.
 
     z+ in convolutions, the flat rule in the first. `shunt_rule` is a name in `SHUNT_RULES`, `epsilon` that of
@@ -46,24 +46,24 @@ def lrp(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e
     model cannot be explained.
     Source: Montavon et al. 2017 (1512.02479), section 4.1; Lapuschkin et al. 2019 (1902.10178) for the first.
     """
-    return explain(batch, Rule("zplus", first_rule, shunt_rule, biases, epsilon))
+    return explain(batch, Rule("zplus", first_rule, shunt_rule, biases, sums, epsilon))
 
 
 @method("lrp_epsilon", title="LRP epsilon", **CONSERVING)
 def lrp_epsilon(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12,
-                first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
+                first_rule: str = "rule", sums: str = "proportional") -> torch.Tensor:  # fmt: skip
     """Return LRP epsilon of each target, (target, sample, y, x), in output units.
 
     The epsilon rule everywhere; with a small epsilon and no inhibition it is input times gradient.
 
     Raises: as `lrp`. Source: Bach et al. 2015 (https://doi.org/10.1371/journal.pone.0130140), equation (58).
     """
-    return explain(batch, Rule("epsilon", first_rule, shunt_rule, epsilon=epsilon))
+    return explain(batch, Rule("epsilon", first_rule, shunt_rule, sums=sums, epsilon=epsilon))
 
 
 @method("lrp_gamma", title="LRP gamma", **CONSERVING)
 def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, gamma: float = 0.03,
-              first_rule: str = "rule") -> torch.Tensor:  # fmt: skip
+              first_rule: str = "rule", sums: str = "proportional") -> torch.Tensor:  # fmt: skip
     """Return LRP gamma of each target, (target, sample, y, x), in output units.
 
     Every convolution with w + gamma w+. A small gamma keeps what cancels: on faces whose labels lie in a known
@@ -71,12 +71,12 @@ def lrp_gamma(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: floa
 
     Raises: as `lrp`. Source: Montavon et al. 2019 (https://doi.org/10.1007/978-3-030-28954-6_10), section 10.2.1.
     """
-    return explain(batch, Rule("gamma", first_rule, shunt_rule, epsilon=epsilon, gamma=gamma))
+    return explain(batch, Rule("gamma", first_rule, shunt_rule, sums=sums, epsilon=epsilon, gamma=gamma))
 
 
 @method("lrp_zbox", title="LRP zBox", **CONSERVING)
 def lrp_zbox(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12,
-             gamma: float = 0.03) -> torch.Tensor:  # fmt: skip
+             gamma: float = 0.03, sums: str = "proportional") -> torch.Tensor:  # fmt: skip
     """Return LRP gamma that ends in the zBox rule, (target, sample, y, x), in output units.
 
     The first convolution hands on to pixels between black and white, so that a dark pixel may speak for an output
@@ -84,19 +84,20 @@ def lrp_zbox(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float
 
     Raises: as `lrp`. Source: Montavon et al. 2017 (1512.02479), section 4.2; for gamma as `lrp_gamma`.
     """
-    return explain(batch, Rule("gamma", "zbox", shunt_rule, epsilon=epsilon, gamma=gamma))
+    return explain(batch, Rule("gamma", "zbox", shunt_rule, sums=sums, epsilon=epsilon, gamma=gamma))
 
 
 @method("lrp_alpha_beta", title="LRP alpha-beta", **CONSERVING, caution=ONE_SIDED)
 def lrp_alpha_beta(batch: Batch, *, shunt_rule: str = "aumann_shapley", epsilon: float = 1e-12, alpha: float = 2.0,
-                   first_rule: str = "flat", biases: str = "absorb") -> torch.Tensor:  # fmt: skip
+                   first_rule: str = "flat", biases: str = "absorb",
+                   sums: str = "proportional") -> torch.Tensor:  # fmt: skip
     """Return LRP alpha-beta of each target, beta = alpha - 1, (target, sample, y, x), in output units.
 
     Positive contributions hand on alpha, negative ones -beta of the relevance; the flat rule in the first.
 
     Raises: as `lrp`. Source: Bach et al. 2015 (https://doi.org/10.1371/journal.pone.0130140), equation (60).
     """
-    return explain(batch, Rule("alpha_beta", first_rule, shunt_rule, biases, epsilon, alpha=alpha))
+    return explain(batch, Rule("alpha_beta", first_rule, shunt_rule, biases, sums, epsilon, alpha=alpha))
 
 
 def explain(batch: Batch, rule: Rule) -> torch.Tensor:
@@ -105,31 +106,19 @@ def explain(batch: Batch, rule: Rule) -> torch.Tensor:
     Raises: InputError where the model cannot be explained.
     """
     relative = batch.reference != 0
-    if not batch.network:
-        if relative.any():
-            raise InputError(
-                f"LRP from a reference value needs a FaceChannel; {batch.subject.name!r} is a "
-                f"{type(batch.model).__name__}: leave the reference out"
-            )
-        from fcx.attribution.lrp_modules import Explainable  # zennit takes seconds to import
-
-        maps = batch.subject.once(Explainable).relevance(batch.images, batch.weights, rule)
-        nothing = maps.new_full(maps.shape[:2], torch.nan)
-        batch.record("bias", nothing)
-        batch.record("stabiliser", nothing)
-        return maps
     maps = batch.images.new_empty(len(batch.weights), *batch.images[:, 0].shape)
-    bias, stabiliser = maps.new_empty(2, *maps.shape[:2], dtype=torch.float64)
+    absorbed = maps.new_empty(2, *maps.shape[:2], dtype=torch.float64)
     for some, reference in ((~relative, None), (relative, find_reference)):
         if some.any():
             reference = reference and reference(batch, some)
-            part = relevance(batch.traces, batch.weights[some], rule, reference)
-            maps[some] = part.maps
-            bias[some], stabiliser[some] = part.bias.sum(0), part.stabiliser.sum(0)
-    for trace in batch.traces:
-        trace.denominators.clear()  # another method goes down by another rule
-    batch.record("bias", bias)
-    batch.record("stabiliser", stabiliser)
+            part = batch.engine.relevance(batch.images, batch.weights[some], rule, reference, batch.tapes)
+            maps[some], absorbed[:, some] = part.maps, part.absorbed
+            if not batch.shares_a_pass:  # the answer beside the maps is of another pass, and rounds otherwise
+                absorbed[1, some] += (
+                    batch.values(batch.prediction).T[some].double() - batch.reference[some, None] - part.value
+                )
+    batch.record("bias", absorbed[0])
+    batch.record("stabiliser", absorbed[1])
     return maps
 
 
@@ -142,18 +131,21 @@ def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
     Raises: InputError for a batch without a Dataset.
     Source: Letzgus et al. 2022 (2112.11407).
     """
-    faces, network = batch.reader, batch.network
+    faces, engine = batch.reader, batch.engine
     if faces is None:
         raise InputError("LRP from a reference value needs faces near it: use fcx.attribute")
-    if (key := (faces, batch.condition)) not in network.memory:
+    if (key := (faces, batch.condition)) not in engine.memory:
         usable = faces.good[faces.conditions.index(batch.condition)].nonzero()[0]
         rows = usable[:: -(-len(usable) // SEARCHED)]
-        seen = []
+        hidden, outputs = [], []
         for first in range(0, len(rows), PIECE):
             images = torch.from_numpy(faces.images(batch.condition, rows[first : first + PIECE]))
-            seen += [(t.read[-1], t.outputs) for t in traces(network, images[:, None].to(batch.images) / 255)]
-        network.memory[key] = [torch.cat(parts) for parts in zip(*seen, strict=True)]
-    hidden, outputs = network.memory[key]
+            for tape in engine.tapes(images[:, None].to(batch.images) / 255):
+                head, _ = last_layers(tape)
+                hidden.append(head.args[-2].tensor[: len(images)].double())
+                outputs.append(tape.outputs.tensor[: len(images)].double())
+        engine.memory[key] = torch.cat(hidden), torch.cat(outputs)
+    hidden, outputs = engine.memory[key]
     values, targets = batch.reference[some].double(), batch.weights[some].double()
     distance = (outputs @ targets.T - values).abs()  # (face, target)
     near = distance.topk(min(NEAREST, len(distance)), dim=0, largest=False).indices

@@ -8,8 +8,11 @@ so that a rule is a few numbers (p, n, c). The shunt y = u / (a + I) is homogene
 that gradient times input does not conserve. Every rule for it is R_u = (1 + k) R, R_I = -k R with t = I / a,
 elementwise conservative; `SHUNT_RULES` holds k(t).
 
-A new rule is one function below `@convolution_rule`, `@first_rule` (the convolution that reads the pixels) or
-`@shunt_rule`.
+What is said of positive outputs holds for negative ones with the signs of weights and offsets exchanged, and of
+negative x as well: what counts are the signs of contributions, and of their sum (Andeol et al. 2021, 2112.05267).
+
+A new rule is one function below `@convolution_rule`, `@first_rule` (the convolution that reads the pixels),
+`@shunt_rule`, or `@operation` for what else a network does.
 """
 
 from __future__ import annotations
@@ -30,12 +33,18 @@ class Part(NamedTuple):
     negative: float
     share: float
 
+    @property
+    def mirrored(self) -> Part:
+        """The same with the signs exchanged."""
+        return Part(self.negative, self.positive, self.share)
 
-PLAIN = Part(1, 1, 1)
+
 BIASES = ("absorb", "share")
+SUMS = ("proportional", "absolute")
 CONVOLUTION_RULES: dict[str, Callable[[float, float], tuple[Part, ...]]] = {}
-FIRST_RULES: dict[str, Callable] = {}  # in `lrp_descent`, whose sums they need
+FIRST_RULES: dict[str, Callable] = {}  # in `lrp_layers`, whose sums they need
 SHUNT_RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+OPERATIONS: dict[str, Callable] = {}  # in `lrp_layers` and `lrp_operations`
 
 
 def convolution_rule(function):
@@ -45,9 +54,24 @@ def convolution_rule(function):
 
 
 def first_rule(function):
-    """Register a function (descent, c) -> relevance (target sample, 1, y, x) as the first rule that has its name."""
+    """Register a function (sweep, layer, m) as the first rule that has its name: it carries the relevance of what the
+    layer reads, (target, sample, channel, y, x), to the pixels (`sweep.carry`)."""
     FIRST_RULES[function.__name__] = function
     return function
+
+
+def operation(*names: str):
+    """Register a function (sweep, node, m) as the rule of the operations `names` of `torch.ops.aten`.
+
+    The relevance of a value is value times m, m (target, ...) a `Multiplier`; the function gives each value that the
+    node read its own (`sweep.give`), and books what biases and stabilisers absorb (`sweep.absorb`).
+    """
+
+    def register(function):
+        OPERATIONS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
 
 
 def shunt_rule(function):
@@ -65,7 +89,7 @@ def zplus(gamma: float, alpha: float) -> tuple[Part, ...]:
 @convolution_rule
 def epsilon(gamma: float, alpha: float) -> tuple[Part, ...]:
     """Return epsilon: the weights as they are (Bach et al. 2015)."""
-    return (PLAIN,)
+    return (Part(1, 1, 1),)
 
 
 @convolution_rule
@@ -124,7 +148,8 @@ class Rule:
     `first`, of the convolution that reads the pixels: "flat" (Lapuschkin et al. 2019, 1902.10178), "zbox" for
     pixels in [0, 1] (Montavon et al. 2017), or "rule", as the others. `shunt`: a name in `SHUNT_RULES`. Dense
     layers take the epsilon rule. `biases`: "absorb" their share (Bach et al. 2015), or "share": left out of
-    the denominators, so that their relevance goes to the inputs in the proportion of the others.
+    the denominators, so that their relevance goes to the inputs in the proportion of the others. `sums`, of two
+    signals: "proportional", or in proportion to what is "absolute" (Otsuki et al. 2024, 2407.09115).
 
     Raises: UnknownNameError for a name that does not exist; InputError for a number out of its range.
     """
@@ -133,6 +158,7 @@ class Rule:
     first: str = "flat"
     shunt: str = "aumann_shapley"
     biases: str = "absorb"
+    sums: str = "proportional"
     epsilon: float = 1e-12
     gamma: float = 0.03
     alpha: float = 2.0
@@ -142,6 +168,7 @@ class Rule:
         choose(self.first, FIRST_RULES, "rule of the first convolution")
         choose(self.shunt, SHUNT_RULES, "shunt rule")
         choose(self.biases, BIASES, "treatment of biases")
+        choose(self.sums, SUMS, "treatment of sums")
         numbers = {
             "epsilon": real_number(self.epsilon, "epsilon", above=0, unit="in output units of a layer"),
             "gamma": real_number(self.gamma, "gamma", 0),

@@ -15,7 +15,7 @@ from torch import nn
 from fcx.attribution.batch import Batch, Subject, own_mode
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import FILLS
-from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, OPERATIONS, SHUNT_RULES
 from fcx.attribution.registry import Method
 from fcx.attribution.storage import MAPS_A_BLOCK, compress
 from fcx.core.errors import FcxError
@@ -26,7 +26,7 @@ from fcx.networks.inference import piece_size, pieces
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 from fcx.statistics.overlays import OVERLAYS, region_names
 
-REGISTRIES = (CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, FILLS, OVERLAYS)
+REGISTRIES = (CONVOLUTION_RULES, FIRST_RULES, SHUNT_RULES, OPERATIONS, FILLS, OVERLAYS)
 
 
 @dataclass(frozen=True)

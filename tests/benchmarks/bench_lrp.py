@@ -11,12 +11,11 @@ import pytest
 import torch
 from conftest import make_faces
 from torch import nn
+from zennit_rules import zennit_composite
 
 from fcx.attribution import METHODS
 from fcx.attribution.batch import Batch, Subject
-from fcx.attribution.lrp_descent import relevance
-from fcx.attribution.lrp_modules import zennit_composite
-from fcx.attribution.lrp_network import Network, fuse_batch_norm, traces
+from fcx.attribution.lrp_engine import Engine, fuse_batch_norm
 from fcx.attribution.lrp_rules import CONVOLUTION_RULES, Rule
 from fcx.networks.facechannel import FaceChannel
 
@@ -58,10 +57,10 @@ def show(capsys, name, ours, peer, forward, what):
 
 @pytest.mark.parametrize("convolution", CONVOLUTION_RULES)
 def test_lrp_of_two_targets_beside_zennit(capsys, model, images, convolution):
-    network, fused, rule = Network(model), fuse_batch_norm(model), Rule(convolution)
+    engine, fused, rule = Engine(model), fuse_batch_norm(model), Rule(convolution)
 
     def ours():
-        return relevance(traces(network, images), BOTH, rule).maps
+        return engine.relevance(images, BOTH, rule).maps
 
     def theirs():
         pixels = images.clone().requires_grad_()
@@ -78,11 +77,10 @@ def test_lrp_of_two_targets_beside_zennit(capsys, model, images, convolution):
 
 
 def test_gradient_of_two_targets_beside_autograd(capsys, model, images):
-    network = Network(model)
+    engine = Engine(model)
 
     def ours():
-        with torch.no_grad():
-            return torch.cat([trace.gradient(BOTH) for trace in traces(network, images)], 1)
+        return engine.gradient(engine.tapes(images), BOTH, len(images))
 
     def theirs():
         pixels = images.clone().requires_grad_()

@@ -1,0 +1,155 @@
+"""LRP and gradients of any network: its tapes, the way back over them, and what float32 leaves open done again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fcx.attribution.lrp_check import check_rule, check_tapes
+from fcx.attribution.lrp_rules import Rule
+from fcx.attribution.lrp_sweep import Reference, Slopes, Sweep
+from fcx.attribution.lrp_tape import Constants, Tape
+from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inference import PIECE
+
+CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
+
+
+class Relevance(NamedTuple):
+    """Where the relevance of each target went.
+
+    `maps` (target, sample, y, x), in output units; `value` (target, sample) float64, the output less the reference
+    value; `ledger` layer -> (bias or stabiliser, target, sample) float64, what the biases and the stabilisers of each
+    layer absorbed, summed on the way down, so that a map and its ledger add up to the value up to rounding. Samples for
+    which rounding would exceed `CLOSED` of sum |R| are done again in double precision; "rounding" is then what
+    separates their output from that in single precision.
+    """
+
+    maps: torch.Tensor
+    value: torch.Tensor
+    ledger: dict[str, torch.Tensor]
+
+    @property
+    def absorbed(self) -> torch.Tensor:
+        """What all layers absorbed, (bias or stabiliser, target, sample)."""
+        nothing = self.maps.new_zeros(2, *self.maps.shape[:2], dtype=torch.float64)
+        return sum(self.ledger.values(), nothing)
+
+    def beside(self, other: Relevance) -> Relevance:
+        """Return the samples of both."""
+        ledgers = [
+            {name: one.ledger.get(name, torch.zeros_like(one.absorbed)) for name in (*self.ledger, *other.ledger)}
+            for one in (self, other)
+        ]
+        ledger = {name: torch.cat([of[name] for of in ledgers], -1) for name in ledgers[0]}
+        return Relevance(torch.cat([self.maps, other.maps], 1), torch.cat([self.value, other.value], 1), ledger)
+
+
+class Engine:
+    """A model as the engine sees it: a copy whose batch norm is fused where that is simple, and its constants."""
+
+    def __init__(self, model: nn.Module):
+        self.model = fuse_batch_norm(model) if isinstance(model, FaceChannel) else model
+        self.constants = Constants(self.model)
+        self.memory: dict = {}  # what was worked out with this model and may be asked for again
+        self._checked: set = set()
+
+    @cached_property
+    def wide(self) -> Engine:
+        """The same in double precision."""
+        wide = copy.copy(self)
+        wide.model = copy.deepcopy(self.model).double()
+        wide.constants = Constants(wide.model)
+        return wide
+
+    def answer(self, images: torch.Tensor, tape: Tape) -> torch.Tensor:
+        """Return the outputs that are explained: before the activation of a tanh head."""
+        if isinstance(self.model, FaceChannel):
+            return self.model.tail(tape.mark("features", self.model.features(images)))
+        return self.model(images)
+
+    def tape(self, images: torch.Tensor) -> Tape:
+        """Return the tape of one pass of images (sample, channel, y, x), all at once."""
+        return Tape(self.answer, images, self.constants)
+
+    def tapes(self, images: torch.Tensor) -> Iterator[Tape]:
+        """Yield the tape of every `PIECE` images, the last one repeated to fill the last piece.
+
+        Convolutions of another number of images round otherwise.
+        """
+        for some in images.split(PIECE):
+            yield self.tape(torch.cat([some, some[-1:].expand(PIECE - len(some), *some.shape[1:])]))
+
+    def gradient(self, tapes: Iterable[Tape], weights: torch.Tensor, count: int) -> torch.Tensor:
+        """Return d value / d pixel, (target, sample, y, x), of the targets `weights` (target, output)."""
+        return torch.cat([Slopes(tape, weights).gradient() for tape in tapes], 1)[:, :count]
+
+    def relevance(self, images: torch.Tensor, weights: torch.Tensor, rule: Rule, reference: Reference | None = None,
+                  tapes: Iterable[Tape] | None = None) -> Relevance:  # fmt: skip
+        """Return the relevance of images (sample, channel, y, x) for the targets `weights` (target, output).
+
+        Raises: InputError where the network, or a rule, cannot be trusted to explain it.
+
+        >>> engine = Engine(FaceChannel.preset("paper", width=8))  # doctest: +SKIP
+        >>> engine.relevance(torch.rand(3, 1, 64, 64), torch.eye(2), Rule()).maps.shape  # doctest: +SKIP
+        torch.Size([2, 3, 64, 64])
+        """
+        self.check(images, weights, rule)
+        whole = self._down(self.tapes(images) if tapes is None else tapes, len(images), weights, rule, reference)
+        if images.dtype == torch.float64:
+            return whole
+        left = whole.maps.sum((-2, -1), dtype=torch.float64) + whole.absorbed.sum(0) - whole.value
+        # `not` less, so that NaN is open too.
+        rows = (~(left.abs() <= CLOSED * whole.maps.abs().sum((-2, -1))).all(0)).nonzero()[:, 0]
+        if len(rows):
+            wide = self.wide
+            again = wide._down(wide.tapes(images[rows].double()), len(rows), weights, rule, reference)
+            rounding = whole.value[:, rows] - again.value
+            again.ledger["rounding"] = torch.stack([torch.zeros_like(rounding), rounding])
+            nothing = torch.zeros_like(whole.absorbed)
+            whole.maps[:, rows] = again.maps.to(whole.maps.dtype)
+            for name in {**whole.ledger, **again.ledger}:
+                whole.ledger.setdefault(name, nothing.clone())[..., rows] = again.ledger.get(name, nothing[..., rows])
+        return whole
+
+    def _down(self, tapes: Iterable[Tape], count: int, weights: torch.Tensor, rule: Rule,
+              reference: Reference | None) -> Relevance:  # fmt: skip
+        """Return the relevance of the first `count` pictures of some tapes, as it comes."""
+        parts = []
+        for tape in tapes:
+            sweep = Sweep(tape, weights, rule).start(reference).run()
+            parts.append(Relevance(sweep.maps().sum(2), sweep.value, sweep.ledger))
+        maps, value, ledger = reduce(Relevance.beside, parts)
+        return Relevance(maps[:, :count], value[:, :count], {name: v[..., :count] for name, v in ledger.items()})
+
+    def check(self, images: torch.Tensor, weights: torch.Tensor, rule: Rule) -> None:
+        """Refuse a network, or a rule in it, whose maps would be wrong: once for each, on two pictures in float64.
+
+        Raises: InputError that says what is wrong.
+        """
+        if rule in self._checked:
+            return
+        wide, some = self.wide, images[:1].double()
+        noise = torch.rand(some.shape, generator=torch.Generator().manual_seed(0), dtype=some.dtype).to(some)
+        tape = wide.tape(torch.cat([some, noise]))
+        if not self._checked:
+            check_tapes(tape, wide.tape(torch.cat([1 - some, noise.flip(-1)])), wide.model, weights)
+        check_rule(tape, weights, rule)
+        self._checked.add(rule)
+
+
+def fuse_batch_norm(model: FaceChannel) -> FaceChannel:
+    """Return a copy whose batch norm is part of the convolutions before it."""
+    fused = copy.deepcopy(model).eval()
+    for (name, layer), (next_name, following) in pairwise(list(fused.trunk.named_children())):
+        if isinstance(following, nn.BatchNorm2d):
+            fused.trunk.set_submodule(name, fuse_conv_bn_eval(layer, following))
+            fused.trunk.set_submodule(next_name, nn.Identity())
+    return fused.to(memory_format=torch.channels_last).requires_grad_(False)

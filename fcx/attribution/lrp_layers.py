@@ -1,0 +1,233 @@
+"""LRP through layers with weights: convolutions, by the rule that names the method, and dense layers by epsilon."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from fcx.attribution.lrp_rules import FIRST_RULES, Part, first_rule, operation
+from fcx.attribution.lrp_sweep import Multiplier, Sweep
+from fcx.attribution.lrp_tape import Node, Value
+from fcx.core.errors import InputError
+
+
+@dataclass
+class Layer:
+    """A convolution y of x, with what batch norm behind it does to its weight and bias."""
+
+    name: str
+    sweep: Sweep
+    x: Value
+    y: Value
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    geometry: tuple  # stride, padding, dilation, transposed, output padding, groups
+
+    @classmethod
+    def of(cls, sweep: Sweep, node: Node) -> Layer:
+        """Return the layer of a convolution.
+
+        Raises: InputError where its weights depend on the picture.
+        """
+        x, weight, bias, *geometry = node.args
+        if isinstance(weight, Value) or isinstance(bias, Value):
+            raise InputError("LRP cannot explain this network: the weights of a convolution depend on the picture")
+        return cls(sweep.name(node), sweep, x, node.value, weight, bias, tuple(geometry))
+
+    def kernel(self, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return p w + n w and p b + n b, the positive and the negative ones weighed apart."""
+        derive = self.sweep.tape.constants.derive
+        return tuple(
+            None if v is None else derive(_weigh, v, part.positive, part.negative) for v in (self.weight, self.bias)
+        )
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the convolution makes of x with these weights."""
+        return torch.convolution(x, weight, bias, *self.geometry)
+
+    def sums(self, part: Part) -> torch.Tensor:
+        """Return the sum of contributions to each output, those of either sign weighed by a part of a rule."""
+        weight, bias = self.kernel(part)
+        bias = bias if self.sweep.rule.biases == "absorb" else None
+        x = self.x.tensor
+        if self.x.nonnegative or part.positive == part.negative:
+            return self(x, weight, bias)
+        return self(x.clamp(min=0), weight, bias) + self(x.clamp(max=0), self.kernel(part.mirrored)[0])
+
+    def adjoint(self, s: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the transpose of the convolution of s (target, sample, ...)."""
+        lead, x = s.shape[:2], self.x.tensor
+        like = x.new_empty(()).expand(lead[0] * lead[1], weight.shape[1] * self.geometry[-1], *x.shape[2:])
+        if self.geometry[3]:
+            like = x.new_empty(()).expand(lead[0] * lead[1], *x.shape[1:])
+        return torch.ops.aten.convolution_backward(
+            s.flatten(0, 1), like, weight, None, *self.geometry, [True, False, False]
+        )[0].unflatten(0, lead)
+
+    def source(self, share: torch.Tensor, z: torch.Tensor, m: Multiplier, epsilon: float = 0.0) -> torch.Tensor:
+        """Return R / z for R = share times m; what has no denominator goes to the stabilisers."""
+        if epsilon:
+            sign = stabiliser(z, epsilon)
+            z = z + sign
+        gate = (share / z).nan_to_num_(0.0, math.inf, -math.inf)  # 0 / 0: nothing to hand on
+        if not gate.sum().isfinite():
+            dead = gate.isinf()
+            self.absorb("stabiliser", torch.where(dead, share, 0) * m.whole)
+            gate = gate.masked_fill(dead, 0)
+        s = m.times(gate).whole
+        if epsilon:
+            self.absorb("stabiliser", s * sign)
+        return s
+
+    def absorb(self, bucket: str, amounts: torch.Tensor) -> None:
+        """Book amounts (target, sample, ...)."""
+        self.sweep.absorb(bucket, self.name, self.y, amounts)
+
+    def descend(self, m: Multiplier) -> torch.Tensor:
+        """Return the multiplier of x by the rule of convolutions."""
+        rule, y = self.sweep.rule, self.y.tensor
+        plain = all(part.positive == part.negative for part in rule.parts)
+        of_positive = of_negative = 0  # multipliers of x > 0 and of x < 0
+        for sign in (0,) if plain else (1,) if self.y.rectified else (1, -1):
+            share = y if sign == 0 else y.clamp(min=0) if sign > 0 else y.clamp(max=0)
+            for part in rule.parts:
+                part = part if sign >= 0 else part.mirrored
+                z = y if plain and (rule.biases == "absorb" or self.bias is None) else self.sums(part)
+                s = self.source(share if part.share == 1 else part.share * share, z, m, rule.stabiliser)
+                weight, bias = self.kernel(part)
+                if bias is not None and rule.biases == "absorb":
+                    total = s.sum(tuple(range(3, s.ndim)), dtype=torch.float64)
+                    self.absorb("bias", total @ bias.double())
+                of_positive = of_positive + self.adjoint(s, weight)
+                if not (self.x.nonnegative or plain):
+                    of_negative = of_negative + self.adjoint(s, self.kernel(part.mirrored)[0])
+        if self.x.nonnegative or plain:
+            return of_positive
+        return torch.where(self.x.tensor < 0, of_negative, of_positive)
+
+    def propagate(self, m: Multiplier) -> None:
+        """Hand the multiplier of y to x, or its relevance to pixels."""
+        FIRST_RULES[self.sweep.rule.first if self.x.pixels else "rule"](self.sweep, self, m)
+
+
+def stabiliser(z: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Return epsilon with the sign of z."""
+    return torch.where(z < 0, -1.0, 1.0).to(z.dtype) * epsilon
+
+
+def _weigh(v: torch.Tensor, positive: float, negative: float) -> torch.Tensor:
+    return v if positive == negative == 1 else positive * v.clamp(min=0) + negative * v.clamp(max=0)
+
+
+@operation("convolution")
+def convolution(sweep: Sweep, node: Node, m: Multiplier) -> None:
+    """Go by the rule of the method."""
+    Layer.of(sweep, node).propagate(m)
+
+
+@operation("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+def batch_norm(sweep: Sweep, node: Node, m: Multiplier) -> None:
+    """Be part of the convolution before it, or else a scale and a shift, which is a bias.
+
+    Raises: InputError where it takes mean and variance from the faces beside a face.
+    """
+    x, weight, bias, mean, variance, *more = node.args
+    if mean is None or (len(more) > 2 and more[0]):
+        raise InputError("LRP cannot explain this network: a batch norm takes its mean from the faces beside a face")
+    derive, below = sweep.tape.constants.derive, x.node
+    scale, shift = derive(_scale, weight, variance, more[-1]), None
+    shift = derive(_shift, scale, weight, bias, mean, variance, more[-1])
+    fits = below is not None and below.name == "convolution" and len(x.readers) == 1 and not below.args[6]
+    if fits:
+        layer = Layer.of(sweep, below)
+        layer.name, layer.y = sweep.name(below), node.value
+        layer.weight = derive(_scaled, layer.weight, weight, variance, more[-1])
+        layer.bias = derive(_shifted, layer.bias, weight, bias, mean, variance, more[-1])
+        sweep.done.add(below)
+        layer.propagate(m)
+        return
+    m, dims = m.whole, [1] * (x.tensor.ndim - 2)
+    sweep.absorb("bias", sweep.name(node), node.value, m * shift.view(-1, *dims))
+    sweep.give(x, m * scale.view(-1, *dims))
+
+
+def _scale(weight, variance, epsilon: float) -> torch.Tensor:
+    return (1 if weight is None else weight) / (variance + epsilon).sqrt()
+
+
+def _shift(scale, weight, bias, mean, variance, epsilon: float) -> torch.Tensor:
+    return (0 if bias is None else bias) - mean * scale
+
+
+def _scaled(kernel, weight, variance, epsilon: float) -> torch.Tensor:
+    return kernel * _scale(weight, variance, epsilon).view(-1, *[1] * (kernel.ndim - 1))
+
+
+def _shifted(offset, weight, bias, mean, variance, epsilon: float) -> torch.Tensor:
+    scale = _scale(weight, variance, epsilon)
+    return _shift(scale, weight, bias, mean, variance, epsilon) + (0 if offset is None else offset * scale)
+
+
+@operation("addmm", "mm")
+def dense(sweep: Sweep, node: Node, m: Multiplier) -> None:
+    """Go by the epsilon rule, in the precision of the sums (Bach et al. 2015, equation 58)."""
+    bias, x, weight = node.args if node.name == "addmm" else (None, *node.args)
+    if node.kwargs or isinstance(weight, Value) or not isinstance(x, Value) or isinstance(bias, Value):
+        from fcx.attribution.lrp_operations import product
+
+        if node.name == "mm":
+            return product(sweep, node, m)
+        raise InputError("LRP cannot explain this network: the weights of a dense layer depend on the picture")
+    y, rule, name = node.value.tensor, sweep.rule, sweep.name(node)
+    if y.dtype == torch.float64:
+        weight, bias = (None if v is None else sweep.tape.constants.derive(torch.Tensor.double, v)
+                        for v in (weight, bias))  # fmt: skip
+    z = y if bias is None or rule.biases == "absorb" else y - bias
+    sign = stabiliser(z, rule.epsilon)
+    s = m.times(y / (z + sign)).whole
+    sweep.absorb("stabiliser", name, node.value, s * sign)
+    if bias is not None and rule.biases == "absorb":
+        sweep.absorb("bias", name, node.value, s * bias)
+    sweep.give(x, s @ weight.T)
+
+
+# --- the convolution that reads the pixels ----------------------------------------------------
+
+
+@first_rule
+def flat(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
+    """Hand the relevance of a unit to all that it reads alike (Lapuschkin et al. 2019, 1902.10178)."""
+    total = m.times(layer.y.tensor).whole
+    box = torch.ones_like(layer.weight)
+    if layer.geometry[-1] == 1 and not layer.geometry[3]:  # the same of every unit of a place
+        total, box = total.sum(2, keepdim=True), box[:1]
+    pixels = layer(torch.ones_like(layer.x.tensor[:1]), box)
+    sweep.carry(layer.x, layer.adjoint(total / pixels, box))
+
+
+@first_rule
+def zbox(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
+    """R_j = sum_k (x_j w - l w+ - h w-) / z_k R_k for pixels between l and h, black and white; biases cancel."""
+    x, weight = layer.x.tensor, layer.weight
+    (up, _), (down, _) = layer.kernel(Part(1, 0, 1)), layer.kernel(Part(0, 1, 1))
+    ends = [_box(layer.x, shade) for shade in (0.0, 1.0)]
+    low, high = torch.minimum(*ends), torch.maximum(*ends)
+    z = layer(x, weight) - layer(low, up) - layer(high, down)
+    s = layer.source(layer.y.tensor, z, m)
+    relevance = x * layer.adjoint(s, weight) - high * layer.adjoint(s, down)
+    sweep.carry(layer.x, relevance - low * layer.adjoint(s, up) if low.any() else relevance)
+
+
+@first_rule
+def rule(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
+    """Go by the rule of the other convolutions."""
+    sweep.give(layer.x, layer.descend(m))
+
+
+def _box(value: Value, shade: float) -> torch.Tensor:
+    """Return what a value would be of one picture that is all black or all white."""
+    if value.node is None:
+        return torch.full_like(value.tensor[:1], shade)
+    return value.node.again(lambda v: _box(v, shade).expand_as(v.tensor))[value.node.values.index(value)][:1]

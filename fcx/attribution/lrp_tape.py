@@ -1,0 +1,278 @@
+"""A tape of what a network does with some pictures: every operation of torch that a picture reaches, in order.
+
+Recorded below autograd, where functions, operators, methods and modules have all become the same few `aten`
+operations; what depends on no picture is a constant and left out. `Value` is a tensor that a picture reached, `Node` an
+operation that made some. Nothing of the network is changed, and nothing but its forward pass has to work.
+
+Layers whose rows are the samples ("dense", at the end of most networks) are computed in double precision: that costs
+little, and an output is a small difference of many terms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+
+from fcx.core.errors import InputError
+
+DENSE = ("addmm", "mm")
+VIEWS = frozenset((
+    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "slice", "select",
+    "split", "split_with_sizes", "unbind", "cat", "stack", "repeat", "clone", "alias", "detach", "_to_copy", "flip",
+    "roll", "narrow", "pixel_shuffle", "unfold", "index", "index_select",
+))  # fmt: skip
+POSITIVE = ("relu", "sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "exp", "softplus", "abs")
+KEEPS_SIGN = VIEWS | {
+    "add", "mul", "div", "mean", "sum", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "amax",
+    "maximum",
+}  # fmt: skip
+PIXELWISE = VIEWS | {"add", "sub", "rsub", "mul", "div", "neg", "native_batch_norm", "constant_pad_nd"}
+GATES = ("sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "hardtanh")
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor that a picture reached, and what is known of it from how it was made.
+
+    `rows`: its first dimension is that of the samples. `pixels`: pictures, each pixel by itself changed by constants at
+    most. `gate`: it opens and closes, such as a sigmoid. `readers`: the operations that read it.
+    """
+
+    tensor: torch.Tensor
+    node: Node | None = None
+    nonnegative: bool = False
+    pixels: bool = False
+    gate: bool = False
+    rows: bool = True
+    readers: list[Node] = field(default_factory=list)
+
+    @property
+    def rectified(self) -> bool:
+        """Whether all that read it drop what is negative."""
+        return bool(self.readers) and all(node.name == "relu" for node in self.readers)
+
+
+@dataclass(eq=False)
+class Node:
+    """An operation: its `name` in `torch.ops.aten`, what it was given (a `Value` where a picture reached it), what it
+    made."""
+
+    name: str
+    call: Callable
+    args: tuple
+    kwargs: dict[str, Any]
+    values: list[Value] = field(default_factory=list)
+
+    @property
+    def read(self) -> list[Value]:
+        """The values that it read, each once."""
+        leaves = tree_leaves((self.args, self.kwargs))
+        return list(dict.fromkeys(leaf for leaf in leaves if isinstance(leaf, Value)))
+
+    @property
+    def constants(self) -> list:
+        """What it was given beside them."""
+        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if not isinstance(leaf, Value)]
+
+    @property
+    def value(self) -> Value:
+        """What it made, or the first of that."""
+        return self.values[0]
+
+    def again(self, tensor_of: Callable[[Value], torch.Tensor]) -> list[torch.Tensor]:
+        """Return what it makes where it reads `tensor_of(value)` in the place of each value."""
+        args, kwargs = tree_map(lambda a: tensor_of(a) if isinstance(a, Value) else a, (self.args, self.kwargs))
+        args, kwargs = _as_wide(args, kwargs, self.value.tensor.dtype)
+        return [leaf for leaf in tree_leaves(self.call(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
+
+
+def _as_wide(args, kwargs, dtype: torch.dtype) -> tuple:
+    """Return arguments in double precision where that is `dtype`, as they are where it is not."""
+    if dtype != torch.float64:
+        return args, kwargs
+    return tree_map(lambda a: a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a,
+                    (args, kwargs))  # fmt: skip
+
+
+class Constants:
+    """The weights of a model by name, and what was worked out from them, once."""
+
+    def __init__(self, model: nn.Module):
+        named = chain(model.named_parameters(), model.named_buffers())
+        self.names = {_place(tensor): name.rpartition(".")[0] or name for name, tensor in named}
+        self._derived: dict[tuple, Any] = {}
+
+    def name(self, tensor, otherwise: str) -> str:
+        """Return the name of the layer that a tensor is a weight of."""
+        return self.names.get(_place(tensor), otherwise) if isinstance(tensor, torch.Tensor) else otherwise
+
+    def derive(self, function: Callable, *given) -> Any:
+        """Return function(*given), kept where all tensors among what is given are weights of the model."""
+        tensors = [one for one in given if isinstance(one, torch.Tensor)]
+        if not all(_place(tensor) in self.names for tensor in tensors):
+            return function(*given)
+        key = (function, *(_identity(one) if isinstance(one, torch.Tensor) else one for one in given))
+        if key not in self._derived:
+            self._derived[key] = function(*given)
+        return self._derived[key]
+
+
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _identity(tensor: torch.Tensor) -> tuple:
+    version = 0 if tensor.is_inference() else tensor._version
+    return _place(tensor), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, version
+
+
+class Tape:
+    """What one forward pass leaves behind, for any number of targets and rules.
+
+    `images`, `outputs` and `marks` are values; `marks` are those of the tensors that the pass names.
+
+    Raises: InputError where the pass writes into a part of a tensor, or gives something else than one tensor.
+    """
+
+    def __init__(self, answer: Callable, images: torch.Tensor, constants: Constants):
+        self.constants, self.nodes, self.tainted = constants, [], {}
+        self.samples, self.dtype, self._kept = len(images), images.dtype, []
+        images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+        self.images = Value(images, pixels=True, nonnegative=bool((images >= 0).all()))
+        self._values = {id(images): self.images}
+        self.marks: dict[str, Value] = {}
+        with torch.no_grad(), _plain_operations(), _Recorder(self):
+            outputs = answer(images, self)
+        self.outputs = self._values.get(id(outputs))
+        if self.outputs is None or self.outputs.tensor.ndim != 2 or not self.outputs.rows:
+            shape = f"of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            raise InputError(f"LRP explains outputs (sample, output) that depend on the picture, not a result {shape}")
+        for node in self.nodes:
+            for value in node.read:
+                value.readers.append(node)
+        del self._values, self._kept
+
+    def mark(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Call the value of a tensor by a name, and return the tensor."""
+        self.marks[name] = self._values[id(tensor)]
+        return tensor
+
+    def _record(self, operation, args, kwargs):
+        """Do an operation, and note it where a picture reaches it."""
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if self.tainted and any(_place(t) in self.tainted and id(t) not in self._values for t in tensors):
+            raise InputError("LRP cannot explain this network: it reads a tensor part of which was written in place")
+        if not any(id(tensor) in self._values for tensor in tensors):
+            return operation(*args, **kwargs)
+        name, call = operation.overloadpacket.__name__, operation.overloadpacket
+        if operation.namespace != "aten":
+            name = operation.name()
+        elif name.endswith("_") and operation._schema.is_mutable:
+            name, call = name[:-1], getattr(torch.ops.aten, name[:-1], call)
+            self._keep(args[0])
+        call = torch.ops.aten.reshape if name in ("view", "_unsafe_view") else call  # of any layout
+        node = Node(name, call, *tree_map(lambda a: self._values.get(id(a), a), (args, kwargs)))
+        results = operation(*self._wide(node, args), **kwargs)
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, torch.Tensor):
+                node.values.append(self._value(node, tensor))
+                self._values[id(tensor)] = node.values[-1]
+                self._kept.append(tensor)
+        self.nodes.append(node)
+        return results
+
+    def _wide(self, node: Node, args: tuple) -> tuple:
+        """Return arguments in double precision where a layer is dense, or follows one that is."""
+        read = [value for value in node.read if value.tensor.is_floating_point()]
+        dense = node.name in DENSE and any(value.rows and value.tensor.ndim == 2 for value in read)
+        wide = dense or any(value.tensor.dtype == torch.float64 for value in read)
+        if not wide or self.dtype == torch.float64 or node.name == "_to_copy":
+            return args
+        flat, spec = tree_flatten(args)
+        return spec.unflatten([
+            self.constants.derive(torch.Tensor.double, a) if isinstance(a, torch.Tensor) and a.is_floating_point()
+            else a for a in flat
+        ])  # fmt: skip
+
+    def _keep(self, target: torch.Tensor) -> None:
+        """Copy what an operation in place is about to change, where values share its memory."""
+        place = _place(target)
+        for key, value in list(self._values.items()):
+            if _place(value.tensor) == place:
+                value.tensor = value.tensor.clone()
+                if key != id(target):
+                    del self._values[key]
+        self.tainted[place] = target
+
+    def _value(self, node: Node, tensor: torch.Tensor) -> Value:
+        """Return a value with what is known of it."""
+        read, name = node.read, node.name
+        constants = any(isinstance(a, torch.Tensor) for a in node.constants)
+        keeps = name in KEEPS_SIGN and not constants and all(value.nonnegative for value in read)
+        numbers = name in ("mul", "div", "mean", *VIEWS)
+        return Value(
+            tensor,
+            node,
+            nonnegative=name in POSITIVE or (keeps and (name not in ("add", "mul", "div") or len(read) > 1)),
+            pixels=name in PIXELWISE and all(v.pixels for v in read) and (len(read) == 1 or name in ("cat", "stack")),
+            gate=name in GATES or (numbers and len(read) == 1 and read[0].gate),
+            rows=self._has_rows(node, tensor),
+        )
+
+    def _has_rows(self, node: Node, tensor: torch.Tensor) -> bool:
+        """Return whether the first dimension is sure to be that of the samples."""
+        lead = [value for value in node.read if value.rows and value.tensor.ndim and len(value.tensor) == self.samples]
+        if not lead or not tensor.ndim or len(tensor) != self.samples:
+            return False
+        dims = [a for a in tree_leaves(node.args) if isinstance(a, int)]
+        if node.name == "permute":
+            return dims[0] == 0
+        if node.name in ("transpose", "cat", "stack", "unbind", "select", "flip"):
+            return 0 not in (dims[:1] if node.name in ("select", "unbind") else [d % tensor.ndim for d in dims])
+        return node.name not in ("t", "roll", "index")
+
+    def owner(self, value: Value) -> torch.Tensor:
+        """Return the number of the sample that each element belongs to, of the shape of a value."""
+        shape = value.tensor.shape
+        if value.rows:
+            rows = torch.arange(self.samples, device=value.tensor.device, dtype=torch.float64)
+            return rows.view(-1, *[1] * (len(shape) - 1)).expand(shape)
+        node = value.node
+        if node.name in VIEWS:
+            return node.again(self.owner)[node.values.index(value)].double()
+        owner = max((self.owner(v) for v in node.read if v.tensor.ndim), key=torch.Tensor.numel)
+        if node.name in ("mean", "sum", "amax"):
+            return owner.amax(node.args[1], *node.args[2:3])
+        if owner.shape == shape:
+            return owner
+        return owner[..., :1].expand(shape)  # products of matrices
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, tape: Tape):
+        super().__init__()
+        self.tape = tape
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return self.tape._record(func, args, kwargs or {})
+
+
+@contextlib.contextmanager
+def _plain_operations() -> Iterator[None]:
+    """Let attention be the products and the softmax that it is written as."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
