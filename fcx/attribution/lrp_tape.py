@@ -153,6 +153,9 @@ class Tape:
         with torch.no_grad(), _plain_operations(), _Recorder(self):
             outputs = answer(images, self)
         self.outputs = self._values.get(id(outputs))
+        if self.outputs is not None and len(self.outputs.tensor) == self.samples and not self.outputs.rows:
+            rows = torch.arange(self.samples, device=images.device).view(-1, *[1] * (outputs.ndim - 1))
+            self.outputs.rows = bool((self.owner(self.outputs) == rows).all())
         if self.outputs is None or self.outputs.tensor.ndim != 2 or not self.outputs.rows:
             shape = f"of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
             raise InputError(f"LRP explains outputs (sample, output) that depend on the picture, not a result {shape}")
@@ -249,6 +252,8 @@ class Tape:
         node = value.node
         if node.name in VIEWS:
             return node.again(self.owner)[node.values.index(value)].double()
+        if node.name in ("mean", "sum", "amax") and len(node.args) < 2:
+            raise InputError("LRP cannot explain this network: what it does with a face depends on those beside it")
         owner = max((self.owner(v) for v in node.read if v.tensor.ndim), key=torch.Tensor.numel)
         if node.name in ("mean", "sum", "amax"):
             return owner.amax(node.args[1], *node.args[2:3])

@@ -1,0 +1,240 @@
+"""The tape on networks of other kinds than a FaceChannel: their ledger, the input times the gradient, refusals."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_faces
+from torch import nn
+from torch.nn import functional as F
+
+from fcx.attribution import attribute, lrp_operations
+from fcx.attribution.lrp_check import held
+from fcx.attribution.lrp_engine import Engine
+from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, OPERATIONS, SUMS, Rule
+from fcx.core.errors import InputError
+from fcx.networks import torchvision_operators  # noqa: F401  both of these import torchvision
+
+# isort: split
+from torchvision import models
+from zennit.core import Composite
+from zennit.rules import Epsilon, Norm, Pass
+from zennit.torchvision import ResNetCanonizer
+
+BOTH = torch.eye(2, dtype=torch.float64)
+CONV, BLOCK = nn.Conv2d, models.convnext.CNBlockConfig
+
+
+class Written(nn.Module):
+    """A network whose `forward` is given as a function of its layers and the pictures."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.written = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, images):
+        return self.written(self, images)
+
+
+def averaged(net, x):
+    return net.head(((net.a(x).relu() + net.b(x).relu()) / 2).mean((2, 3)))
+
+
+def shared(net, x):
+    x = net.a((x - 0.5) / 0.2).relu()
+    x = F.relu(net.b(x), inplace=True)
+    x = net.b(x).relu()
+    x += 1
+    return net.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def squeezed(net, x):
+    x = F.silu(net.norm(net.a(x)))
+    x = x * torch.sigmoid(net.gate(x.mean((2, 3))))[:, :, None, None]
+    return net.head(F.max_pool2d(F.hardswish(x) + F.gelu(x), 3, 2, 1).amax((2, 3)))
+
+
+def normalised(net, x):
+    x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+    x = F.leaky_relu(net.norm(net.a(x)))
+    x = torch.cat([x[:, :4], F.elu(x[:, 4:])], 1)
+    return net.head(net.layer(x.flatten(2).transpose(1, 2)).mean(1))
+
+
+def upsampled(net, x):
+    x = F.relu6(net.a(x))
+    x = F.interpolate(net.up(x + net.depthwise(x)), scale_factor=2, mode="bilinear")
+    return net.head(F.avg_pool2d(x, 2).sum((2, 3)))
+
+
+NETWORKS = {  # name -> (how to make one, channels, size, whether it is piecewise linear)
+    "averaged": (lambda: Written(averaged, a=CONV(1, 4, 3), b=CONV(1, 4, 3), head=nn.Linear(4, 2)), 1, 12, True),
+    "shared": (lambda: Written(shared, a=CONV(1, 4, 3), b=CONV(4, 4, 3), head=nn.Linear(4, 2)), 1, 12, True),
+    "squeezed": (lambda: Written(squeezed, a=CONV(1, 4, 3), norm=nn.BatchNorm2d(4), gate=nn.Linear(4, 4),
+                                 head=nn.Linear(4, 2)), 1, 12, False),
+    "normalised": (lambda: Written(normalised, a=CONV(1, 8, 3), norm=nn.GroupNorm(2, 8), layer=nn.LayerNorm(8),
+                                   head=nn.Linear(8, 2)), 1, 12, False),
+    "upsampled": (lambda: Written(upsampled, a=CONV(1, 8, 3, stride=2), depthwise=CONV(8, 8, 3, groups=8, padding=1),
+                                  up=nn.ConvTranspose2d(8, 4, 3, stride=2), head=nn.Linear(4, 2)), 1, 13, False),
+    "resnet": (lambda: models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=2), 3, 32, True),
+    "densenet": (lambda: models.DenseNet(4, (2, 2), 8, num_classes=2), 3, 32, True),
+    "convnext": (lambda: models.ConvNeXt([BLOCK(8, 16, 1), BLOCK(16, None, 1)], num_classes=2), 3, 32, False),
+    "vit": (lambda: models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=2), 3, 16, False),
+}  # fmt: skip
+
+
+def network(name):
+    """Return a network in float64 whose norms have seen pictures and whose biases are not 0, and three pictures."""
+    make, channels, size, _ = NETWORKS[name]
+    torch.manual_seed(0)
+    net, images = make().double().train(), torch.rand(3, channels, size, size, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter_name, value in net.named_parameters():
+            if parameter_name.endswith("bias") or parameter_name == "heads.head.weight":
+                value.normal_(0, 0.1)
+        net(images)
+    return net.eval().requires_grad_(False), images
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_ledger_closes_by_every_rule(name):
+    net, images = network(name)
+    engine = Engine(net)
+    for convolution in CONVOLUTION_RULES:
+        for first in FIRST_RULES:
+            for sums in SUMS if first == "rule" else SUMS[:1]:
+                found = engine.relevance(images, BOTH, Rule(convolution, first, sums=sums))
+                mass = found.maps.abs().sum((-1, -2)) + found.absorbed.abs().sum(0)
+                error = (found.maps.sum((-1, -2)) + found.absorbed.sum(0) - found.value).abs()
+                assert (error <= 1e-11 * mass).all(), (convolution, first, sums)
+                assert found.maps.abs().amax() < 1e6 * found.value.abs().amax()
+    torch.testing.assert_close(found.value, net(images).T)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_epsilon_is_the_input_times_the_gradient(name):
+    """With autograd's own gradient where a network is piecewise linear, else with gates and slopes held fixed."""
+    net, images = network(name)
+    engine, pixels = Engine(net), images.clone().requires_grad_()
+    found = engine.relevance(images, BOTH, Rule("epsilon", "rule")).maps
+    outputs = net(pixels) if NETWORKS[name][3] else held(engine.tape(images), pixels)
+    slopes = torch.stack([torch.autograd.grad(output.sum(), pixels, retain_graph=True)[0] for output in outputs.T])
+    expected = (slopes * images).sum(2)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_resnet_equals_zennit():
+    """Whose batch norm is merged, and then divides by sqrt(1 + eps) once more, where eps is not 0."""
+    net, images = network("resnet")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0
+    found = Engine(net).relevance(images, BOTH, Rule("epsilon", "rule")).maps
+    theirs, pixels = copy.deepcopy(net), images.clone().requires_grad_()
+    rules = {nn.Conv2d: Epsilon(1e-12), nn.Linear: Epsilon(1e-12), nn.ReLU: Pass(), nn.BatchNorm2d: Pass()}
+    rules[nn.AdaptiveAvgPool2d] = rules["sum"] = Norm(1e-12)
+
+    def rule(context, name, module):
+        return rules["sum"] if type(module).__name__ == "Sum" else rules.get(type(module))
+
+    with Composite(rule, canonizers=[ResNetCanonizer()]).context(theirs):
+        outputs = theirs(pixels)
+        for target in range(2):
+            start = torch.zeros_like(outputs)
+            start[:, target] = outputs[:, target].detach()
+            (expected,) = torch.autograd.grad(outputs, pixels, start, retain_graph=True)
+            expected = expected.sum(1)
+            torch.testing.assert_close(found[target], expected, rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["shared", "squeezed", "resnet"])
+def test_maps_do_not_depend_on_the_pictures_beside_them(name):
+    net, _ = network(name)
+    engine, (_, channels, size, _) = Engine(net.float()), NETWORKS[name]
+    images = torch.rand(11, channels, size, size, generator=torch.Generator().manual_seed(1))
+    whole = engine.relevance(images, BOTH.float(), Rule("gamma", "rule")).maps
+    for some in (slice(0, 1), slice(5, 8), slice(10, None, -1)):
+        some = list(range(11))[some]
+        assert torch.equal(engine.relevance(images[some], BOTH.float(), Rule("gamma", "rule")).maps, whole[:, some])
+
+
+def by_numpy(net, x):
+    return net.head(x.flatten(1) * float(x.detach().numpy().mean()))
+
+
+def at_random(net, x):
+    return net.head(x.flatten(1) + torch.rand(1))
+
+
+def by_case(net, x):
+    return net.head(x.flatten(1) if float(x[1, 0, 0, 0]) > 0.5 else 2 * x.flatten(1) + 1)
+
+
+def in_part(net, x):
+    whole = x.flatten(1).clone()
+    whole[:, :3].relu_()
+    return net.head(whole)
+
+
+def by_softmax(net, x):
+    return net.head(x.flatten(1)).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("forward", "text"),
+    [
+        (by_numpy, "by a way that torch does not see"),
+        (at_random, "drawn at random"),
+        (in_part, "part of which was written in place"),
+        (by_softmax, r"for the operation '_softmax' [(]a softmax is never explained"),
+        (lambda net, x: net.head(x.flatten(1)).sort(1)[0], "no rule for the operation 'sort'"),
+        (lambda net, x: net.head(1 / (1 + x.flatten(1))), "divides a constant"),
+        (lambda net, x: net.head(0 * x.detach().flatten(1).cumprod(1)), "no rule for the operation 'cumprod'"),
+        (lambda net, x: net.head.weight.sum() * torch.ones(len(x), 2), r"outputs \(sample, output\) that depend on"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_by_name(forward, text):
+    torch.manual_seed(0)
+    net = Written(forward, head=nn.Linear(256, 2))
+    with pytest.raises(InputError, match=text):
+        attribute({"net": net}, make_faces(2, size=16), "lrp_epsilon")
+
+
+def forgets_a_half(sweep, node, m):
+    for value, of_value in sweep.adjoint(node, [m.whole]):
+        sweep.give(value, of_value / 2)
+
+
+def alike(sweep, node, m):
+    [x] = node.read
+    whole = m.times(node.value.tensor).whole
+    share = whole[..., None, None].expand(*whole.shape, *x.tensor.shape[2:])
+    sweep.give(x, share / x.tensor.clamp(min=1e-3) / x.tensor[0, 0].numel())
+
+
+@pytest.mark.parametrize(("operation", "wrong"), [("mean", forgets_a_half), ("mean", alike)])
+def test_a_wrong_rule_is_caught(operation, wrong, monkeypatch):
+    net, images = network("averaged")
+    monkeypatch.setitem(OPERATIONS, operation, wrong)
+    with pytest.raises(InputError, match=r"misplaces relevance|creates or loses relevance"):
+        Engine(net).relevance(images, BOTH, Rule())
+
+
+def test_a_rule_that_loses_relevance_is_caught_by_the_ledger(monkeypatch):
+    net, images = network("squeezed")
+    monkeypatch.setattr(lrp_operations, "shares", lambda a, b: (0.25, 0.25))
+    with pytest.raises(InputError, match=r"misplaces relevance|creates or loses relevance"):
+        Engine(net).relevance(images, BOTH, Rule())
+
+
+def test_the_network_of_the_caller_stays_as_it_is():
+    net, images = network("shared")
+    before, answer = copy.deepcopy(net.state_dict()), net(images)
+    copy_of_images = images.clone()
+    Engine(net).relevance(images, BOTH, Rule())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    torch.testing.assert_close(net(images), answer)
+    np.testing.assert_array_equal(images, copy_of_images)
