@@ -191,7 +191,7 @@ def by_softmax(net, x):
         (in_part, "part of which was written in place"),
         (by_softmax, r"for the operation '_softmax' [(]a softmax is never explained"),
         (lambda net, x: net.head(x.flatten(1)).sort(1)[0], "no rule for the operation 'sort'"),
-        (lambda net, x: net.head(1 / (1 + x.flatten(1))), "divides a constant"),
+        (lambda net, x: net.head(1 / (1 + x.flatten(1))), "a constant that is divided"),
         (lambda net, x: net.head(0 * x.detach().flatten(1).cumprod(1)), "no rule for the operation 'cumprod'"),
         (lambda net, x: net.head.weight.sum() * torch.ones(len(x), 2), r"outputs \(sample, output\) that depend on"),
     ],

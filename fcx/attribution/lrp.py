@@ -8,8 +8,7 @@ fused) take part in the denominators and absorb their share, or with `biases="sh
 in convolutions by epsilon or gamma, whose denominators then come near zero.
 
 Each method records for each face what biases and stabilisers absorbed, summed layer by layer as that happens:
-`bias` and `stabiliser` (target, sample), NaN for modules that the engine does not read: those that are no FaceChannel,
-or one that does more than its layers. For the others |sum R + bias + stabiliser - f| <= 1e-5 sum |R|, f being the
+`bias` and `stabiliser` (target, sample). |sum R + bias + stabiliser - f| <= 1e-5 sum |R|, f being the
 prediction that stands beside the map, from the same pass: before the tanh of a tanh head, and less the reference value
 of a target that has one. Faces for which rounding of float32 would break that are done again in float64.
 """

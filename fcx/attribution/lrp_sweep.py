@@ -19,7 +19,7 @@ from fcx.core.errors import InputError
 REASONS = {
     "_softmax": "a softmax is never explained: let the network answer its logits",
     "_log_softmax": "a softmax is never explained: let the network answer its logits",
-    "_local_scalar_dense": "a number that left torch is not followed",
+    "reciprocal": "a constant that is divided by what depends on the picture has no part that is the picture's",
 }
 
 
