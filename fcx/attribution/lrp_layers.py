@@ -58,13 +58,11 @@ class Layer:
 
     def adjoint(self, s: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the transpose of the convolution of s (target, sample, ...)."""
-        lead, x = s.shape[:2], self.x.tensor
-        like = x.new_empty(()).expand(lead[0] * lead[1], weight.shape[1] * self.geometry[-1], *x.shape[2:])
-        if self.geometry[3]:
-            like = x.new_empty(()).expand(lead[0] * lead[1], *x.shape[1:])
-        return torch.ops.aten.convolution_backward(
-            s.flatten(0, 1), like, weight, None, *self.geometry, [True, False, False]
-        )[0].unflatten(0, lead)
+        stride, padding, dilation, transposed, _, groups = self.geometry
+        sizes = zip(self.x.tensor.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        more = [0 if transposed else (n + 2 * p - d * (k - 1) - 1) % step for n, k, step, p, d in sizes]  # left over
+        flat = torch.convolution(s.flatten(0, 1), weight, None, stride, padding, dilation, not transposed, more, groups)
+        return flat.unflatten(0, s.shape[:2])
 
     def source(self, share: torch.Tensor, z: torch.Tensor, m: Multiplier, epsilon: float = 0.0) -> torch.Tensor:
         """Return R / z for R = share times m; what has no denominator goes to the stabilisers."""
@@ -98,8 +96,7 @@ class Layer:
                 s = self.source(share if part.share == 1 else part.share * share, z, m, rule.stabiliser)
                 weight, bias = self.kernel(part)
                 if bias is not None and rule.biases == "absorb":
-                    total = s.sum(tuple(range(3, s.ndim)), dtype=torch.float64)
-                    self.absorb("bias", total @ bias.double())
+                    self.absorb("bias", s.sum(tuple(range(3, s.ndim))).double() @ bias.double())
                 of_positive = of_positive + self.adjoint(s, weight)
                 if not (self.x.nonnegative or plain):
                     of_negative = of_negative + self.adjoint(s, self.kernel(part.mirrored)[0])

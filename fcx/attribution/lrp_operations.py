@@ -41,11 +41,13 @@ def max_pool(sweep: Sweep, node: Node, m: Multiplier) -> None:
     x, *how = node.args
     kernel, stride, padding, dilation, ceil = [*how, *([], 0, 1, False)[len(how) - 1 :]]
     m, index = m.whole, node.values[1].tensor
-    like = x.tensor.expand(len(m), *x.tensor.shape).flatten(0, 1)
-    of_x = torch.ops.aten.max_pool2d_with_indices_backward(
-        m.flatten(0, 1), like, kernel, stride, padding, dilation, ceil, index.repeat(len(m), 1, 1, 1)
-    )
-    sweep.give(x, of_x.unflatten(0, m.shape[:2]))
+    parts = [
+        torch.ops.aten.max_pool2d_with_indices_backward(
+            of_target, x.tensor, kernel, stride, padding, dilation, ceil, index
+        )
+        for of_target in m
+    ]
+    sweep.give(x, torch.cat(parts).unflatten(0, m.shape[:2]))
 
 
 @operation(*LINEAR)
