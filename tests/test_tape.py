@@ -79,7 +79,7 @@ NETWORKS = {  # name -> (how to make one, channels, size, whether it is piecewis
                                    head=nn.Linear(8, 2)), 1, 12, False),
     "upsampled": (lambda: Written(upsampled, a=CONV(1, 8, 3, stride=2), depthwise=CONV(8, 8, 3, groups=8, padding=1),
                                   up=nn.ConvTranspose2d(8, 4, 3, stride=2), head=nn.Linear(4, 2)), 1, 13, False),
-    "resnet": (lambda: models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=2), 3, 32, True),
+    "resnet": (lambda: models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=2), 3, 16, True),
     "densenet": (lambda: models.DenseNet(4, (2, 2), 8, num_classes=2), 3, 32, True),
     "convnext": (lambda: models.ConvNeXt([BLOCK(8, 16, 1), BLOCK(16, None, 1)], num_classes=2), 3, 32, False),
     "vit": (lambda: models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=2), 3, 16, False),
@@ -103,14 +103,14 @@ def network(name):
 def test_the_ledger_closes_by_every_rule(name):
     net, images = network(name)
     engine = Engine(net)
-    for convolution in CONVOLUTION_RULES:
-        for first in FIRST_RULES:
-            for sums in SUMS if first == "rule" else SUMS[:1]:
-                found = engine.relevance(images, BOTH, Rule(convolution, first, sums=sums))
-                mass = found.maps.abs().sum((-1, -2)) + found.absorbed.abs().sum(0)
-                error = (found.maps.sum((-1, -2)) + found.absorbed.sum(0) - found.value).abs()
-                assert (error <= 1e-11 * mass).all(), (convolution, first, sums)
-                assert found.maps.abs().amax() < 1e6 * found.value.abs().amax()
+    rules = [Rule(convolution, "rule") for convolution in CONVOLUTION_RULES]
+    rules += [Rule("gamma", first) for first in FIRST_RULES if first != "rule"]
+    for rule in (*rules, *(Rule("epsilon", "rule", sums=sums) for sums in SUMS[1:])):
+        found = engine.relevance(images, BOTH, rule)
+        mass = found.maps.abs().sum((-1, -2)) + found.absorbed.abs().sum(0)
+        error = (found.maps.sum((-1, -2)) + found.absorbed.sum(0) - found.value).abs()
+        assert (error <= 1e-11 * mass).all(), rule
+        assert found.maps.abs().amax() < 1e6 * found.value.abs().amax()
     torch.testing.assert_close(found.value, net(images).T)
 
 

@@ -26,7 +26,7 @@ def half_taken(t):
 
 def everywhere(sweep, layer, m):
     """Spread what the first convolution has over the whole picture."""
-    total = m.times(layer.y.tensor).whole.sum((2, 3, 4), keepdim=True)
+    total = m.times(layer.activation).whole.sum((2, 3, 4), keepdim=True)
     x = layer.x.tensor
     sweep.carry(layer.x, total.expand(-1, *x.shape) / x[0].numel())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
@@ -36,6 +37,11 @@ class Layer:
             raise InputError("LRP cannot explain this network: the weights of a convolution depend on the picture")
         return cls(sweep.name(node), sweep, x, node.value, weight, bias, tuple(geometry))
 
+    @property
+    def activation(self) -> torch.Tensor:
+        """What relevance is that times m: y, or its positive part where that alone is read."""
+        return self.y.readers[0].value.tensor if self.y.rectified else self.y.tensor
+
     def kernel(self, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return p w + n w and p b + n b, the positive and the negative ones weighed apart."""
         derive = self.sweep.tape.constants.derive
@@ -66,16 +72,18 @@ class Layer:
 
     def source(self, share: torch.Tensor, z: torch.Tensor, m: Multiplier, epsilon: float = 0.0) -> torch.Tensor:
         """Return R / z for R = share times m; what has no denominator goes to the stabilisers."""
-        if epsilon:
-            sign = stabiliser(z, epsilon)
-            z = z + sign
-        gate = (share / z).nan_to_num_(0.0, math.inf, -math.inf)  # 0 / 0: nothing to hand on
+        if epsilon and z is share and self.y.rectified:  # 0 or more
+            gate = share / (share + epsilon)
+            sign = None
+        else:
+            sign = stabiliser(z, epsilon) if epsilon else None
+            gate = (share / (z if sign is None else z + sign)).nan_to_num_(0.0, math.inf, -math.inf)  # 0 / 0: nothing
         if not gate.sum().isfinite():
             dead = gate.isinf()
             self.absorb("stabiliser", torch.where(dead, share, 0) * m.whole)
             gate = gate.masked_fill(dead, 0)
         s = m.times(gate).whole
-        if epsilon:
+        if sign is not None:
             self.absorb("stabiliser", s * sign)
         return s
 
@@ -85,24 +93,26 @@ class Layer:
 
     def descend(self, m: Multiplier) -> torch.Tensor:
         """Return the multiplier of x by the rule of convolutions."""
-        rule, y = self.sweep.rule, self.y.tensor
+        rule, y = self.sweep.rule, self.activation
         plain = all(part.positive == part.negative for part in rule.parts)
-        of_positive = of_negative = 0  # multipliers of x > 0 and of x < 0
-        for sign in (0,) if plain else (1,) if self.y.rectified else (1, -1):
-            share = y if sign == 0 else y.clamp(min=0) if sign > 0 else y.clamp(max=0)
+        of_positive, of_negative = [], []  # multipliers of x > 0 and of x < 0
+        for sign in (1,) if self.y.rectified else (0,) if plain else (1, -1):
+            share = y if sign == 0 or self.y.rectified else y.clamp(min=0) if sign > 0 else y.clamp(max=0)
             for part in rule.parts:
                 part = part if sign >= 0 else part.mirrored
-                z = y if plain and (rule.biases == "absorb" or self.bias is None) else self.sums(part)
+                z = share if plain and (rule.biases == "absorb" or self.bias is None) else self.sums(part)
                 s = self.source(share if part.share == 1 else part.share * share, z, m, rule.stabiliser)
                 weight, bias = self.kernel(part)
+                units = s.sum(tuple(range(3, s.ndim))).double()
                 if bias is not None and rule.biases == "absorb":
-                    self.absorb("bias", s.sum(tuple(range(3, s.ndim))).double() @ bias.double())
-                of_positive = of_positive + self.adjoint(s, weight)
+                    self.absorb("bias", units @ bias.double())
+                if rule.stabiliser and z is share and self.y.rectified:
+                    self.absorb("stabiliser", rule.stabiliser * units.sum(-1))
+                of_positive.append(self.adjoint(s, weight))
                 if not (self.x.nonnegative or plain):
-                    of_negative = of_negative + self.adjoint(s, self.kernel(part.mirrored)[0])
-        if self.x.nonnegative or plain:
-            return of_positive
-        return torch.where(self.x.tensor < 0, of_negative, of_positive)
+                    of_negative.append(self.adjoint(s, self.kernel(part.mirrored)[0]))
+        of_positive, of_negative = (reduce(torch.add, of) if of else None for of in (of_positive, of_negative))
+        return of_positive if of_negative is None else torch.where(self.x.tensor < 0, of_negative, of_positive)
 
     def propagate(self, m: Multiplier) -> None:
         """Hand the multiplier of y to x, or its relevance to pixels."""
@@ -196,7 +206,7 @@ def dense(sweep: Sweep, node: Node, m: Multiplier) -> None:
 @first_rule
 def flat(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
     """Hand the relevance of a unit to all that it reads alike (Lapuschkin et al. 2019, 1902.10178)."""
-    total = m.times(layer.y.tensor).whole
+    total = m.times(layer.activation).whole
     box = torch.ones_like(layer.weight)
     if layer.geometry[-1] == 1 and not layer.geometry[3]:  # the same of every unit of a place
         total, box = total.sum(2, keepdim=True), box[:1]
@@ -212,7 +222,7 @@ def zbox(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
     ends = [_box(layer.x, shade) for shade in (0.0, 1.0)]
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     z = layer(x, weight) - layer(low, up) - layer(high, down)
-    s = layer.source(layer.y.tensor, z, m)
+    s = layer.source(layer.activation, z, m)
     relevance = x * layer.adjoint(s, weight) - high * layer.adjoint(s, down)
     sweep.carry(layer.x, relevance - low * layer.adjoint(s, up) if low.any() else relevance)
 

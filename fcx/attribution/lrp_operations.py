@@ -31,8 +31,11 @@ ACTIVATIONS = (
 @operation("relu")
 def relu(sweep: Sweep, node: Node, m: Multiplier) -> None:
     """Hand on what is active."""
-    y = node.value.tensor
-    sweep.give(node.args[0], m.raw, m.times((y > 0).to(y.dtype)).gate)
+    x, y = node.args[0], node.value.tensor
+    if sweep.drops_negative(x):
+        sweep.give(x, *m)
+    else:
+        sweep.give(x, m.raw, m.times((y > 0).to(y.dtype)).gate)
 
 
 @operation("max_pool2d_with_indices")

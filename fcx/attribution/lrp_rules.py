@@ -54,8 +54,9 @@ def convolution_rule(function):
 
 
 def first_rule(function):
-    """Register a function (sweep, layer, m) as the first rule that has its name: it carries the relevance of what the
-    layer reads, (target, sample, channel, y, x), to the pixels (`sweep.carry`)."""
+    """Register a function (sweep, layer, m) as the first rule that has its name: the relevance of the layer is
+    `layer.activation` times m, and what becomes of it, (target, sample, channel, y, x) of what the layer reads, goes to
+    the pixels (`sweep.carry`)."""
     FIRST_RULES[function.__name__] = function
     return function
 

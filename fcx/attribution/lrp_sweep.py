@@ -151,6 +151,10 @@ class Sweep:
             return self.multipliers.pop(value)
         return Multiplier(value.tensor.new_zeros(len(self.weights), *value.tensor.shape))
 
+    def drops_negative(self, value: Value) -> bool:
+        """Return whether the rule of what made a value hands on nothing where it is negative, as its readers ask."""
+        return value.node is not None and value.node.name == "convolution" and value.rectified
+
     def absorb(self, bucket: str, layer: str, value: Value, amounts: torch.Tensor) -> None:
         """Book amounts (target, ...), of which there is one for each element of a value or of its first dimensions."""
         samples = self.tape.samples
@@ -229,6 +233,10 @@ class Slopes(Sweep):
         super().__init__(tape, weights, Rule("epsilon", "rule"))
 
     FAST = ("relu", "max_pool2d_with_indices")
+
+    def drops_negative(self, value: Value) -> bool:
+        """Return that nothing does."""
+        return False
 
     def step(self, node: Node) -> None:
         """Hand on gradients."""

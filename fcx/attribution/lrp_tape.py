@@ -11,8 +11,9 @@ little, and an output is a small difference of many terms.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from itertools import chain
 from typing import Any
 
@@ -20,7 +21,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from fcx.core.errors import InputError
 
@@ -69,19 +69,18 @@ class Node:
     name: str
     call: Callable
     args: tuple
-    kwargs: dict[str, Any]
+    kwargs: dict[str, Any]  # never a value
     values: list[Value] = field(default_factory=list)
 
-    @property
+    @cached_property
     def read(self) -> list[Value]:
         """The values that it read, each once."""
-        leaves = tree_leaves((self.args, self.kwargs))
-        return list(dict.fromkeys(leaf for leaf in leaves if isinstance(leaf, Value)))
+        return list(dict.fromkeys(one for one in flat((*self.args, *self.kwargs.values())) if isinstance(one, Value)))
 
-    @property
+    @cached_property
     def constants(self) -> list:
         """What it was given beside them."""
-        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if not isinstance(leaf, Value)]
+        return [one for one in flat((*self.args, *self.kwargs.values())) if not isinstance(one, Value)]
 
     @property
     def value(self) -> Value:
@@ -90,17 +89,35 @@ class Node:
 
     def again(self, tensor_of: Callable[[Value], torch.Tensor]) -> list[torch.Tensor]:
         """Return what it makes where it reads `tensor_of(value)` in the place of each value."""
-        args, kwargs = tree_map(lambda a: tensor_of(a) if isinstance(a, Value) else a, (self.args, self.kwargs))
-        args, kwargs = _as_wide(args, kwargs, self.value.tensor.dtype)
-        return [leaf for leaf in tree_leaves(self.call(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
+        wide = self.value.tensor.dtype == torch.float64
+
+        def given(a):
+            a = tensor_of(a) if isinstance(a, Value) else a
+            return a.double() if wide and isinstance(a, torch.Tensor) and a.is_floating_point() else a
+
+        made = self.call(*each(given, self.args), **self.kwargs)
+        return [one for one in flat([made]) if isinstance(one, torch.Tensor)]
 
 
-def _as_wide(args, kwargs, dtype: torch.dtype) -> tuple:
-    """Return arguments in double precision where that is `dtype`, as they are where it is not."""
-    if dtype != torch.float64:
-        return args, kwargs
-    return tree_map(lambda a: a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a,
-                    (args, kwargs))  # fmt: skip
+def flat(args: Iterable) -> list:
+    """Return the arguments of an operation, those in lists one by one."""
+    return [one for a in args for one in (a if isinstance(a, (list, tuple)) else (a,))]
+
+
+def each(function: Callable, args: Iterable) -> tuple:
+    """Return function(argument) of every argument, also of those in lists."""
+    return tuple([type(a)(map(function, a)) if isinstance(a, (list, tuple)) else function(a) for a in args])
+
+
+@cache
+def _as_named(operation) -> tuple[str, Callable]:
+    """Return the name of an operation, and what does it again: not in place, and to tensors of any layout."""
+    name, call = operation.overloadpacket.__name__, operation.overloadpacket
+    if operation.namespace != "aten":
+        return operation.name(), call
+    if name.endswith("_") and operation._schema.is_mutable:
+        name, call = name[:-1], getattr(torch.ops.aten, name[:-1], call)
+    return name, torch.ops.aten.reshape if name in ("view", "_unsafe_view") else call
 
 
 class Constants:
@@ -110,19 +127,21 @@ class Constants:
         named = chain(model.named_parameters(), model.named_buffers())
         self.names = {_place(tensor): name.rpartition(".")[0] or name for name, tensor in named}
         self._derived: dict[tuple, Any] = {}
+        self._places = set(self.names)  # of weights, and of what was worked out from them
 
     def name(self, tensor, otherwise: str) -> str:
         """Return the name of the layer that a tensor is a weight of."""
         return self.names.get(_place(tensor), otherwise) if isinstance(tensor, torch.Tensor) else otherwise
 
     def derive(self, function: Callable, *given) -> Any:
-        """Return function(*given), kept where all tensors among what is given are weights of the model."""
+        """Return function(*given), kept where all tensors given are weights of the model or worked out from them."""
         tensors = [one for one in given if isinstance(one, torch.Tensor)]
-        if not all(_place(tensor) in self.names for tensor in tensors):
+        if not all(_place(tensor) in self._places for tensor in tensors):
             return function(*given)
         key = (function, *(_identity(one) if isinstance(one, torch.Tensor) else one for one in given))
         if key not in self._derived:
-            self._derived[key] = function(*given)
+            self._derived[key] = result = function(*given)
+            self._places.update(_place(one) for one in [result] if isinstance(one, torch.Tensor))
         return self._derived[key]
 
 
@@ -171,21 +190,17 @@ class Tape:
 
     def _record(self, operation, args, kwargs):
         """Do an operation, and note it where a picture reaches it."""
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if self.tainted and any(_place(t) in self.tainted and id(t) not in self._values for t in tensors):
+        if kwargs and any(isinstance(one, torch.Tensor) for one in kwargs.values()):
+            raise InputError("LRP cannot explain this network: it writes into a tensor that it has (out=)")
+        if self.tainted and any(self._is_tainted(one) for one in flat(args)):
             raise InputError("LRP cannot explain this network: it reads a tensor part of which was written in place")
-        if not any(id(tensor) in self._values for tensor in tensors):
+        node = Node(*_as_named(operation), each(self._known, args), kwargs)
+        if not node.read:
             return operation(*args, **kwargs)
-        name, call = operation.overloadpacket.__name__, operation.overloadpacket
-        if operation.namespace != "aten":
-            name = operation.name()
-        elif name.endswith("_") and operation._schema.is_mutable:
-            name, call = name[:-1], getattr(torch.ops.aten, name[:-1], call)
+        if operation._schema.is_mutable and operation._schema.name.endswith("_"):
             self._keep(args[0])
-        call = torch.ops.aten.reshape if name in ("view", "_unsafe_view") else call  # of any layout
-        node = Node(name, call, *tree_map(lambda a: self._values.get(id(a), a), (args, kwargs)))
         results = operation(*self._wide(node, args), **kwargs)
-        for tensor in tree_leaves(results):
+        for tensor in flat([results]):
             if isinstance(tensor, torch.Tensor):
                 node.values.append(self._value(node, tensor))
                 self._values[id(tensor)] = node.values[-1]
@@ -200,11 +215,18 @@ class Tape:
         wide = dense or any(value.tensor.dtype == torch.float64 for value in read)
         if not wide or self.dtype == torch.float64 or node.name == "_to_copy":
             return args
-        flat, spec = tree_flatten(args)
-        return spec.unflatten([
-            self.constants.derive(torch.Tensor.double, a) if isinstance(a, torch.Tensor) and a.is_floating_point()
-            else a for a in flat
-        ])  # fmt: skip
+        derive = self.constants.derive
+        return each(
+            lambda a: derive(torch.Tensor.double, a) if isinstance(a, torch.Tensor) and a.is_floating_point() else a,
+            args,
+        )
+
+    def _is_tainted(self, one) -> bool:
+        return isinstance(one, torch.Tensor) and _place(one) in self.tainted and id(one) not in self._values
+
+    def _known(self, one):
+        """Return the value of a tensor that a picture reached, anything else as it is."""
+        return self._values.get(id(one), one)
 
     def _keep(self, target: torch.Tensor) -> None:
         """Copy what an operation in place is about to change, where values share its memory."""
@@ -236,7 +258,7 @@ class Tape:
         lead = [value for value in node.read if value.rows and value.tensor.ndim and len(value.tensor) == self.samples]
         if not lead or not tensor.ndim or len(tensor) != self.samples:
             return False
-        dims = [a for a in tree_leaves(node.args) if isinstance(a, int)]
+        dims = [a for a in flat(node.args) if isinstance(a, int)]
         if node.name == "permute":
             return dims[0] == 0
         if node.name in ("transpose", "cat", "stack", "unbind", "select", "flip"):
