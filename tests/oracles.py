@@ -744,3 +744,61 @@ def expected_gradients(model, faces, sample, target, samples, background, seed):
         (slope,) = torch.autograd.grad(model(point[None, None])[0, target], point)
         total = total + slope * (face - other)
     return (total / samples).numpy()
+
+
+# --- mini-XCEPTION ----------------------------------------------------------------------------
+
+
+def keras_answers(layers, weights, images):
+    """Return what a Keras network answers before its softmax, from its definition: images (sample, y, x, channel).
+
+    `layers`: dicts of `class`, `name`, `config` and `from`, the names of the layers that it reads; `weights`: layer ->
+    Keras's name of a weight -> array.
+    """
+    values = {}
+    for layer in layers:
+        kind, config, own = layer["class"], layer["config"], weights.get(layer["name"], {})
+        read = [values[name] for name in layer["from"]]
+        if kind == "InputLayer":
+            value = images
+        elif kind == "Conv2D":
+            value = keras_windows(read[0], config, 0, lambda tap, w: tap @ w, own["kernel"])
+            value = value + own["bias"] if config["use_bias"] else value
+        elif kind == "SeparableConv2D":
+            by_channel = keras_windows(read[0], config, 0, lambda tap, w: tap * w[:, 0], own["depthwise_kernel"])
+            value = by_channel @ own["pointwise_kernel"][0, 0]
+        elif kind == "BatchNormalization":
+            spread = np.sqrt(np.asarray(own["moving_variance"], "f8") + config["epsilon"])
+            value = (read[0] - own["moving_mean"]) / spread * own["gamma"] + own["beta"]
+        elif kind == "MaxPooling2D":
+            config = {**config, "kernel_size": config["pool_size"]}
+            value = keras_windows(read[0], config, -np.inf)
+        elif kind == "Add":
+            value = read[0] + read[1]
+        elif kind == "GlobalAveragePooling2D":
+            value = read[0].mean((1, 2))
+        elif config["activation"] == "relu":
+            value = np.maximum(read[0], 0)
+        else:  # the softmax, after which nothing comes
+            return read[0]
+        values[layer["name"]] = value
+    return value
+
+
+def keras_windows(x, config, outside, times=None, kernel=None):
+    """Return the sum over windows of taps times a kernel, or their maximum; of what "same" adds, more falls behind."""
+    size, step = config["kernel_size"], config["strides"]
+    counts, pads = [], []
+    for n, k, s in zip(x.shape[1:3], size, step, strict=True):
+        count = -(-n // s) if config["padding"] == "same" else (n - k) // s + 1
+        spare = max((count - 1) * s + k - n, 0)
+        counts, pads = [*counts, count], [*pads, (spare // 2, spare - spare // 2)]
+    x = np.pad(np.asarray(x, "f8"), [(0, 0), *pads, (0, 0)], constant_values=outside)
+    total = None
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows, columns = (slice(at, at + (n - 1) * s + 1, s) for at, n, s in zip((i, j), counts, step, strict=True))
+            tap = x[:, rows, columns]
+            tap = tap if kernel is None else times(tap, np.asarray(kernel[i, j], "f8"))
+            total = tap if total is None else np.maximum(total, tap) if kernel is None else total + tap
+    return total
