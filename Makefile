@@ -12,7 +12,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-che
 report: .venv/installed
 	@$(BIN)/fcx report
 
-# The tests need the extras bench, for Quantus, search and distributed. One of them that is skipped is printed with its
+# The tests need the extras bench, for Quantus, search, distributed and onnx. One of them that is skipped is printed with its
 # reason.
 test: .venv/installed-bench
 	@$(BIN)/ruff format --check --quiet . || { echo "make test: run .venv/bin/ruff format" >&2; exit 1; }
@@ -49,7 +49,7 @@ clean:
 	@touch $@
 
 .venv/installed-bench: .venv/installed
-	@$(INSTALL) -e '.[bench,search,distributed]'
+	@$(INSTALL) -e '.[bench,search,distributed,onnx]'
 	@touch $@
 
 .venv/installed-docs: .venv/installed

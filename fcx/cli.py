@@ -519,6 +519,19 @@ def explore(
 
 
 @command()
+def onnx(
+    checkpoint: Annotated[str, typer.Argument(help="name or file of a checkpoint")],
+    out: Annotated[str, typer.Argument(help="the file to write (.onnx)")],
+    overwrite: Overwrite = False,
+):
+    """Write a network as ONNX, for any number of faces at once, after onnxruntime answered with it what torch does."""
+    import fcx
+    from fcx.networks.onnx_export import write_onnx
+
+    typer.echo(write_onnx(fcx.load_model(checkpoint), out, overwrite=overwrite))
+
+
+@command()
 def report(
     models: Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: those that "
                                         "ship")] = "",

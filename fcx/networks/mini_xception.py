@@ -25,7 +25,7 @@ class Separable(nn.Sequential):
         self.norm = _norm(outputs)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two separable convolutions and a max pooling, beside a shortcut of stride 2; answers their sum.
 
     The pooling's padding is that of TensorFlow's "same", which for an even size falls behind the last row and column.
@@ -65,7 +65,7 @@ class MiniXception(nn.Module):
         self.blocks = nn.Sequential()
         channels, size = STEM, SIZE - 4
         for number, width in enumerate(WIDTHS, start=1):
-            self.blocks.add_module(f"block{number}", Block(channels, width, size))
+            self.blocks.add_module(f"block{number}", ResidualBlock(channels, width, size))
             channels, size = width, (size + 1) // 2
         self.maps = nn.Conv2d(channels, len(OUTPUTS), 3, padding=1)
 
