@@ -156,5 +156,5 @@ def onnx_session(graph: bytes, threads: int = 1):
     """Return an onnxruntime session of an ONNX file's bytes, on the processor."""
     runtime = library("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.intra_op_num_threads, options.log_severity_level = threads, 4  # what is wrong is raised, too
     return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -102,7 +102,7 @@ def _simplified(path: Path, graph):
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with TemporaryDirectory() as folder:
-        options.optimized_model_filepath, options.log_severity_level = str(Path(folder) / "simple.onnx"), 3
+        options.optimized_model_filepath, options.log_severity_level = str(Path(folder) / "simple.onnx"), 4
         try:
             runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # a class of its own for each reason
@@ -130,7 +130,8 @@ def _compare(path: Path, module: nn.Module, graph) -> None:
         with torch.inference_mode():
             answers = module(torch.from_numpy(faces)).numpy()
     except Exception as error:
-        raise InputError(f"{path} does not answer to several faces at once: {error}") from error
+        raise InputError(f"{path} does not answer to {len(faces)} faces at once: export it for any number of them "
+                         f"({error})") from error  # fmt: skip
     worst = np.abs(wanted - answers).max() if wanted.shape == answers.shape else np.inf
     if not worst <= TOLERANCE * np.abs(wanted).max():
         raise InputError(f"what onnx2pytorch made of {path} answers something else than onnxruntime, by up to "
