@@ -1,0 +1,33 @@
+"""Region profiles: networks with other outputs side by side."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from fcx.statistics.profiles import ALL, region_profiles
+from fcx.statistics.region_mass import sample_statistics
+
+
+@pytest.fixture
+def results(faces):
+    """Maps of two networks, of which each lacks an output of the other."""
+    shape = (2, 2, 1, 3, faces.sizes["sample"], 64, 64)
+    maps = np.random.default_rng(0).normal(size=shape)
+    maps[0, :, :, 2], maps[1, :, :, 0] = np.nan, np.nan
+    dims = ("model", "condition", "method", "target", "sample", "y", "x")
+    coords = {"model": ["a", "b"], "condition": faces["condition"].values, "method": ["gradient"],
+              "target": ["valence", "arousal", "happy"], "sample": faces["sample"].values}  # fmt: skip
+    return xr.Dataset({"attribution": (dims, maps), "prediction": (("model", "condition", "target", "sample"),
+                                                                   maps[:, :, 0, ..., 0, 0])}, coords)  # fmt: skip
+
+
+def test_a_profile_is_the_mean_over_the_outputs_that_a_network_has(results, faces):
+    profiles = region_profiles(results, faces, draws=20)
+    assert profiles["target"].values.tolist() == [ALL]
+    each = sample_statistics(results, faces)
+    for model, own in (("a", ["valence", "arousal"]), ("b", ["arousal", "happy"])):
+        shares = each["share"].sel(model=model, target=own).values  # (condition, method, target, sample, region)
+        np.testing.assert_allclose(profiles["share"].sel(model=model).values[:, :, 0], shares.mean(2))
+        density = shares.mean((2, 3)) / each["area"].values.mean(0)
+        np.testing.assert_allclose(profiles["enrichment_mean"].sel(model=model).values[:, :, 0], np.log2(density))
+    assert (profiles["n"] == faces.sizes["sample"]).all()
