@@ -21,6 +21,7 @@ from .masks.wear import wear_mask
 from .networks.checkpoints import load_model, save_model
 from .networks.facechannel import FaceChannel
 from .networks.inference import predict
+from .networks.inputs import as_network
 from .networks.training import train
 from .reporting import report
 from .statistics.agreement import evaluate

@@ -1,5 +1,6 @@
 """ONNX files: what is written answers what the network answers, and what is read can be explained."""
 
+import copy
 import sys
 import warnings
 
@@ -15,7 +16,7 @@ from fcx.attribution.lrp_engine import Engine
 from fcx.attribution.lrp_rules import Rule
 from fcx.core.errors import CheckpointError, InputError
 from fcx.networks import onnx_export
-from fcx.networks.checkpoints import save_model
+from fcx.networks.checkpoints import load_model, resolve_models, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.onnx_export import write_onnx
 from fcx.networks.onnx_import import onnx_module, read_words
@@ -87,15 +88,29 @@ def test_the_file_says_what_it_is(file):
     assert b"site-packages" not in file.read_bytes()
 
 
-def test_what_is_written_is_read_again_and_explained_alike(model, file):
+def test_what_is_written_is_read_again_and_explained(model, file):
     faces = torch.rand(3, 1, 64, 64)
-    read = onnx_module(file)
+    [read] = resolve_models(str(file)).values()
+    assert (read.size, read.channels, read.outputs, read.kind) == (64, 1, ["arousal", "valence"], "rating")
+    assert read.metadata["crop"] == "upright"
     with torch.no_grad():
         torch.testing.assert_close(read(faces), model(faces), atol=1e-5, rtol=0)
     weights = torch.eye(2)
     one = Engine(read).relevance(faces, weights, Rule("gamma", "flat"))
     left = one.maps.sum((-2, -1), dtype=torch.float64) + one.absorbed.sum(0) - one.value
     assert (left.abs() <= 1e-5 * one.maps.abs().sum((-2, -1))).all()
+
+
+def test_a_network_that_normalises_pixels_does_so_in_the_file(tmp_path):
+    network = load_model("mini_xception")
+    read = load_model(write_onnx(network, tmp_path / "mini.onnx"))
+    assert read.words == {**network.words, "mean": 0, "std": 1}
+    assert read.metadata["licence"] == network.metadata["notice"]["licence"]
+    faces = torch.rand(5, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(read(faces), network(faces), atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(network(faces), network.module((faces - 0.5) / 0.5))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
@@ -121,14 +136,14 @@ def test_a_file_for_one_face_is_read_for_several(tmp_path):
     assert onnx_module(path)(torch.rand(5, 1, 64, 64)).shape == (5, 2)
 
 
-def test_a_wrong_file_is_not_put_in_place(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        onnx_export.Unchecked, "forward", lambda self, faces: self.model.tail(self.model.features(faces))
-    )
-    path = tmp_path / "wrong.onnx"  # whose head is no tanh
+def test_a_wrong_file_is_not_put_in_place(model, file, tmp_path, monkeypatch):
+    other = copy.deepcopy(model)
+    other.head.bias.data += 1e-4
+    monkeypatch.setattr(onnx_export, "_exported", lambda *_: onnx.load(file))
+    path = tmp_path / "wrong.onnx"
     path.write_bytes(b"kept")
     with pytest.raises(InputError, match="onnxruntime answers something else than torch to 1 faces"):
-        write_onnx(model, path, overwrite=True)
+        write_onnx(other, path, overwrite=True)
     assert path.read_bytes() == b"kept"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -150,6 +165,9 @@ def test_what_cannot_be_read_is_refused(file, tmp_path):
     for name in ("cut.onnx", "missing.onnx"):
         with pytest.raises(CheckpointError, match="is not an ONNX file, or is damaged"):
             onnx_module(tmp_path / name)
+    silent = traced(nn.Flatten(), tmp_path / "silent.onnx", channels=1)
+    with pytest.raises(InputError, match=r"does not say what it reads and answers.*fcx\.as_network\(fcx\.networks"):
+        load_model(silent)
     path = traced(nn.Flatten(), tmp_path / "flat.onnx", channels=4)
     with pytest.raises(InputError, match=r"reads \('n', 4, 64, 64\) and answers 1 arrays; allowed: pictures"):
         onnx_module(path)

@@ -1,7 +1,8 @@
 """Checkpoints: weights as safetensors, with everything that is known about them in the header.
 
 No pickle is ever opened: a pickle can run any code. The header holds, each as JSON, `format`,
-`config`, `sha256` of the weights, and the training record: crop rule, data, recipe, scores.
+`config`, `sha256` of the weights, and the training record: crop rule, data, recipe, scores; that of a network that is
+no FaceChannel names its `architecture`, and declares what it reads and answers (`network`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from fcx.core.contract import FAMILIES, family_and_seed
 from fcx.core.errors import CheckpointError, InputError
 from fcx.core.files import replacing
 from fcx.core.paths import shipped_folder
+from fcx.networks.architectures import network_of
 from fcx.networks.facechannel import Config, FaceChannel
+from fcx.networks.inputs import Network
 
 FORMAT = "fcx-facechannel-1"
+OTHER = "fcx-network-1"  # of an architecture that the header names
 SUFFIX = ".safetensors"
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
 MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes
@@ -53,37 +57,56 @@ def save_model(model: FaceChannel, path: FilePath, metadata: Names | None = None
 
 
 @checked
-def load_model(name_or_path: FilePath) -> FaceChannel:
-    """Return the FaceChannel of a shipped name or a file, in eval mode, its header as `model.metadata`.
+def load_model(name_or_path: FilePath) -> FaceChannel | Network:
+    """Return the network of a shipped name or a file, in eval mode, its header as `model.metadata`.
 
-    Raises: CheckpointError for a file that is missing, damaged, of another shape, or not of fcx;
-    UnknownNameError for a name that does not ship.
+    A file is a checkpoint, or an ONNX file that says what it reads and answers, as `fcx onnx` writes it.
+
+    Raises: CheckpointError for a file that is missing, damaged, of another shape, or not of fcx; InputError for an
+    ONNX file that says nothing of itself; UnknownNameError for a name that does not ship.
 
     >>> load_model("plain_scratch").config.width
     64
     """
     path = find(name_or_path)
+    if path.suffix == ".onnx":
+        from fcx.networks.onnx_import import read_onnx  # which reads this module
+
+        return read_onnx(path)
     tensors, metadata = read_tensors(path)
     _check_format(path, metadata)
     if metadata.get("sha256") != weights_hash(tensors):
         raise CheckpointError(f"{path} is damaged: its weights do not have the hash that its header records")
     _check_weights(tensors, path)
+    if metadata["format"] == OTHER:
+        network = network_of(path, metadata)
+        _check_shapes(path, tensors, network.module)
+        network.module.load_state_dict(tensors)
+        return network.eval()
     try:
         config = Config(**metadata["config"])
         with torch.device("meta"):  # shapes first: a wrong config must not fill the memory
-            wanted = {name: value.shape for name, value in FaceChannel(config).state_dict().items()}
+            described = FaceChannel(config)
     except (TypeError, KeyError, InputError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not describe a FaceChannel: {error}") from error
-    found = {name: value.shape for name, value in tensors.items()}
-    for name in [*wanted, *found]:
-        if wanted.get(name) != found.get(name):
-            have, want = (list(shapes.get(name, ())) or "nothing" for shapes in (found, wanted))
-            raise CheckpointError(f"{path} is of another shape: {name} is {have}, its config asks for {want}")
+    _check_shapes(path, tensors, described)
     with torch.random.fork_rng(devices=[]):  # the first random weights must not move the caller's generator
         model = FaceChannel(config).to(tensors["head.weight"].dtype)
     model.load_state_dict(tensors)
     model.metadata = metadata
     return model.eval()
+
+
+def _check_shapes(path: Path, tensors: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+    """Refuse weights that are not those of a network.
+
+    Raises: CheckpointError naming the first that differs.
+    """
+    wanted, found = ({name: value.shape for name, value in state.items()} for state in (model.state_dict(), tensors))
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            have, want = (list(shapes.get(name, ())) or "nothing" for shapes in (found, wanted))
+            raise CheckpointError(f"{path} is of another shape: {name} is {have}, its config asks for {want}")
 
 
 def _check_weights(tensors: Mapping[str, torch.Tensor], what) -> None:
@@ -117,16 +140,23 @@ def read_metadata(path: FilePath) -> dict:
 
 
 def _check_format(path: Path, metadata: Mapping) -> None:
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, OTHER):
         raise CheckpointError(f"{path} is not a checkpoint of fcx: its header lacks the format {FORMAT!r}")
 
 
 def shipped() -> dict[str, Path]:
-    """Return the checkpoints that come with fcx, name -> file: the families in their order, then controls."""
+    """Return the trainings that come with fcx, name -> file: the families in their order, then controls."""
     order = {family: number for number, family in enumerate(FAMILIES)}
-    files = {path.stem: path for path in shipped_folder("checkpoints").glob(f"*{SUFFIX}")}
+    files = {path.stem: path for path in shipped_folder("checkpoints").glob(f"*-[1-9]*{SUFFIX}")}
     ranks = {name: (order.get(family_and_seed(name)[0], len(order)), *family_and_seed(name)) for name in files}
     return {name: files[name] for name in sorted(files, key=ranks.get)}
+
+
+def shipped_others() -> dict[str, Path]:
+    """Return the networks that come with fcx and are not its own, name -> file."""
+    ours = shipped()
+    files = sorted(shipped_folder("checkpoints").glob(f"*{SUFFIX}"))
+    return {path.stem: path for path in files if path.stem not in ours}
 
 
 def first_seeds() -> list[str]:
@@ -148,7 +178,7 @@ def find(name_or_path) -> Path:
     path, name = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return path
-    files = shipped()
+    files = shipped() | shipped_others()
     if name in files or f"{name}-1" in files:
         return files.get(name) or files[f"{name}-1"]
     allowed = [*first_seeds(), *files]
@@ -298,7 +328,7 @@ def _header(path: Path, texts: Mapping[str, str]) -> dict:
             header[name] = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             faults[name] = error
-    if faults and header.get("format") != FORMAT:
+    if faults and header.get("format") not in (FORMAT, OTHER):
         return {}
     for name, error in faults.items():
         raise CheckpointError(f"{path} is damaged: the field {name!r} of its header is no JSON ({error})")

@@ -21,9 +21,10 @@ from fcx.core.arguments import FilePath, Switch, checked
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
 from fcx.core.files import replacing
-from fcx.networks.checkpoints import read_tensors, shipped, weights_hash
+from fcx.networks.checkpoints import read_metadata, shipped, weights_hash
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import private_copy
+from fcx.networks.inputs import Network
 
 SUFFIX = ".onnx"
 OPSET = 18  # which runtimes know since 2023
@@ -97,6 +98,8 @@ def declared(model: nn.Module) -> dict:
     """
     if isinstance(model, FaceChannel):
         return {"size": model.config.size, "channels": 1, "outputs": list(TARGETS), "kind": "rating"}
+    if isinstance(model, Network):
+        return model.words
     raise InputError(f"a {type(model).__name__} does not say what it reads and answers: give fcx.as_network(...)")
 
 
@@ -128,7 +131,7 @@ def _exported(model: nn.Module, words: Mapping):
 
 def _metadata(model: nn.Module) -> dict:
     known, sha256 = getattr(model, "metadata", {}), weights_hash(model.state_dict())
-    ours = any(read_tensors(path, header_only=True)[1]["sha256"] == sha256 for path in shipped().values())
+    ours = any(read_metadata(path)["sha256"] == sha256 for path in shipped().values())
     licence = known.get("notice", {}).get("licence", "MIT License, the fcx authors" if ours else "not known")
     made = {name: known[name] for name in ("name", "data", "scores", "notice") if name in known}
     return {"crop": known.get("crop", "unknown"), "licence": licence, "sha256": sha256, **made}

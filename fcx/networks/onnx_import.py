@@ -17,6 +17,7 @@ from torch import nn
 
 from fcx.core.arguments import FilePath, checked
 from fcx.core.errors import CheckpointError, InputError
+from fcx.networks.inputs import Network, as_network
 from fcx.networks.onnx_export import library, onnx_session
 
 TOLERANCE = 1e-4  # of the largest answer
@@ -44,6 +45,24 @@ def onnx_module(path: FilePath) -> nn.Module:
             raise InputError(f"{path} cannot be converted by onnx2pytorch: {error!r}") from error
         _compare(path, module, graph)
     return module
+
+
+def read_onnx(path: Path) -> Network:
+    """Return the network of an ONNX file that declares its input and outputs, with its metadata.
+
+    Raises: as `onnx_module`; InputError for a file that declares nothing, or what cannot be.
+    """
+    words = read_words(path)
+    if "network" not in words:
+        raise InputError(f"{path} does not say what it reads and answers, as fcx onnx writes it: declare it in Python, "
+                         f"fcx.as_network(fcx.networks.onnx_import.onnx_module({str(path)!r}), size=..., channels=..., "
+                         "mean=..., std=..., outputs=[...], kind=...)")  # fmt: skip
+    try:
+        network = as_network(onnx_module(path), **words["network"])
+    except TypeError as error:
+        raise CheckpointError(f"{path} does not describe a network: {error}") from error
+    network.metadata = words
+    return network.eval()
 
 
 def read_words(path: Path) -> dict:
