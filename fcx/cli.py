@@ -459,8 +459,12 @@ def attribute(
     models: Models = "",
     methods: Annotated[str, typer.Option(help="comma-separated")] = "lrp_gamma,gradient",
     targets: Annotated[
-        str, typer.Option(help="comma-separated: arousal, 'valence - arousal', excitement, 'valence @ 0.2'")
-    ] = "arousal,valence",
+        str,
+        typer.Option(
+            help="comma-separated: arousal, 'valence - arousal', excitement, 'valence @ 0.2', 'happy - sad'; "
+            "default: every output of the models"
+        ),
+    ] = "",
     shunt_rule: Annotated[str, typer.Option(help="LRP through the shunt")] = "aumann_shapley",
     batch_size: Annotated[int, typer.Option(help="faces that are read at once")] = 64,
     store: Annotated[str, typer.Option(help="maps as float32, float64, float16 or int8; default: as computed")] = "",
@@ -481,9 +485,9 @@ def attribute(
 
     how = {"out": out, "batch_size": batch_size, "store": store, "workers": workers, "rank": rank, "ranks": ranks,
            "device": device, "overwrite": overwrite, "shunt_rule": shunt_rule}  # fmt: skip
-    check_request(methods, targets, **how)
     resolved = resolve_models(models or None)
-    results = fcx.attribute(resolved, stored_faces(faces), methods, targets, maps=maps, **how)
+    check_request(resolved, methods, targets or None, **how)
+    results = fcx.attribute(resolved, stored_faces(faces), methods, targets or None, maps=maps, **how)
     sizes = ", ".join(f"{results.sizes[name]} {name}s" for name in ("model", "condition", "method", "target", "sample"))
     typer.echo(f"{out}: {sizes}")
 

@@ -14,10 +14,11 @@ from torch import nn
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.lrp_engine import Engine
 from fcx.attribution.lrp_tape import Tape
-from fcx.core.contract import REGIONS, TARGETS, twin
+from fcx.core.contract import REGIONS, twin
 from fcx.core.errors import FcxError, InputError
 from fcx.networks.facechannel import FaceChannel, check_input
 from fcx.networks.inference import private_copy
+from fcx.networks.inputs import as_pixels, checked_answer, outputs_of
 from fcx.statistics.overlays import OVERLAYS
 
 
@@ -66,10 +67,11 @@ class Subject:
 class Batch:
     """Some faces of one condition seen by one model.
 
-    `images` (sample, 1, y, x) in [0, 1]; `position` (sample,) the place of each face along `sample` in the
-    whole Dataset; `weights` (target, output), of which each row is a target; `reference` (target,) the value
-    of each target from which it is explained, 0 unless the target names one. Of the Dataset, where there is
-    one: `names`, `condition`, `regions`, `alpha`, `pictures`, `mean` and `background`.
+    `images` (sample, channel, y, x) in [0, 1], as the model reads them; `position` (sample,) the place of each face
+    along `sample` in the whole Dataset; `weights` (target, output), of which each row is a target; `reference` (target,)
+    the value of each target from which it is explained, 0 unless the target names one. Of the Dataset, where there is
+    one: `names`, `condition`, `regions`, `alpha`, `pictures`, `mean` and `background`. `grid` (y, x) is that of the
+    regions and of the maps that a method returns, or else maps are those of the images, and are summed into it.
     """
 
     def __init__(self, subject: Subject, images: torch.Tensor, position: torch.Tensor | None = None,
@@ -77,9 +79,10 @@ class Batch:
                  reader: FaceReader | None = None, condition: str = ""):  # fmt: skip
         self.subject, self.model, self.images = subject, subject.model, images
         self.position = torch.arange(len(images), device=images.device) if position is None else position
-        self.weights = torch.eye(len(TARGETS)).to(images) if weights is None else weights
+        self.weights = torch.eye(len(outputs_of(self.model))).to(images) if weights is None else weights
         self.reference = self.weights.new_zeros(len(self.weights)) if reference is None else reference
         self.reader, self.condition = reader, condition
+        self.grid = tuple((images if reader is None else reader.faces["image"]).shape[-2:])
         self.recorded: dict[str, torch.Tensor] = {}
         self.resolution = 1  # of the maps, which a method may set where it follows from its options or the model
         if isinstance(self.model, FaceChannel):
@@ -127,31 +130,39 @@ class Batch:
         """Coverage (sample, y, x) in [0, 1] by the mask that the masked twin of each face wears."""
         return self._cover[:, len(REGIONS) + list(OVERLAYS).index("mask")]
 
+    def at_input(self, cover: torch.Tensor) -> torch.Tensor:
+        """Return coverage (..., y, x) of the grid as that of the pixels that the model reads: means over each."""
+        (rows, columns), sides = cover.shape[-2:], self.images.shape[-2:]
+        if (rows, columns) == sides:
+            return cover
+        return spread(cover, sides) * (sides[0] * sides[1] / (rows * columns))
+
     @property
     def twin(self) -> str:
         """The condition in which the faces wear a mask."""
         return twin(self._faces("twin").faces)
 
     def pictures(self, condition: str) -> torch.Tensor:
-        """Return the same faces in another condition, (sample, 1, y, x) in [0, 1]; zeros where one is unusable.
+        """Return the same faces in another condition, as `images` are; zeros where one is unusable.
 
         Raises: UnknownNameError for a condition that the faces do not have.
         """
-        images = torch.from_numpy(self._faces("pictures").images(condition, self._rows))
-        return images.to(self.images.device)[:, None].to(self.images.dtype) / 255
+        return self._faces("pictures").pixels(condition, self._rows, self.model, self.images)
 
     def mean(self, condition: str = "") -> torch.Tensor:
-        """Return the mean (1, y, x) of all usable faces of the Dataset in a condition; default: that of the batch.
+        """Return the mean (channel, y, x) of all usable faces in a condition; default: that of the batch.
 
         Raises: UnknownNameError for a condition that the faces do not have.
         """
-        mean = self._faces("mean").mean(condition or self.condition)
-        return torch.from_numpy(mean)[None].to(self.images)
+        return self._as_pixels(self._faces("mean").mean(condition or self.condition, self.model))[0]
 
     def background(self, count: int, seed: int) -> torch.Tensor:
-        """Return at most `count` usable faces of the Dataset in this condition, (face, 1, y, x), drawn by `seed`."""
-        pictures = self._faces("background").background(self.condition, count, seed)
-        return torch.from_numpy(pictures)[:, None].to(self.images) / 255
+        """Return at most `count` usable faces of the Dataset in this condition, (face, channel, y, x), drawn by
+        `seed`."""
+        return self._as_pixels(self._faces("background").background(self.condition, count, seed, self.model))
+
+    def _as_pixels(self, pictures: np.ndarray) -> torch.Tensor:
+        return as_pixels(self.model, pictures, self.images.device, self.images.dtype)
 
     @property
     def _rows(self) -> np.ndarray:
@@ -202,15 +213,7 @@ class Batch:
                 answer = self.model.activation(outputs)
             else:
                 answer = self._ask_module()
-        expected, name = (len(self.images), len(TARGETS)), self.subject.name
-        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != expected:
-            given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-            raise InputError(
-                f"model {name!r} gives {given} for {len(self.images)} faces, should give {expected}: {TARGETS}"
-            )
-        if not torch.isfinite(answer).all():
-            raise InputError(f"model {name!r} answers with NaN or infinity: its weights cannot be used")
-        return answer
+        return checked_answer(self.model, answer, len(self.images), self.subject.name)
 
     def _ask_module(self) -> torch.Tensor:
         try:
@@ -218,8 +221,29 @@ class Batch:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             shape = tuple(self.images.shape)
             raise InputError(
-                f"model {self.subject.name!r} cannot read faces (sample, 1, y, x) of shape {shape}: {error}"
+                f"model {self.subject.name!r} cannot read faces (sample, channel, y, x) of shape {shape}: {error}"
             ) from error
+
+
+def spread(cells: torch.Tensor, sides: tuple[int, int]) -> torch.Tensor:
+    """Spread (..., row, column) evenly over `sides` pixels, finer or coarser; every sum stays the same.
+
+    A pixel that lies in two cells gets its part of both, a cell that lies in two pixels gives each its part.
+
+    >>> spread(torch.tensor([[4.0]]), (2, 2))
+    tensor([[1., 1.],
+            [1., 1.]])
+    """
+    down, across = (_overlap(n, size).to(cells) for n, size in zip(cells.shape[-2:], sides, strict=True))
+    return down @ cells @ across.T
+
+
+def _overlap(count: int, size: int) -> torch.Tensor:
+    """Return (pixel, cell): the part of each of `count` cells that lies in each of `size` pixels."""
+    edges = torch.arange(size + 1, dtype=torch.float64) * count / size  # of pixels, in cells
+    cell = torch.arange(count, dtype=torch.float64)
+    inside = torch.minimum(edges[1:, None], cell + 1) - torch.maximum(edges[:-1, None], cell)
+    return inside.clamp(min=0)
 
 
 def check_answer(model: FaceChannel) -> bool:

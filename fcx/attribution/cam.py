@@ -13,7 +13,7 @@ import math
 import torch
 from torch import nn
 
-from fcx.attribution.batch import Batch
+from fcx.attribution.batch import Batch, spread
 from fcx.attribution.registry import method
 from fcx.core.checks import choose
 from fcx.core.errors import InputError
@@ -26,32 +26,11 @@ COARSE = (
 )
 
 
-def spread(cells: torch.Tensor, size: int) -> torch.Tensor:
-    """Spread (..., row, column) evenly over a grid of `size` pixels; every sum stays the same.
-
-    A pixel that lies in two cells gets its part of both.
-
-    >>> spread(torch.tensor([[4.0]]), 2)
-    tensor([[1., 1.],
-            [1., 1.]])
-    """
-    down, across = (_overlap(count, size).to(cells) for count in cells.shape[-2:])
-    return down @ cells @ across.T
-
-
-def _overlap(count: int, size: int) -> torch.Tensor:
-    """Return (pixel, cell): the part of each of `count` cells that lies in each of `size` pixels."""
-    edges = torch.arange(size + 1, dtype=torch.float64) * count / size  # of pixels, in cells
-    cell = torch.arange(count, dtype=torch.float64)
-    inside = torch.minimum(edges[1:, None], cell + 1) - torch.maximum(edges[:-1, None], cell)
-    return inside.clamp(min=0)
-
-
 def on_grid(batch: Batch, cells: torch.Tensor) -> torch.Tensor:
     """Spread (..., row, column) over the grid of a batch, whose maps then have the resolution of a cell."""
-    size, side = batch.images.shape[-1], {batch.images.shape[-1] / count for count in cells.shape[-2:]}
-    batch.resolution = math.gcd(*map(int, side)) if all(s.is_integer() for s in side) else 1
-    return spread(cells, size)
+    side = {size / count for size, count in zip(batch.grid, cells.shape[-2:], strict=True)}
+    batch.resolution = max(1, math.gcd(*map(int, side))) if all(s.is_integer() for s in side) else 1
+    return spread(cells, batch.grid)
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import xarray as xr
+from torch import nn
 
 from fcx.core.checks import choose
+from fcx.networks.inputs import as_pixels, read_variable
 from fcx.statistics.overlays import region_names
 from fcx.statistics.region_mass import region_cover
 
@@ -19,43 +22,52 @@ class FaceReader:
         self.faces = faces
         self.conditions = [str(name) for name in faces["condition"].values]
         self.good = faces["status"].values == "ok"  # (condition, sample)
-        self._means: dict[str, np.ndarray] = {}
+        self._means: dict[tuple, np.ndarray] = {}
         self._backgrounds: dict[tuple, np.ndarray] = {}
         self._cover: tuple[bytes, np.ndarray] = (b"", np.empty(0))
         self._memory = np.empty(0)  # of coverage, used again
 
-    def images(self, condition: str, rows: np.ndarray) -> np.ndarray:
-        """Return the pictures (sample, y, x) uint8 of some faces in a condition.
+    def pictures(self, condition: str, rows: np.ndarray, model: nn.Module) -> np.ndarray:
+        """Return the pictures of some faces in a condition, uint8, of which `as_pixels` makes what a model reads.
 
-        Raises: UnknownNameError for a condition that the faces do not have.
+        Raises: UnknownNameError for a condition that the faces do not have; InputError where a model cannot read them.
         """
         number = self.conditions.index(choose(condition, self.conditions, "condition"))
-        return np.ascontiguousarray(self.faces["image"].isel(condition=number, sample=rows).values)
+        return self.faces[read_variable(model, self.faces)].isel(condition=number, sample=rows).values
 
-    def mean(self, condition: str) -> np.ndarray:
-        """Return the mean picture (y, x) float64 in [0, 1] of all usable faces in a condition.
+    def pixels(self, condition: str, rows: np.ndarray, model: nn.Module, like: torch.Tensor) -> torch.Tensor:
+        """Return what a model reads of some faces in a condition, (sample, channel, y, x) in [0, 1].
 
-        Raises: UnknownNameError for a condition that the faces do not have.
+        Raises: as `pictures`.
         """
-        if condition not in self._means:
+        return as_pixels(model, self.pictures(condition, rows, model), like.device, like.dtype)
+
+    def mean(self, condition: str, model: nn.Module) -> np.ndarray:
+        """Return the mean of the pictures of all usable faces in a condition, (1, ...) float64 in [0, 1].
+
+        Raises: as `pictures`.
+        """
+        key = condition, read_variable(model, self.faces)
+        if key not in self._means:
             number = self.conditions.index(choose(condition, self.conditions, "condition"))
-            rows = np.flatnonzero(self.good[number])
-            total = np.zeros(self.faces["image"].shape[2:], np.uint64)  # exact: the same in any order
+            rows, total = np.flatnonzero(self.good[number]), 0
             for first in range(0, len(rows), FACES_AT_ONCE):
-                total += self.images(condition, rows[first : first + FACES_AT_ONCE]).sum(0, dtype=np.uint64)
-            self._means[condition] = total / (255 * len(rows))
-        return self._means[condition]
+                some = self.pictures(condition, rows[first : first + FACES_AT_ONCE], model)
+                total = total + some.sum(0, dtype=np.uint64)  # exact: the same in any order
+            self._means[key] = (total / (255 * len(rows)))[None]
+        return self._means[key]
 
-    def background(self, condition: str, count: int, seed: int) -> np.ndarray:
-        """Return the pictures (face, y, x) uint8 of at most `count` usable faces in a condition, drawn by `seed`.
+    def background(self, condition: str, count: int, seed: int, model: nn.Module) -> np.ndarray:
+        """Return the pictures of at most `count` usable faces in a condition, drawn by `seed`.
 
-        Raises: UnknownNameError for a condition that the faces do not have.
+        Raises: as `pictures`.
         """
         number = self.conditions.index(choose(condition, self.conditions, "condition"))
-        if (condition, count, seed) not in self._backgrounds:
+        key = condition, count, seed, read_variable(model, self.faces)
+        if key not in self._backgrounds:
             drawn = np.random.default_rng(seed).permutation(np.flatnonzero(self.good[number]))[:count]
-            self._backgrounds[condition, count, seed] = self.images(condition, np.sort(drawn))
-        return self._backgrounds[condition, count, seed]
+            self._backgrounds[key] = self.pictures(condition, np.sort(drawn), model)
+        return self._backgrounds[key]
 
     def cover(self, rows: np.ndarray) -> np.ndarray:
         """Return the coverage (sample, region, y, x) in [0, 1]: the partition, then the overlays.

@@ -25,7 +25,7 @@ FILLS: dict[str, Callable[[Batch], torch.Tensor]] = {}
 
 
 def fill(function: Callable) -> Callable:
-    """Register a function batch -> pictures (sample, 1, y, x) as the fill that has its name."""
+    """Register a function batch -> pictures (sample, channel, y, x) as the fill that has its name."""
     FILLS[function.__name__] = function
     return function
 
@@ -60,17 +60,17 @@ def blur(batch: Batch) -> torch.Tensor:
 
 @fill
 def mask(batch: Batch) -> torch.Tensor:
-    """Return pictures of one grey: the mean of each face's masked twin where its mask covers it.
+    """Return pictures of one grey, or colour: the mean of each face's masked twin where its mask covers it.
 
     NaN, and with it the map, for a face whose twin is unusable or wears nothing that covers.
     """
-    worn = batch.pictures(batch.twin)[:, 0] * batch.alpha
-    tone = worn.sum((1, 2)) / batch.alpha.sum((1, 2))  # 0 / 0 where nothing is worn
-    return tone[:, None, None, None].expand_as(batch.images)
+    alpha = batch.at_input(batch.alpha)[:, None]
+    tone = (batch.pictures(batch.twin) * alpha).sum((2, 3)) / alpha.sum((2, 3))  # 0 / 0 where nothing is worn
+    return tone[:, :, None, None].expand_as(batch.images)
 
 
 def filled(batch: Batch, fill: str) -> torch.Tensor:
-    """Return what replaces the pictures of a batch, (sample, 1, y, x), by the name of a fill.
+    """Return what replaces the pictures of a batch, (sample, channel, y, x), by the name of a fill.
 
     Raises: UnknownNameError for a name that is not in `FILLS`.
     """

@@ -23,7 +23,7 @@ DRAWN = (
 
 
 def gradients(batch: Batch, images: torch.Tensor) -> torch.Tensor:
-    """Return d target / d pixel at `images` (picture, 1, y, x), as (target, picture, y, x).
+    """Return d target / d pixel at `images` (picture, channel, y, x), as (target, picture, channel, y, x).
 
     By the engine for a FaceChannel, by autograd for other modules.
     """
@@ -39,7 +39,7 @@ def autograd(batch: Batch, images: torch.Tensor) -> torch.Tensor:
     values = batch.values(batch.explained(images))  # (picture, target)
     last = len(batch.weights) - 1
     slopes = [torch.autograd.grad(v.sum(), images, retain_graph=t < last)[0] for t, v in enumerate(values.T)]
-    return torch.stack(slopes)[:, :, 0]
+    return torch.stack(slopes)
 
 
 def gap(batch: Batch, maps: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:
@@ -53,9 +53,10 @@ def gap(batch: Batch, maps: torch.Tensor, baseline: torch.Tensor) -> torch.Tenso
 def saliency(batch: Batch) -> torch.Tensor:
     """Return d target / d pixel, signed, as (target, sample, y, x) in output units per unit of grey in [0, 1].
 
+    Of a network that reads colour it is the sum over the channels: a change of grey is one of all three.
     Source: Simonyan, Vedaldi and Zisserman 2013 (1312.6034), section 3; there the absolute value is drawn.
     """
-    return gradients(batch, batch.images)
+    return gradients(batch, batch.images).sum(2)
 
 
 @method("input_x_gradient", signed=True, conserves=False, resolution=1)
@@ -66,7 +67,7 @@ def input_x_gradient(batch: Batch) -> torch.Tensor:
     of degree 1; a shunt is of degree 0.
     Source: Shrikumar et al. 2016 (1605.01713), section 2.
     """
-    return batch.images[:, 0] * gradients(batch, batch.images)
+    return (batch.images * gradients(batch, batch.images)).sum(2)
 
 
 @method("integrated_gradients", signed=True, conserves=False, resolution=1, extras=("completeness_gap",))
@@ -85,10 +86,10 @@ def integrated_gradients(batch: Batch, *, baseline: str = "black", steps: int = 
     points, weights = (torch.from_numpy(v).to(start) for v in ((1 + points) / 2, weights / 2))
     total = 0
     for some in passes(steps, len(start)):
-        path = start + points[some, None, None, None, None] * change  # (step, sample, 1, y, x)
+        path = start + points[some, None, None, None, None] * change  # (step, sample, channel, y, x)
         slopes = gradients(batch, path.flatten(0, 1)).unflatten(1, path.shape[:2])
-        total = total + torch.einsum("k,tksyx->tsyx", weights[some], slopes)
-    maps = total * change[:, 0]
+        total = total + torch.einsum("k,tkscyx->tscyx", weights[some], slopes)
+    maps = (total * change).sum(2)
     batch.record("completeness_gap", gap(batch, maps, start))
     return maps
 
@@ -113,11 +114,11 @@ def expected_gradients(batch: Batch, *, samples: int = 100, background: int = 32
     place = np.stack([(np.arange(count) + generator.random(count)) / count for generator in generators], axis=1)
     chosen, place = torch.from_numpy(chosen).to(images.device), torch.from_numpy(place).to(images)  # (path, sample)
     for some in passes(count, len(images)):
-        start = others[chosen[some]]  # (path, sample, 1, y, x)
+        start = others[chosen[some]]  # (path, sample, channel, y, x)
         change = images - start
         path = start + place[some, :, None, None, None] * change
         slopes = gradients(batch, path.flatten(0, 1)).unflatten(1, path.shape[:2])
-        total = total + (slopes * change[:, :, 0]).sum(1)
+        total = total + (slopes * change).sum((1, 3))
     maps = total / count
     with torch.no_grad():
         ends = batch.values(batch.explained(images)) - batch.values(batch.explained(others))[chosen].mean(0)
@@ -146,7 +147,7 @@ def smoothgrad(batch: Batch, *, samples: int = 100, noise: float = 0.15, seed: i
         shape = (some.stop - some.start, *images.shape[1:])
         drawn = np.stack([generator.standard_normal(shape) for generator in generators], axis=1)
         noisy = images + width * torch.from_numpy(drawn).to(images)
-        total = total + gradients(batch, noisy.flatten(0, 1)).unflatten(1, noisy.shape[:2]).sum(1)
+        total = total + gradients(batch, noisy.flatten(0, 1)).unflatten(1, noisy.shape[:2]).sum((1, 3))
     return total / samples
 
 
@@ -171,4 +172,4 @@ def guided_backprop(batch: Batch) -> torch.Tensor:
         for relu in relus:
             hook = relu.register_full_backward_pre_hook(lambda _, slopes: tuple(slope.relu() for slope in slopes))
             stack.callback(hook.remove)
-        return autograd(batch, batch.images)
+        return autograd(batch, batch.images).sum(2)

@@ -51,7 +51,8 @@ def inhibition_index(models: Models, faces: Faces, *, shunt_rule: str = "aumann_
             rows = np.flatnonzero(reader.good[c])
             for piece, count in pieces(len(rows), PIECE):
                 some = rows[piece]
-                values = _index(engine, reader.images(condition, some), reader.cover(some), rule)
+                images = reader.pixels(condition, some, model, engine.model.head.weight)
+                values = _index(engine, images, reader.cover(some), rule)
                 index[m, c, some[:count]] = values[:count]
     coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
     attrs = {
@@ -68,12 +69,11 @@ def inhibition_index(models: Models, faces: Faces, *, shunt_rule: str = "aumann_
     )
 
 
-def _index(engine: Engine, images: np.ndarray, cover: np.ndarray, rule: Rule) -> np.ndarray:
-    """Return (sample, target, region) for images (sample, y, x) uint8 and cover (sample, region, y, x)."""
-    like = engine.model.head.weight
-    tape = engine.tape(torch.from_numpy(images)[:, None].to(like) / 255)
+def _index(engine: Engine, images: torch.Tensor, cover: np.ndarray, rule: Rule) -> np.ndarray:
+    """Return (sample, target, region) for images (sample, 1, y, x) and cover (sample, region, y, x)."""
+    tape = engine.tape(images)
     map_ = tape.marks["features"]
-    sweep = Sweep(tape, torch.eye(len(TARGETS)).to(like), rule).start().run(map_)
+    sweep = Sweep(tape, torch.eye(len(TARGETS)).to(images), rule).start().run(map_)
     of_map = sweep.take(map_).times(map_.tensor).whole.abs()
     decay, inhibition = as_shunt(map_.node.args[1])
     k = SHUNT_RULES[rule.shunt](inhibition.tensor / decay)

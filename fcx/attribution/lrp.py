@@ -138,8 +138,8 @@ def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
         rows = usable[:: -(-len(usable) // SEARCHED)]
         hidden, outputs = [], []
         for first in range(0, len(rows), PIECE):
-            images = torch.from_numpy(faces.images(batch.condition, rows[first : first + PIECE]))
-            for tape in engine.tapes(images[:, None].to(batch.images) / 255):
+            images = faces.pixels(batch.condition, rows[first : first + PIECE], batch.model, batch.images)
+            for tape in engine.tapes(images):
                 head, _ = last_layers(tape)
                 hidden.append(head.args[-2].tensor[: len(images)].double())
                 outputs.append(tape.outputs.tensor[: len(images)].double())

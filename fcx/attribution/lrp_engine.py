@@ -88,7 +88,7 @@ class Engine:
             yield self.tape(torch.cat([some, some[-1:].expand(PIECE - len(some), *some.shape[1:])]))
 
     def gradient(self, tapes: Iterable[Tape], weights: torch.Tensor, count: int) -> torch.Tensor:
-        """Return d value / d pixel, (target, sample, y, x), of the targets `weights` (target, output)."""
+        """Return d value / d pixel, (target, sample, channel, y, x), of the targets `weights` (target, output)."""
         return torch.cat([Slopes(tape, weights).gradient() for tape in tapes], 1)[:, :count]
 
     def relevance(self, images: torch.Tensor, weights: torch.Tensor, rule: Rule, reference: Reference | None = None,

@@ -252,5 +252,5 @@ class Slopes(Sweep):
                 self.give(value, m)
 
     def gradient(self) -> torch.Tensor:
-        """Return d value / d pixel, (target, sample, y, x)."""
-        return self.start().run().take(self.tape.images).whole.sum(2)
+        """Return d value / d pixel, (target, sample, channel, y, x)."""
+        return self.start().run().take(self.tape.images).whole

@@ -30,14 +30,15 @@ RATE, MOMENTUM, PULL = 0.05, 0.5, 4.0  # of its ascent; the pull on the area gro
 def effects(batch: Batch, before: torch.Tensor, after: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     """Return f(before) - f(before with a part replaced by that of `after`), (target, part, sample), in output units.
 
-    `before` and `after` are pictures (sample, 1, y, x); `cover` (part, sample or 1, y, x) in [0, 1] says how much of
-    each pixel each part takes. All faces and targets share the passes. A part that covers nothing has the effect 0,
-    though the same face may be answered otherwise at another place of a batch, by how a convolution rounds there.
+    `before` and `after` are pictures (sample, channel, y, x); `cover` (part, sample or 1, y, x) in [0, 1] says how much
+    of each pixel of the grid each part takes. All faces and targets share the passes. A part that covers nothing has
+    the effect 0, though the same face may be answered otherwise at another place of a batch, by how a convolution
+    rounds there.
     """
     with torch.no_grad():
         values = []
         for some in passes(len(cover), len(after)):
-            mixed = before + cover[some, :, None] * (after - before)  # (part, sample, 1, y, x)
+            mixed = before + batch.at_input(cover[some])[:, :, None] * (after - before)  # (part, sample, channel, y, x)
             values.append(batch.values(batch.explained(mixed.flatten(0, 1))).unflatten(0, mixed.shape[:2]))
         change = batch.values(batch.explained(before)) - torch.cat(values)  # (part, sample, target)
         return change.masked_fill(~cover.flatten(2).any(-1)[..., None], 0).movedim(-1, 0)
@@ -54,13 +55,14 @@ def _windows(size: int, window: int, stride: int) -> torch.Tensor:
 def occlusion(batch: Batch, *, window: int = 8, stride: int = 4, fill: str = "mean") -> torch.Tensor:
     """Return the mean effect of the windows that cover a pixel, (target, sample, y, x), in output units.
 
-    A square of `window` pixels moves by `stride` pixels; its effect is f(face) - f(face with the square filled).
+    A square of `window` pixels of the grid moves by `stride` pixels; its effect is f(face) - f(face with the
+    square filled).
 
     Raises: InputError where window or stride is no positive whole number, the stride is larger than the window,
     or the window larger than the picture; UnknownNameError for another fill.
     Source: Zeiler and Fergus 2014 (1311.2901), section 2; overlapping windows are averaged as in captum.
     """
-    size = batch.images.shape[-1]
+    size = batch.grid[-1]
     if whole_number(stride, "stride") > whole_number(window, "window") or window > size:
         raise InputError(f"window is {window}, stride {stride}; allowed: stride <= window <= {size} pixels")
     batch.resolution = math.gcd(window, stride)
@@ -166,12 +168,15 @@ def extremal_perturbation(
 
 def _extremal(batch: Batch, images, instead, area: float, descent_steps: int) -> torch.Tensor:
     """Return the masks (target, sample, y, x) of some images, by projected ascent with momentum."""
-    targets, side = len(batch.weights), -(-images.shape[-1] // COARSE_CELL)
+    targets, side = len(batch.weights), -(-batch.grid[-1] // COARSE_CELL)
+
+    def smooth(masks, sides):  # (target, sample, 1, cell, cell) -> (target, sample, 1, y, x)
+        return F.interpolate(masks.flatten(0, 1), sides, mode="bilinear").unflatten(0, masks.shape[:2])
 
     def answers(masks):  # (target, sample, 1, cell, cell) -> (target, sample), each target with its own mask
-        smooth = F.interpolate(masks.flatten(0, 1), images.shape[-2:], mode="bilinear").unflatten(0, masks.shape[:2])
-        values = batch.values(batch.explained((instead + smooth * (images - instead)).flatten(0, 1)))
-        return smooth, values.unflatten(0, masks.shape[:2]).diagonal(dim1=0, dim2=2).T
+        kept = smooth(masks, images.shape[-2:])
+        values = batch.values(batch.explained((instead + kept * (images - instead)).flatten(0, 1)))
+        return values.unflatten(0, masks.shape[:2]).diagonal(dim1=0, dim2=2).T
 
     with torch.no_grad():
         ends = [batch.values(batch.explained(end)).T for end in (images, instead)]
@@ -182,11 +187,11 @@ def _extremal(batch: Batch, images, instead, area: float, descent_steps: int) ->
     speed = torch.zeros_like(masks)
     for step in range(descent_steps):
         leaf = masks.detach().requires_grad_()
-        (slope,) = torch.autograd.grad((sign * answers(leaf)[1]).sum(), leaf)
+        (slope,) = torch.autograd.grad((sign * answers(leaf)).sum(), leaf)
         slope = slope / slope.abs().amax((2, 3, 4), keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
         rank = masks.flatten(2).argsort(dim=-1, stable=True).argsort(dim=-1)
         wanted = template[rank].to(masks).view_as(masks)
         pull = PULL * (step + 1) / descent_steps
         speed = MOMENTUM * speed + slope - pull * (masks - wanted)
         masks = (masks + RATE * speed).clamp(0, 1)
-    return answers(masks)[0][:, :, 0]
+    return smooth(masks, batch.grid)[:, :, 0]

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from fcx.attribution.batch import Batch, Subject, own_mode
+from fcx.attribution.batch import Batch, Subject, own_mode, spread
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import FILLS
 from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, OPERATIONS, SHUNT_RULES
@@ -23,6 +23,7 @@ from fcx.core.parallel import in_order, portable
 from fcx.core.store import Store
 from fcx.core.targets import Target
 from fcx.networks.inference import piece_size, pieces
+from fcx.networks.inputs import as_pixels, outputs_of
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 from fcx.statistics.overlays import OVERLAYS, region_names
 
@@ -89,12 +90,18 @@ class Plan:
         """
         condition, sample = np.argwhere(self.reader.good)[0]
         for name in self.models:
-            some = np.array([sample])
-            images = self.reader.images(self.reader.conditions[condition], some)
-            self.explain(self.subject(name), condition, some, images)
+            some, model = np.array([sample]), self.models[name]
+            if self.own_targets(model):
+                images = self.reader.pictures(self.reader.conditions[condition], some, model)
+                self.explain(self.subject(name), condition, some, images)
         if "area" in self.variables:
             self.reader.cover(np.array([sample]))
         return {name: math.gcd(*sides) for name, sides in self.resolutions.items()}
+
+    def own_targets(self, model: nn.Module) -> list[int]:
+        """Return the numbers of the targets whose outputs a model has; the others are NaN for it."""
+        has = outputs_of(model)
+        return [number for number, target in enumerate(self.targets) if set(target.needs) <= set(has)]
 
     def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
         """Compute the blocks that `store` still lacks: a share of them first, then what others have not done."""
@@ -119,13 +126,15 @@ class Plan:
         """Return the index and values of each variable for the faces of a block, NaN where a face is unusable."""
         subject, rows = self.subject(block.model), block.rows
         arrays = self._empty(block)
-        usable = np.array(block.usable, int)
-        images = self.reader.images(self.reader.conditions[block.condition], usable)
-        for piece, count in pieces(len(block), piece_size(subject.model, self.batch_size)):
+        own = self.own_targets(subject.model)
+        usable = np.array(block.usable if own else (), int)
+        images = self.reader.pictures(self.reader.conditions[block.condition], usable, subject.model)
+        for piece, count in pieces(len(usable), piece_size(subject.model, self.batch_size)):
             explained = self.explain(subject, block.condition, usable[piece], images[piece])
+            places = np.ix_(own, usable[piece[:count]] - rows.start)
             for name, values in explained.items():
-                lead = (slice(None),) * (1 if name == "prediction" else 2)  # dimensions before `sample`
-                arrays[name][(*lead, usable[piece[:count]] - rows.start)] = values[(*lead, slice(count))]
+                lead = (slice(None),) * (0 if name == "prediction" else 1)  # dimensions before `target`
+                arrays[name][(*lead, *places)] = values[(*lead, slice(None), slice(count))]
         arrays |= self._statistics(block, arrays["attribution"])
         maps = arrays.pop("attribution")
         if "attribution" in self.variables:
@@ -162,18 +171,24 @@ class Plan:
         return arrays
 
     def explain(self, subject: Subject, condition: int, some: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return prediction (target, sample), maps (method, target, sample, y, x), extras (method, target, sample)."""
+        """Return prediction (target, sample), maps (method, target, sample, y, x), extras (method, target, sample).
+
+        Targets are those that the model has the outputs of; maps are summed into the grid.
+        """
         with own_mode(self.device):
-            pixels = torch.from_numpy(images).to(self.device)[:, None].to(self.dtype) / 255
-            weights = torch.tensor([target.weights for target in self.targets]).to(pixels)
-            reference = torch.tensor([target.reference for target in self.targets], dtype=torch.float64).to(self.device)
+            pixels = as_pixels(subject.model, images, self.device, self.dtype)
+            targets = [self.targets[number] for number in self.own_targets(subject.model)]
+            has = outputs_of(subject.model)
+            weights = torch.tensor([[target.needs.get(name, 0.0) for name in has] for target in targets]).to(pixels)
+            reference = torch.tensor([target.reference for target in targets], dtype=torch.float64).to(self.device)
             batch = Batch(subject, pixels, torch.from_numpy(some).to(self.device), weights, reference,
                           reader=self.reader, condition=self.reader.conditions[condition])  # fmt: skip
             arrays = {"prediction": batch.values(batch.prediction).T.double()}
             maps, recorded = [], {name: [] for name in self.extras}
             for method in self.methods:
                 batch.recorded, batch.resolution = {}, method.resolution
-                maps.append(method.function(batch, **self.options[method.name]))
+                found = method.function(batch, **self.options[method.name])
+                maps.append(found if found.shape[-2:] == batch.grid else spread(found, batch.grid))
                 self.resolutions[method.name].add(batch.resolution)
                 if set(batch.recorded) != set(method.extras):
                     raise FcxError(f"method {method.name!r} declares {method.extras}, recorded {[*batch.recorded]}")

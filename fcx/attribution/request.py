@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 
@@ -12,7 +13,11 @@ from fcx.core.arguments import words
 from fcx.core.checks import choose_all, whole_number
 from fcx.core.contract import check
 from fcx.core.errors import InputError
-from fcx.networks.checkpoints import check_crop, check_size
+from fcx.core.targets import Target, parse_all
+from fcx.networks.checkpoints import check_crop
+from fcx.networks.inputs import all_outputs, outputs_of, read_variable
+
+LOG = logging.getLogger(__name__)
 
 
 def chosen_names(given, allowed: Iterable[str], what: str) -> list[str]:
@@ -24,6 +29,25 @@ def chosen_names(given, allowed: Iterable[str], what: str) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise InputError(f"{what}s are {names}: give at least one, each once; allowed: {', '.join(allowed)}")
     return names
+
+
+def model_targets(models: Mapping[str, nn.Module], targets: str | Iterable[str] | None = None) -> list[Target]:
+    """Return the targets that a text or a list names, of the outputs of some models; None is every output.
+
+    Raises: UnknownNameError for a name that no model answers; InputError for a target of outputs that no model has
+    together; else as `parse_all`.
+    """
+    outputs = all_outputs(models.values())
+    parsed = parse_all(outputs if targets is None else targets, outputs)
+    for target in parsed:
+        lacking = [name for name, model in models.items() if not set(target.needs) <= set(outputs_of(model))]
+        if len(lacking) == len(models):
+            raise InputError(f"target {target.name!r} needs {', '.join(target.needs)}, which no model answers together")
+        if lacking:
+            LOG.warning(
+                "target %r is NaN for %s: it needs %s", target.name, ", ".join(lacking), ", ".join(target.needs)
+            )
+    return parsed
 
 
 def method_options(given: Mapping, seed: int) -> dict[str, dict]:
@@ -68,7 +92,7 @@ def check_models(models: Mapping[str, nn.Module], faces, methods: Iterable[str])
         raise InputError(f"there is no face to explain: {reasons}")
     for name, model in models.items():
         check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
-        check_size(model, faces)
+        read_variable(model, faces)
         for method in methods:
             if not isinstance(model, needs := METHODS[method].needs):
                 able = [other for other, m in METHODS.items() if isinstance(model, m.needs)]

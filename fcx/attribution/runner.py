@@ -11,17 +11,18 @@ import xarray as xr
 from fcx.attribution.lrp_rules import SHUNT_RULES
 from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS
-from fcx.attribution.request import check_models, chosen_names, method_options, share_of_work
+from fcx.attribution.request import check_models, chosen_names, method_options, model_targets, share_of_work
 from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, decoded, layout
 from fcx.core.arguments import Count, FilePath, Seed, Switch, Word, Words, Workers, checked
 from fcx.core.checks import choose
-from fcx.core.contract import TARGETS, Faces
+from fcx.core.contract import Faces
 from fcx.core.files import digest
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.core.store import Store
-from fcx.core.targets import Target, parse_all
+from fcx.core.targets import Target
 from fcx.networks.checkpoints import Models, resolve_models, weights_hash
 from fcx.networks.inference import family_of, usable_device
+from fcx.networks.inputs import declared, read_variable
 from fcx.statistics.overlays import region_names
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
@@ -29,7 +30,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @checked
-def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: str | Iterable[str] = TARGETS, *,
+def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: str | Iterable[str] | None = None, *,
               out: FilePath | None = None, batch_size: Count = MAPS_A_BLOCK, device: str | torch.device = "cpu",
               dtype: str = "float32", seed: Seed = 0, overwrite: Switch = False, store: Word = "",
               maps: Switch = True, statistics: Switch | None = None, workers: Workers = 1, rank: int | None = None,
@@ -38,13 +39,14 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
 
     `models` is what `fcx.networks.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` are names,
     a list or comma-separated, and so are `targets`: outputs, quadrants or linear expressions, with or without a
-    reference value (see `fcx.core.targets`). A reference changes the maps of methods with the property `relative`
-    only: a gradient of f - 0.2 is that of f. Maps are never scaled, explain the output before the activation of
-    a tanh head, and are NaN for faces that could not be used; the attributes say in what units they are.
+    reference value (see `fcx.core.targets`); None is every output. A target is NaN for a model that lacks one of its
+    outputs; the attribute `outputs` says which model has which. A reference changes the maps of methods with the
+    property `relative` only: a gradient of f - 0.2 is that of f. Maps are on the grid of the faces, into which those of
+    networks that read finer pictures or colours are summed. They are never scaled, explain the output before the
+    activation of a tanh head, and are NaN for faces that could not be used; the attributes say in what units they are.
     Computed as `dtype`, "float32" or "float64"; at most `batch_size` faces at once, of a FaceChannel always eight,
-    so that a map depends on no other face. What a method records beside its maps
-    is a variable (model, condition, method, target, sample); these and `prediction` are float64 in either case, so
-    that the ledger of LRP adds up.
+    so that a map depends on no other face. What a method records beside its maps is a variable (model, condition,
+    method, target, sample); these and `prediction` are float64 in either case, so that the ledger of LRP adds up.
 
     With `out` (a folder) everything streams into a Zarr store, and the same call after an
     interruption goes on where it stopped; without, it stays in memory. `store` is how maps are kept: as they are
@@ -65,14 +67,16 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
 
     >>> results = attribute("plain_scratch", faces, "lrp,gradcam")  # doctest: +SKIP
     """
-    methods, targets = chosen_names(methods, METHODS, "method"), parse_all(targets)
+    methods = chosen_names(methods, METHODS, "method")
     options = method_options(options, seed)
     kept = choose(store or choose(dtype, DTYPES, "dtype"), [*DTYPES, *STEPS], "store")
     rank, ranks = share_of_work(rank, ranks, out, overwrite)
     device, resolved = usable_device(device), resolve_models(models)
+    targets = model_targets(resolved, targets)
     check_models(resolved, faces, methods)
     chosen = [METHODS[name] for name in methods]
-    needed = [name for name in ("image", "alpha", "regions", "status") if name in faces]
+    read = [read_variable(model, faces) for model in resolved.values()]
+    needed = [name for name in dict.fromkeys(("image", "alpha", "regions", "status", *read)) if name in faces]
     statistics = (not maps or kept in STEPS) if statistics is None else statistics
     coords = _coords(resolved, faces, methods, targets)
     variables = layout(coords, chosen, kept=kept, maps=maps, statistics=statistics)
@@ -95,13 +99,17 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
 
 
 @checked
-def check_request(methods: Words, targets, *, out: FilePath, batch_size: Count, device, store: Word, workers: Workers,
-                  rank, ranks, overwrite: Switch, shunt_rule: str) -> None:  # fmt: skip
-    """Refuse what `attribute` refuses of anything but faces and models: before faces are prepared for it.
+def check_request(models: Models, methods: Words, targets, *, out: FilePath, batch_size: Count, device, store: Word,
+                  workers: Workers, rank, ranks, overwrite: Switch, shunt_rule: str) -> None:  # fmt: skip
+    """Refuse what `attribute` refuses of anything but faces: before faces are prepared for it.
 
     Raises: as `attribute`.
     """
-    chosen_names(methods, METHODS, "method"), parse_all(targets), choose(shunt_rule, SHUNT_RULES, "shunt rule")
+    (
+        chosen_names(methods, METHODS, "method"),
+        model_targets(resolve_models(models), targets),
+        choose(shunt_rule, SHUNT_RULES, "shunt rule"),
+    )
     choose(store or "float32", [*DTYPES, *STEPS], "store"), usable_device(device)
     share_of_work(rank, ranks, out, overwrite)
 
@@ -131,9 +139,13 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
             m.name: {**m.properties(), "resolution": resolutions[m.name], "options": options[m.name]} for m in methods
         },
         "targets": {
-            target.name: {"weights": dict(zip(TARGETS, target.weights, strict=True)), "reference": target.reference}
+            target.name: {
+                "weights": dict(zip(target.outputs, target.weights, strict=True)),
+                "reference": target.reference,
+            }
             for target in targets
         },
+        "outputs": declared(resolved),
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
         "provenance": run_provenance(step="attribute", **parameters, faces=nested_attr(faces, "provenance")),
     }

@@ -1,15 +1,16 @@
-"""Targets: what is explained, as linear operators on the outputs arousal and valence.
+"""Targets: what is explained, as linear operators on the outputs of networks.
 
-A target is a text: an output ("valence"), a direction of the circumplex ("excitement"), a linear expression
-of these ("valence - arousal", "0.5*valence + arousal"), and any of them from a reference value
-("valence @ 0.2" explains f - 0.2). Outputs are those before the activation of a tanh head, for attributions;
-predictions and ratings take the same operator, without the reference.
+A target is a text: an output ("valence", or "happy" of a network that answers it), a direction of the circumplex
+("excitement"), a linear expression of these ("valence - arousal", "0.5*valence + arousal", "happy - sad"), and any of
+them from a reference value ("valence @ 0.2" explains f - 0.2). Outputs are those before the activation of a tanh head,
+for attributions; predictions and ratings take the same operator, without the reference.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,16 +32,21 @@ QUADRANTS = {
     "depression": (-HALF, -HALF),
     "relaxation": (-HALF, HALF),
 }
-NAMES = {**{name: tuple(float(name == other) for other in TARGETS) for name in TARGETS}, **QUADRANTS}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A target: its text, the weight of each output (in the order of `TARGETS`), and its reference value."""
+    """A target: its text, the weight of each of `outputs`, and its reference value."""
 
     name: str
     weights: tuple[float, ...]
     reference: float = 0.0
+    outputs: tuple[str, ...] = TARGETS
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The outputs that it is made of, each with its weight."""
+        return {name: weight for name, weight in zip(self.outputs, self.weights, strict=True) if weight}
 
     def of(self, values) -> np.ndarray:
         """Return sum_o weight_o values_o of one array for each output; an output without weight does not count.
@@ -51,20 +57,22 @@ class Target:
         return sum(weight * value for weight, value in zip(self.weights, values, strict=True) if weight)
 
 
-def parse(text: str) -> Target:
-    """Return the target that a text names.
+def parse(text: str, outputs: Sequence[str] = TARGETS) -> Target:
+    """Return the target of networks with some outputs that a text names.
 
     Raises: UnknownNameError for a name that is none; InputError for a text that is no target, or is always 0.
 
     >>> parse("0.5*valence + arousal")
-    Target(name='0.5*valence + arousal', weights=(1.0, 0.5), reference=0.0)
+    Target(name='0.5*valence + arousal', weights=(1.0, 0.5), reference=0.0, outputs=('arousal', 'valence'))
+    >>> parse("happy - sad", ["happy", "neutral", "sad"]).needs
+    {'happy': 1.0, 'sad': -1.0}
     >>> parse("-valence @ -0.2").reference
     -0.2
     """
-    tokens = _tokens(text)
-    total, reference, first = np.zeros(len(TARGETS)), 0.0, True
+    tokens, known = _tokens(text), _directions(outputs)
+    total, reference, first = np.zeros(len(outputs)), 0.0, True
     while tokens and tokens[0] != "@":
-        total, first = total + _term(text, tokens, first), False
+        total, first = total + _term(text, tokens, first, known), False
     if tokens:
         tokens.pop(0)
         sign = -1.0 if tokens[:1] == ["-"] else 1.0
@@ -76,15 +84,24 @@ def parse(text: str) -> Target:
     total[np.abs(total) < 1 / LARGEST] = 0  # what rounding leaves of 0.1 + 0.2 - 0.3
     if first or not total.any():
         raise _fault(text, "nothing is left of it: it is always 0" if not first else "it names no output")
-    return Target(str(text).strip(), tuple(map(float, total)), reference)
+    return Target(str(text).strip(), tuple(map(float, total)), reference, tuple(outputs))
 
 
-def parse_all(given) -> list[Target]:
+def _directions(outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the weights (output,) of each name: of the outputs, and of the quadrants where they can be."""
+    names = {name: np.array([float(name == other) for other in outputs]) for name in outputs}
+    if all(target in names for target in TARGETS):
+        sides = [names[target] for target in TARGETS]
+        names |= {quadrant: np.dot(weights, sides) for quadrant, weights in QUADRANTS.items() if quadrant not in names}
+    return names
+
+
+def parse_all(given, outputs: Sequence[str] = TARGETS) -> list[Target]:
     """Return the targets of a comma-separated text or of a list.
 
     Raises: InputError where there is none, or where two are the same operator; else as in `parse`.
     """
-    targets = [parse(text) for text in words(given, "targets")]
+    targets = [parse(text, outputs) for text in words(given, "targets")]
     if not targets or len({(target.weights, target.reference) for target in targets}) < len(targets):
         raise InputError(f"targets are {[target.name for target in targets]}: give at least one, each once; {EXAMPLE}")
     return targets
@@ -115,7 +132,7 @@ def _tokens(text) -> list:
     return tokens
 
 
-def _term(text: str, tokens: list, first: bool) -> np.ndarray:
+def _term(text: str, tokens: list, first: bool, known: Mapping) -> np.ndarray:
     """Take [sign] [number *] name off the tokens, and return its weights."""
     sign = 1.0
     if tokens[0] in ("+", "-"):
@@ -129,7 +146,7 @@ def _term(text: str, tokens: list, first: bool) -> np.ndarray:
         tokens.pop(0)
     if not tokens or tokens[0] in ("+", "-", "*", "@") or isinstance(tokens[0], float):
         raise _fault(text, "a name is missing")
-    return sign * np.array(NAMES[choose(tokens.pop(0), NAMES, "target")])
+    return sign * known[choose(tokens.pop(0), known, "target")]
 
 
 def _fault(text, why: str) -> InputError:

@@ -27,6 +27,7 @@ from fcx.masks import MASK_OPTIONS, STYLES, MaskOptions, mask_options
 from fcx.masks.shapes import WEARINGS
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.inference import piece_size, usable_device
+from fcx.networks.inputs import all_outputs, read_variable
 from fcx.statistics.map_scores import score_maps
 from fcx.statistics.region_mass import region_cover
 
@@ -67,9 +68,9 @@ class WornReader(FaceReader):
     worn: tuple = (-1, "", None, None)  # its row, the condition, its image and alpha on the grid
     _one: tuple = (-1, None)  # a row and its regions, read once
 
-    def images(self, condition: str, rows: np.ndarray) -> np.ndarray:
+    def pictures(self, condition: str, rows: np.ndarray, model) -> np.ndarray:
         """Return the pictures (sample, y, x) uint8 of some faces in a condition, that of the worn mask where asked."""
-        images, (row, worn, image, _) = super().images(condition, rows), self.worn
+        images, (row, worn, image, _) = super().pictures(condition, rows, model), self.worn
         if condition == worn and (rows == row).all():  # not those that a mean is taken over
             images[:] = image
         return images
@@ -189,8 +190,9 @@ class Live:
             how = nested_attr(results, "provenance")
             options = {method: nested_attr(results, "methods")[method]["options"]}
             device, dtype = usable_device(how.get("device", "cpu")), DTYPES[how.get("dtype", "float32")]
-            plan = Plan({network: self.models[network]}, self.pack.faces, [METHODS[method]],
-                        parse_all(self.pack.targets), options, how.get("batch_size", 1), device, dtype, {})  # fmt: skip
+            targets = parse_all(self.pack.targets, all_outputs(self.models.values()))
+            plan = Plan({network: self.models[network]}, self.pack.faces, [METHODS[method]], targets, options,
+                        how.get("batch_size", 1), device, dtype, {})  # fmt: skip
             plan.reader = self.reader
             self._plans[network, method] = plan
         return self._plans[network, method]
@@ -206,6 +208,8 @@ def _models_of(pack: Pack, given) -> dict:
     for name in pack.models:
         if name not in models:
             raise InputError(f"the network {name!r} of the results is not among the models: give all of them")
+        if read_variable(models[name], pack.faces) != "image":
+            raise InputError(f"the network {name!r} reads colour pictures: masks are moved by hand on the grey grid")
         if name not in made_by or weights_hash(models[name].state_dict()) != made_by[name]:
             raise InputError(f"the network {name!r} is another than the one that made the results: give that one")
     return models

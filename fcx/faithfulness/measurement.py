@@ -40,6 +40,7 @@ from fcx.faithfulness.measures import (
 )  # fmt: skip
 from fcx.networks.checkpoints import resolve_models, weights_hash
 from fcx.networks.inference import piece_size, pieces, usable_device
+from fcx.networks.inputs import outputs_of, read_variable
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
 
 SCORE_DIMS = ("model", "condition", "method", "target", "measure", "sample")
@@ -76,13 +77,14 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
     """
     settled, measures = _settings(settings, seed), _measures(measures, shuffled)
     explainers = _explainers(methods, seed)
-    targets = parse_all(targets)
     kind, device = DTYPES[choose(dtype, DTYPES, "dtype")], usable_device(device)
     resolved, rivals = resolve_models(models), resolve_models(dict(shuffled)) if shuffled else {}
     for name in rivals:
         choose(name, resolved, "model that `shuffled` has a twin of")
     for every in (resolved, rivals):
         check_models(every, faces, [name for name, _ in explainers.values() if name in METHODS])
+        check_grey(every, faces)
+    targets = parse_all(targets)
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
@@ -171,10 +173,22 @@ def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device
             usable_rows = np.flatnonzero(reader.good[c, rows])
             for piece, count in pieces(len(usable_rows), piece_size(subject.model, batch_size)):
                 some = usable_rows[piece]
-                images = torch.from_numpy(reader.images(condition, rows[some])).to(device)[:, None].to(dtype) / 255
+                images = reader.pixels(condition, rows[some], subject.model, weights)
                 place = torch.from_numpy(rows[some]).to(device)
                 batch = Batch(subject, images, place, weights, reference, reader=reader, condition=condition)
                 yield Scene(batch, settings, rival), (m, c, some[:count])
+
+
+def check_grey(models: Mapping[str, torch.nn.Module], faces) -> None:
+    """Refuse networks that do not read the grey grid and answer arousal and valence, which measures remove pixels of.
+
+    Raises: InputError.
+    """
+    for name, model in models.items():
+        size = getattr(model, "size", faces.sizes["x"])
+        if read_variable(model, faces) != "image" or size != faces.sizes["x"] or outputs_of(model) != TARGETS:
+            raise InputError(f"faithfulness is measured for networks that read the grey grid of the faces and answer "
+                             f"{' and '.join(TARGETS)}; model {name!r} does not")  # fmt: skip
 
 
 def _rows(faces, count: int | None, seed: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from fcx.core.files import replacing
 from fcx.core.paths import shipped_folder
 from fcx.networks.architectures import network_of
 from fcx.networks.facechannel import Config, FaceChannel
-from fcx.networks.inputs import Network
+from fcx.networks.inputs import UNKNOWN, Network
 
 FORMAT = "fcx-facechannel-1"
 OTHER = "fcx-network-1"  # of an architecture that the header names
@@ -261,19 +261,9 @@ def check_crop(metadata: Mapping, faces, what: str) -> None:
     Raises: InputError naming both rules.
     """
     trained, given = metadata.get("crop"), faces.attrs.get("crop")
-    if trained and given and trained != given:
+    if trained and given and trained not in (given, UNKNOWN):
         raise InputError(f"{what} was trained on faces with the crop {trained!r}, these have {given!r}: "
                          f"prepare the faces with crop={trained!r}")  # fmt: skip
-
-
-def check_size(model: nn.Module, faces) -> None:
-    """Refuse faces on another grid than the model reads.
-
-    Raises: InputError naming both sizes.
-    """
-    config, grid = getattr(model, "config", None), faces["image"].shape[-2:]
-    if isinstance(config, Config) and grid != (config.size, config.size):
-        raise InputError(f"the model reads {config.size}x{config.size} pixels, these faces have {grid[0]}x{grid[1]}")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping) -> None:

@@ -15,11 +15,12 @@ from tqdm.std import tqdm
 from fcx.core import selection as selection  # results.fcx.sel
 from fcx.core.arguments import Count, checked
 from fcx.core.checks import check_memory, described
-from fcx.core.contract import TARGETS, Faces, family_and_seed
+from fcx.core.contract import Faces, family_and_seed
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
-from fcx.networks.checkpoints import Models, check_crop, check_size, resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, check_crop, resolve_models, weights_hash
 from fcx.networks.facechannel import Config, FaceChannel
+from fcx.networks.inputs import all_outputs, as_pixels, checked_answer, declared, outputs_of, read_variable
 
 # Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
 # otherwise, which decides where activations are equal. Fewer are slower, more are not faster on a CPU.
@@ -31,11 +32,12 @@ LONG = 5000  # faces, from which on a bar is shown
 def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: str | torch.device = "cpu") -> xr.Dataset:
     """Return a results Dataset with `prediction (model, condition, target, sample)`, NaN for unusable faces.
 
-    `models` is what `fcx.networks.checkpoints.resolve_models` takes. float32, or float64 where a model is.
+    `models` is what `fcx.networks.checkpoints.resolve_models` takes. float32, or float64 where a model is. Targets are
+    the outputs of all models, NaN for a model that lacks one; the attribute `outputs` says which has which.
     The models that are given stay as they are: copies are run, in eval mode.
 
-    Raises: InputError where a model was trained with another crop rule, or reads another size;
-    ContractError for a Dataset that holds no faces.
+    Raises: InputError where a model was trained with another crop rule, or reads another size, or answers something
+    else than it declares; ContractError for a Dataset that holds no faces.
 
     >>> predict("plain_scratch", faces)["prediction"].sel(target="valence")  # doctest: +SKIP
     """
@@ -43,31 +45,30 @@ def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: st
     resolved = resolve_models(models)
     for name, model in resolved.items():
         check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
-        check_size(model, faces)
+        read_variable(model, faces)
         if isinstance(config := getattr(model, "config", None), Config):
             at_once = min(batch_size, faces.sizes["sample"])
             check_memory(4 * config.activations() * at_once, f"batch_size {batch_size} at width {config.width}")
     good = faces["status"].values == "ok"  # (condition, sample)
     kinds = {parameter.dtype for model in resolved.values() for parameter in model.parameters()}
+    outputs = all_outputs(resolved.values())
     out = np.full(
-        (len(resolved), len(good), len(TARGETS), good.shape[1]), np.nan, "f8" if torch.float64 in kinds else "f4"
+        (len(resolved), len(good), len(outputs), good.shape[1]), np.nan, "f8" if torch.float64 in kinds else "f4"
     )
     rounds = [(m, c) for m in range(len(resolved)) for c in range(len(good))]
     with tqdm(total=len(resolved) * int(good.sum()), desc="predict", unit="face", file=sys.stderr,
               disable=len(resolved) * good.sum() < LONG) as bar:  # fmt: skip
         copies = [private_copy(model, name, device) for name, model in resolved.items()]
         for m, c in rounds:
-            rows = np.flatnonzero(good[c])
+            rows, name = np.flatnonzero(good[c]), list(resolved)[m]
+            own, variable = [outputs.index(o) for o in outputs_of(copies[m])], read_variable(copies[m], faces)
             for first in range(0, len(rows), batch_size):
                 some = rows[first : first + batch_size]
-                images = faces["image"].isel(condition=c, sample=some).values
+                pictures = faces[variable].isel(condition=c, sample=some).values
                 size = piece_size(copies[m], batch_size)
                 for piece, count in pieces(len(some), size):
-                    answers = forward(copies[m], images[piece], size, device)[:, :count]
-                    out[m, c][:, some[piece[:count]]] = answers
-                    if not np.isfinite(answers).all():
-                        words = "answers with NaN or infinity: its weights cannot be used"
-                        raise InputError(f"model {list(resolved)[m]!r} {words}")
+                    answers = forward(copies[m], pictures[piece], size, device, name)[:, :count]
+                    out[m, c][np.ix_(own, some[piece[:count]])] = answers
                 bar.update(len(some))
     families = zip(*(family_of(name, model) for name, model in resolved.items()), strict=True)
     return xr.Dataset(
@@ -77,11 +78,12 @@ def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: st
             "model": list(resolved),
             **{name: ("model", list(values)) for name, values in zip(("family", "seed"), families, strict=True)},
             "condition": faces["condition"].values,
-            "target": list(TARGETS),
+            "target": list(outputs),
         },
         attrs=flat_attrs(
             {
                 **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
+                "outputs": declared(resolved),
                 "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
                 "provenance": run_provenance(step="predict", faces=nested_attr(faces, "provenance")),
             }
@@ -123,27 +125,23 @@ def private_copy(model: nn.Module, name: str, device="cpu", dtype: torch.dtype |
     return private
 
 
-def forward(model: nn.Module, images: np.ndarray, batch_size: int, device="cpu") -> np.ndarray:
-    """Return (target, sample) for pictures (sample, y, x) uint8, computed in the precision of the model's weights.
+def forward(model: nn.Module, pictures: np.ndarray, batch_size: int, device="cpu", name: str = "") -> np.ndarray:
+    """Return (output, sample) for pictures as `as_pixels` takes them, computed in the precision of the model's weights.
 
-    Raises: InputError for a module whose output is not (sample, 2).
+    Raises: InputError for a module that cannot read them, or whose answer is not what it declares.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     parts = []
     with torch.inference_mode():
-        for first in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(images[first : first + batch_size]))
-            pixels = batch.to(device)[:, None].to(dtype) / 255
+        for first in range(0, len(pictures), batch_size):
+            pixels = as_pixels(model, pictures[first : first + batch_size], device, dtype)
             try:
                 answer = model(pixels)
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 raise InputError(f"a model cannot read faces of shape {tuple(pixels.shape)}: {error}") from error
-            if not isinstance(answer, torch.Tensor) or answer.shape != (len(batch), len(TARGETS)):
-                given = str(tuple(answer.shape)) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
-                given = given.replace(f"({len(batch)},", "(sample,")  # which pieces there are is no news to the caller
-                raise InputError(f"a model must return (sample, {len(TARGETS)}): {', '.join(TARGETS)}; not {given}")
+            checked_answer(model, answer, len(pixels), name)
             parts.append((answer if answer.dtype == torch.float64 else answer.float()).cpu())
-    return torch.cat(parts).T.numpy() if parts else np.empty((len(TARGETS), 0), "f4")
+    return torch.cat(parts).T.numpy() if parts else np.empty((len(outputs_of(model)), 0), "f4")
 
 
 def usable_device(name) -> torch.device:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fcx.core.arguments import Word, Words, checked
 from fcx.core.checks import choose, described, real_number, whole_number
-from fcx.core.contract import GRID
+from fcx.core.contract import GRID, TARGETS
 from fcx.core.errors import InputError
 
 KINDS = ("rating", "logit")
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, of red, green and blue
 UNKNOWN = "unknown"  # the crop rule of a network from elsewhere
 
 
@@ -78,3 +81,87 @@ def _numbers(value, name: str, channels: int, **bounds) -> list[float]:
     if len(values) not in (1, channels):
         raise InputError(f"{name} is {described(value)}; allowed: one number, or one for each of {channels} channels")
     return [real_number(each, name, **bounds) for each in values]
+
+
+# --- what any network reads and answers -------------------------------------------------------
+
+
+def outputs_of(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of what a network answers; one that declares nothing answers arousal and valence."""
+    return tuple(model.outputs) if isinstance(model, Network) else TARGETS
+
+
+def kind_of(model: nn.Module) -> str:
+    """Return whether a network answers ratings or logits."""
+    return model.kind if isinstance(model, Network) else "rating"
+
+
+def all_outputs(models: Iterable[nn.Module]) -> tuple[str, ...]:
+    """Return the outputs of all networks, each once: arousal and valence first, then as they come."""
+    names = dict.fromkeys(name for model in models for name in outputs_of(model))
+    return (*(name for name in TARGETS if name in names), *(name for name in names if name not in TARGETS))
+
+
+def declared(models: Mapping[str, nn.Module]) -> dict[str, dict]:
+    """Return what each network answers, for the attributes of results: name -> outputs and kind."""
+    return {name: {"outputs": list(outputs_of(model)), "kind": kind_of(model)} for name, model in models.items()}
+
+
+def read_variable(model: nn.Module, faces) -> str:
+    """Return which variable of faces a network reads: "image", the grey grid, or the colour "picture".
+
+    Grey networks read the grid where they are no larger than it.
+
+    Raises: InputError where faces have no pictures that a network could read.
+    """
+    grid = faces["image"].shape[-2:]
+    if not isinstance(model, Network):
+        size = getattr(getattr(model, "config", None), "size", None)
+        if size is not None and grid != (size, size):
+            raise InputError(f"the model reads {size}x{size} pixels, these faces have {grid[0]}x{grid[1]}")
+        return "image"
+    if model.channels == 1 and model.size <= min(grid):
+        return "image"
+    if "picture" not in faces:
+        what = "colour" if model.channels == 3 else "grey"
+        raise InputError(f"a network reads {what} pictures of {model.size}x{model.size} pixels, these faces hold the "
+                         f"grey grid of {grid[0]}x{grid[1]} only: prepare them with pictures")  # fmt: skip
+    return "picture"
+
+
+def as_pixels(model: nn.Module, pictures: np.ndarray, device="cpu", dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return what a network reads, (sample, channel, y, x) in [0, 1], made from what faces hold.
+
+    `pictures` are those of the variable that `read_variable` names, grey (sample, y, x) or colour (sample, row,
+    column, channel), as uint8 or as numbers in [0, 1]. Resized by area-weighted linear interpolation.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.movedim(-1, 1)
+    pixels = pixels.to(dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(dtype)
+    if not isinstance(model, Network):
+        return pixels
+    if model.channels < pixels.shape[1]:
+        pixels = (pixels * pixels.new_tensor(LUMA).view(1, -1, 1, 1)).sum(1, keepdim=True)
+    if pixels.shape[-2:] != (model.size, model.size):
+        pixels = F.interpolate(pixels, (model.size, model.size), mode="bilinear", antialias=True)
+    return pixels
+
+
+def checked_answer(model: nn.Module, answer, count: int, name: str = "") -> torch.Tensor:
+    """Return the answer of a network to `count` faces, if it is (sample, output) and can be used.
+
+    Raises: InputError for another shape, for NaN or infinity, and for probabilities where logits are declared.
+    """
+    outputs, who = outputs_of(model), f"model {name!r}" if name else "a model"
+    if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (count, len(outputs)):
+        given = str(tuple(answer.shape)) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
+        given = given.replace(f"({count},", "(sample,")  # how many faces a piece has is no news to the caller
+        raise InputError(f"{who} must return (sample, {len(outputs)}): {', '.join(outputs)}; not {given}. Declare "
+                         "one with other outputs by fcx.as_network(module, outputs=[...])")  # fmt: skip
+    if not torch.isfinite(answer).all():
+        raise InputError(f"{who} answers with NaN or infinity: its weights cannot be used")
+    sums = answer.detach().double().sum(1)
+    if kind_of(model) == "logit" and len(outputs) > 1 and (answer >= 0).all() and ((sums - 1).abs() < 1e-4).all():
+        raise InputError(f"{who} answers probabilities, which sum to 1: a softmax is never explained, let it answer "
+                         "its logits, the values before it")  # fmt: skip
+    return answer

@@ -20,9 +20,10 @@ from fcx.core.contract import TARGETS, Faces
 from fcx.core.errors import FcxError, InputError
 from fcx.core.parallel import in_order
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES
-from fcx.networks.checkpoints import check_crop, check_size, load_model
+from fcx.networks.checkpoints import check_crop, load_model
 from fcx.networks.facechannel import Config
 from fcx.networks.inference import usable_device
+from fcx.networks.inputs import read_variable
 from fcx.networks.search_folder import CHECKS, PAPER, TABLES, Folder, name_of_check, optuna
 from fcx.networks.search_trials import Choice, Task
 
@@ -78,7 +79,7 @@ def search(faces: Faces, out: FilePath, *, trials: Count = 40, condition: str = 
         choose(scheme, ("last_conv", "head"), "scheme of a search on features")
         check_crop(start.metadata, faces, "the checkpoint of the features")
         config, chosen = replace(start.config, dropout=chosen.dropout), chosen.changed(augmented=False)
-        check_size(start, faces)
+        read_variable(start, faces)
     task = Task(faces, condition, scheme, config, chosen, seed, train_faces, start, device, progress)
     folder = Folder(Path(out), seed)
     folder.begin({

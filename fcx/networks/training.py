@@ -23,9 +23,10 @@ from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.provenance import nested_attr, run_provenance
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
-from fcx.networks.checkpoints import check_crop, check_name, check_size, load_model, read_metadata, save_model
+from fcx.networks.checkpoints import check_crop, check_name, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
+from fcx.networks.inputs import read_variable
 from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import join, share_layers
 from fcx.networks.training_loop import SCHEMES, Run
@@ -83,7 +84,7 @@ def train(faces: Faces, out: FilePath, *, condition: str = "plain", scheme: str 
         torch.manual_seed(seed)
         model = _network(start, {name: value for name, value in given.items() if value is not None}, recipe)
         check_crop(getattr(model, "metadata", {}), faces, "the start checkpoint")
-        check_size(model, faces)
+        read_variable(model, faces)
         settings = {
             "condition": condition, "scheme": scheme, "seed": seed, "config": model.config.as_dict(),
             "start": {"name": _name_of(start), "sha256": getattr(model, "metadata", {}).get("sha256", "")},
