@@ -423,7 +423,7 @@ def evaluate(
     draws: Annotated[int, typer.Option(help="bootstrap draws")] = 2000,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ):
-    """Print the CCC of each model on plain and masked faces, with 95 % intervals, also within expression."""
+    """Print the CCC of each model, or accuracy of logits, on plain and masked faces, with 95 % intervals."""
     import fcx
     from fcx.core.arguments import count
     from fcx.core.errors import InputError
@@ -441,15 +441,32 @@ def evaluate(
         chosen = chosen.isel(sample=rows)
     found = fcx.evaluate(fcx.predict(resolved, chosen), chosen, draws=draws)
     names = ["ccc", "ccc_low", "ccc_high", "pearson", "within_ccc", "within_ccc_low", "within_ccc_high", "n"]
-    rows = found[names].to_dataframe(dim_order=["model", "condition", "target"]).reset_index().to_dict("records")
+    rows, right = (
+        _rows(found, names, "target"),
+        _rows(found, ["accuracy", "accuracy_low", "accuracy_high", "accuracy_n"]),
+    )
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        typer.echo(json.dumps(rows + right, indent=1))
+        return
+    if right:
+        _table([{"model": row["model"], "condition": row["condition"], "accuracy": f"{row['accuracy']:.3f}",
+                 "95 % interval": f"[{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}]",
+                 "faces": f"{row['accuracy_n']:.0f}"} for row in right], "accuracy", "faces")  # fmt: skip
+    if not rows:
         return
     _table([{"model": row["model"], "condition": row["condition"], "target": row["target"],
              "CCC": f"{row['ccc']:.3f}", "95 % interval": f"[{row['ccc_low']:.3f}, {row['ccc_high']:.3f}]",
              "r": f"{row['pearson']:.3f}", "within expression": f"{row['within_ccc']:.3f} "
              f"[{row['within_ccc_low']:.3f}, {row['within_ccc_high']:.3f}]"} for row in rows], "CCC", "r")  # fmt: skip
     typer.echo(f"{rows[0]['n']:.0f} labelled faces")
+
+
+def _rows(evaluation, names: list[str], *dims: str) -> list[dict]:
+    """Return what an evaluation says of each model that it says anything of, as records."""
+    if names[0] not in evaluation:
+        return []
+    frame = evaluation[names].to_dataframe(dim_order=["model", "condition", *dims]).reset_index()
+    return frame.dropna(subset=[names[0]]).to_dict("records")
 
 
 @command()

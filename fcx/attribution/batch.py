@@ -68,10 +68,10 @@ class Batch:
     """Some faces of one condition seen by one model.
 
     `images` (sample, channel, y, x) in [0, 1], as the model reads them; `position` (sample,) the place of each face
-    along `sample` in the whole Dataset; `weights` (target, output), of which each row is a target; `reference` (target,)
-    the value of each target from which it is explained, 0 unless the target names one. Of the Dataset, where there is
-    one: `names`, `condition`, `regions`, `alpha`, `pictures`, `mean` and `background`. `grid` (y, x) is that of the
-    regions and of the maps that a method returns, or else maps are those of the images, and are summed into it.
+    along `sample` in the whole Dataset; `weights` (target, output), of which each row is a target; `reference`
+    (target,) the value of each target from which it is explained, 0 unless the target names one. Of the Dataset, where
+    there is one: `names`, `condition`, `regions`, `alpha`, `pictures`, `mean` and `background`. `grid` (y, x) is that
+    of the regions and of results: what a method returns on it stays, maps of other sizes are summed into it.
     """
 
     def __init__(self, subject: Subject, images: torch.Tensor, position: torch.Tensor | None = None,

@@ -80,7 +80,7 @@ def load_model(name_or_path: FilePath) -> FaceChannel | Network:
     _check_weights(tensors, path)
     if metadata["format"] == OTHER:
         network = network_of(path, metadata)
-        _check_shapes(path, tensors, network.module)
+        check_shapes(path, tensors, network.module)
         network.module.load_state_dict(tensors)
         return network.eval()
     try:
@@ -89,7 +89,7 @@ def load_model(name_or_path: FilePath) -> FaceChannel | Network:
             described = FaceChannel(config)
     except (TypeError, KeyError, InputError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not describe a FaceChannel: {error}") from error
-    _check_shapes(path, tensors, described)
+    check_shapes(path, tensors, described)
     with torch.random.fork_rng(devices=[]):  # the first random weights must not move the caller's generator
         model = FaceChannel(config).to(tensors["head.weight"].dtype)
     model.load_state_dict(tensors)
@@ -97,7 +97,7 @@ def load_model(name_or_path: FilePath) -> FaceChannel | Network:
     return model.eval()
 
 
-def _check_shapes(path: Path, tensors: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+def check_shapes(path: Path, tensors: Mapping[str, torch.Tensor], model: nn.Module) -> None:
     """Refuse weights that are not those of a network.
 
     Raises: CheckpointError naming the first that differs.
@@ -195,7 +195,8 @@ def resolve_models(models: Models = None) -> dict[str, nn.Module]:
     """Return name -> module for a name, a path, several of them, or a dict of modules.
 
     Several may be a list or a comma-separated string. A file is called by its stem. None is the first training of
-    each family that ships, "all" is every one.
+    each family that ships, "all" is every one. A name may also be "package.module:function", of a function without
+    arguments that returns a network, and "package.module:function@weights.safetensors" with weights for it.
 
     Raises: InputError for nothing, for two of one name, or for something that is not a model or has no weights.
 
@@ -214,13 +215,16 @@ def resolve_models(models: Models = None) -> dict[str, nn.Module]:
     else:
         if isinstance(models, nn.Module):
             raise InputError(f"models is a {type(models).__name__}; allowed: {MODELS}")
+        from fcx.networks.functions import imported  # which reads this module
+
         resolved = {}
         for model in [models] if isinstance(models, str) and _is_file(models) else words(models, "models", MODELS):
             if not model:
                 continue
-            if (name := Path(model).stem) in resolved:
+            name, network = (Path(model).stem, None) if _is_file(model) else imported(model)
+            if name in resolved:
                 raise InputError(f"two models are called {name!r}: give a dict with a name for each")
-            resolved[name] = load_model(model)
+            resolved[name] = load_model(model) if network is None else network
     if not resolved:
         raise InputError(f"no model was given; these ship with fcx: {', '.join(shipped()) or 'none'}")
     return resolved

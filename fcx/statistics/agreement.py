@@ -18,7 +18,9 @@ from fcx.core.checks import choose
 from fcx.core.contract import Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
 from fcx.core.printed import table_first
-from fcx.core.targets import ratings
+from fcx.core.provenance import nested_attr
+from fcx.core.targets import parse, ratings
+from fcx.statistics.accuracy import accuracies
 from fcx.statistics.bootstrap import INTERVAL, cluster_totals, clusters, estimates, resample
 from fcx.statistics.concordance import parts_of_moments
 
@@ -136,7 +138,8 @@ def _central(sums: xr.Dataset) -> tuple:
 def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed = 0) -> xr.Dataset:
     """Return how well each model agrees with the labels, with 95 % intervals, whole and within expression.
 
-    Every quantity has a `_low` and a `_high`. (model, condition, target): ccc, pearson, scale, shift,
+    Of models that answer logits it is their accuracy (`fcx.statistics.accuracy.accuracies`); what follows is NaN for
+    them. Every quantity has a `_low` and a `_high`. (model, condition, target): ccc, pearson, scale, shift,
     bias_correction, mse, rmse, sign_agreement, within_ccc, within_pearson. (model, condition, target, expression): the
     same eight with the prefix `expression_`. (target): oracle_ccc, the CCC that a prediction of each expression's
     mean label would get on these faces. n (target), expression_n (target, expression) and coverage (target),
@@ -151,6 +154,27 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
     """
     prediction = results["prediction"].assign_attrs(results.attrs)
+    answers = nested_attr(results, "outputs") or {}  # older results know ratings only
+    models = [str(name) for name in results["model"].values]
+    logits = {name: answers[name]["outputs"] for name in models if answers.get(name, {}).get("kind") == "logit"}
+    if not logits:
+        return _concordance(prediction, faces, draws, seed)
+    parts = [accuracies(prediction, faces, logits, draws=draws, seed=seed)]
+    if rated := [name for name in models if name not in logits]:
+        targets = [name for name in prediction["target"].values if _is_rated(str(name))]
+        parts.append(_concordance(prediction.sel(model=rated, target=targets), faces, draws, seed))
+    merged = xr.merge(parts, join="outer", combine_attrs="override", compat="override").reindex(model=models)
+    return table_first(ordered(merged)).assign_attrs(parts[-1].attrs)
+
+
+def _is_rated(target: str) -> bool:
+    try:
+        return bool(parse(target))
+    except InputError:
+        return False
+
+
+def _concordance(prediction: xr.DataArray, faces, draws: int, seed: int) -> xr.Dataset:
     sums = moments(prediction, faces, draws=draws, seed=seed)
     made = {}
     for scope in SCOPES:

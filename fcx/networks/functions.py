@@ -1,0 +1,55 @@
+"""Networks that a function of the user's makes: `package.module:function`, with weights from a file where given."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from fcx.core.checks import described
+from fcx.core.errors import CheckpointError, InputError
+from fcx.networks.checkpoints import check_shapes, read_tensors
+from fcx.networks.inputs import Network
+
+
+def imported(name: str) -> tuple[str, nn.Module | None]:
+    """Return what a network is called, and the network that a function "package.module:function[@weights]" returns.
+
+    None stands for it where the name has no colon. Code of the folder that the caller is in is found too.
+
+    Raises: InputError where there is no such function, or it returns no network; CheckpointError for weights that are
+    missing, or those of another network.
+    """
+    place, _, weights = name.partition("@")
+    module_name, colon, function_name = place.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+        return Path(name).stem, None
+    with _on_path(Path.cwd()):
+        try:
+            network = getattr(importlib.import_module(module_name), function_name)()
+        except Exception as error:  # whatever code of others does
+            raise InputError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model {name!r} is {described(network)}; allowed: a function without arguments that returns "
+                         "a torch module")  # fmt: skip
+    if weights:
+        path = Path(weights)
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist: give the weights of {place!r} as safetensors")
+        tensors, inner = read_tensors(path)[0], network.module if isinstance(network, Network) else network
+        check_shapes(path, tensors, inner)
+        inner.load_state_dict(tensors)
+    return function_name, network.eval()
+
+
+@contextlib.contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

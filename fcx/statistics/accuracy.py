@@ -1,0 +1,44 @@
+"""How often the strongest logit of a network is the expression that a face is labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from fcx.core.contract import EXPRESSIONS, column, match, usable
+from fcx.core.errors import InputError
+from fcx.statistics.bootstrap import estimates, means
+
+
+def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[str]], *, draws: int,
+               seed: int) -> xr.Dataset:  # fmt: skip
+    """Return the share of faces whose strongest logit is their expression, with 95 % intervals.
+
+    `prediction` (model, condition, target, sample); `logits` names the outputs of each model that answers logits.
+    (model, condition): accuracy; (model, condition, expression): expression_accuracy, of the faces of each expression;
+    each with a `_low` and a `_high`. accuracy_n (model): how many faces count, which are usable in every condition and
+    labelled with an expression that the model can answer.
+
+    Raises: InputError where no face counts for a model; ContractError where results and faces do not match.
+    """
+    rows = match(prediction, faces)
+    label, able, subject = column(faces, "expression")[rows], usable(faces)[rows], column(faces, "subject")[rows]
+    expressions = [name for name in EXPRESSIONS if name in set(label[able])]
+    hits = []
+    for model, outputs in logits.items():
+        answers = prediction.sel(model=model, target=list(outputs)).transpose("sample", "condition", "target").values
+        counts = able & np.isin(label, list(outputs)) & np.isfinite(answers).all((1, 2))
+        if not counts.any():
+            raise InputError(f"no face has an expression that model {model!r} answers ({', '.join(outputs)}): it has "
+                             "no accuracy")  # fmt: skip
+        strongest = np.array(outputs)[np.nan_to_num(answers).argmax(-1)]  # (sample, condition)
+        hits.append(np.where(counts[:, None], strongest == label[:, None], np.nan))
+    coords = {"model": list(logits), "condition": prediction["condition"].values, "expression": expressions}
+    hit = xr.DataArray(np.stack(hits, 1).astype(np.float64), dims=("sample", "model", "condition"))
+    of = xr.DataArray(label[:, None] == np.array(expressions), dims=("sample", "expression"))
+    found = {"accuracy_n": np.isfinite(hit).any("condition").sum("sample")}
+    for name, values in (("accuracy", hit), ("expression_accuracy", hit.where(of))):
+        found |= estimates(*means(values, subject, draws, seed), name, f"{name}_low", f"{name}_high")
+    return xr.Dataset(found).assign_coords(coords)
