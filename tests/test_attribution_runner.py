@@ -305,9 +305,9 @@ class Unruly(nn.Module):
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (lambda x: x.mean((1, 2, 3)), r"gives \(1,\) for 1 faces, should give \(1, 2\)"),
-        (lambda x: x.mean((1, 2, 3))[:, None].expand(-1, 8), r"gives \(1, 8\)"),
-        (lambda x: {"valence": x}, "gives dict"),
+        (lambda x: x.mean((1, 2, 3)), r"must return \(sample, 2\): arousal, valence; not \(sample,\)"),
+        (lambda x: x.mean((1, 2, 3))[:, None].expand(-1, 8), r"not \(sample, 8\)"),
+        (lambda x: {"valence": x}, "not a dict"),
         (lambda x: x.mean((1, 2, 3))[:, None].expand(-1, 2) * torch.nan, "NaN or infinity"),
         (nn.Linear(5, 2), "cannot read faces"),
         (nn.Conv2d(3, 2, 3), "cannot read faces"),

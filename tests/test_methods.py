@@ -418,7 +418,7 @@ def test_layers_that_give_no_maps_are_refused(layer, text, small):
 def test_cells_keep_their_sums_on_any_grid():
     cells = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     for size in (4, 5, 16, 64):
-        torch.testing.assert_close(cam.spread(cells, size).sum((-2, -1)), cells.sum((-2, -1)))
+        torch.testing.assert_close(cam.spread(cells, (size, size)).sum((-2, -1)), cells.sum((-2, -1)))
 
 
 # --- nothing stays behind ---------------------------------------------------------------------

@@ -253,7 +253,7 @@ def test_the_mean_face_and_the_regions_do_not_depend_on_the_batch(registered, mo
         np.testing.assert_allclose(alpha, rows["alpha"].sel(condition="masked") / 255, rtol=1e-6)
         np.testing.assert_allclose(twin[:, 0], rows["image"].sel(condition="plain") / 255, rtol=1e-6)
     with pytest.raises(UnknownNameError, match="unknown condition 'masekd'"):
-        FaceReader(faces).mean("masekd")
+        FaceReader(faces).mean("masekd", nn.Identity())
 
 
 # --- several processes ------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from fcx.core.store import Store
 from fcx.core.targets import Target
 from fcx.networks.checkpoints import Models, resolve_models, weights_hash
 from fcx.networks.inference import family_of, usable_device
-from fcx.networks.inputs import declared, read_variable
+from fcx.networks.inputs import declarations, read_variable
 from fcx.statistics.overlays import region_names
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
@@ -145,7 +145,7 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
             }
             for target in targets
         },
-        "outputs": declared(resolved),
+        "outputs": declarations(resolved),
         "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
         "provenance": run_provenance(step="attribute", **parameters, faces=nested_attr(faces, "provenance")),
     }

@@ -20,7 +20,7 @@ from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.networks.checkpoints import Models, check_crop, resolve_models, weights_hash
 from fcx.networks.facechannel import Config, FaceChannel
-from fcx.networks.inputs import all_outputs, as_pixels, checked_answer, declared, outputs_of, read_variable
+from fcx.networks.inputs import all_outputs, as_pixels, checked_answer, declarations, outputs_of, read_variable
 
 # Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
 # otherwise, which decides where activations are equal. Fewer are slower, more are not faster on a CPU.
@@ -83,7 +83,7 @@ def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: st
         attrs=flat_attrs(
             {
                 **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
-                "outputs": declared(resolved),
+                "outputs": declarations(resolved),
                 "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
                 "provenance": run_provenance(step="predict", faces=nested_attr(faces, "provenance")),
             }

@@ -102,7 +102,7 @@ def all_outputs(models: Iterable[nn.Module]) -> tuple[str, ...]:
     return (*(name for name in TARGETS if name in names), *(name for name in names if name not in TARGETS))
 
 
-def declared(models: Mapping[str, nn.Module]) -> dict[str, dict]:
+def declarations(models: Mapping[str, nn.Module]) -> dict[str, dict]:
     """Return what each network answers, for the attributes of results: name -> outputs and kind."""
     return {name: {"outputs": list(outputs_of(model)), "kind": kind_of(model)} for name, model in models.items()}
 
