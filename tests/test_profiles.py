@@ -1,9 +1,13 @@
 """Region profiles: networks with other outputs side by side."""
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from fcx.core.contract import REGIONS
+from fcx.figures import profile_findings
 from fcx.statistics.profiles import ALL, region_profiles
 from fcx.statistics.region_mass import sample_statistics
 
@@ -31,3 +35,24 @@ def test_a_profile_is_the_mean_over_the_outputs_that_a_network_has(results, face
         density = shares.mean((2, 3)) / each["area"].values.mean(0)
         np.testing.assert_allclose(profiles["enrichment_mean"].sel(model=model).values[:, :, 0], np.log2(density))
     assert (profiles["n"] == faces.sizes["sample"]).all()
+
+
+def test_findings_name_the_densest_region_of_each_network(results, faces):
+    maps, cover = results["attribution"], faces["regions"].values / 255
+    for model, region in enumerate(("mouth", "eyes")):
+        at = list(REGIONS).index(region)
+        maps[model] = maps[model].where(maps[model].isnull(), 1 + 4 * cover[None, :, at])
+    [plain, masked] = profile_findings(region_profiles(results, faces, draws=20), "b").items
+    assert plain.statement == "By gradient, plain, 6 faces: for b the densest region is the eyes; for a the mouth."
+    assert re.match(r"b: eyes [\d.]+ times its area \[[\d., ]+\]; a: mouth ", plain.numbers)
+    profile = np.log2(sample_profile(results, faces))
+    alike = np.corrcoef(profile)[0, 1]
+    assert plain.numbers.endswith(f"correlate with those of the others by {alike:.2f}.")
+    assert masked.statement.startswith("By gradient, masked")
+
+
+def sample_profile(results, faces):
+    """Return the density (model, region) of the plain condition."""
+    each = sample_statistics(results, faces).isel(condition=0, method=0)
+    share = each["share"].mean("target").mean("sample").sel(region=list(REGIONS))
+    return (share / each["area"].mean("sample").sel(region=list(REGIONS))).transpose("model", "region").values

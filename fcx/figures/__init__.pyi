@@ -24,6 +24,7 @@ from .openings import (
     training_opening,
 )
 from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
+from .profiles_told import profile_findings
 from .region_charts import mask_area_chart, region_chart
 from .search_charts import search_chart
 from .study_charts import (
