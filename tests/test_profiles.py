@@ -47,7 +47,7 @@ def test_findings_name_the_densest_region_of_each_network(results, faces):
     assert re.match(r"b: eyes [\d.]+ times its area \[[\d., ]+\]; a: mouth ", plain.numbers)
     profile = np.log2(sample_profile(results, faces))
     alike = np.corrcoef(profile)[0, 1]
-    assert plain.numbers.endswith(f"correlate with those of the others by {alike:.2f}.")
+    assert plain.numbers.endswith(f"correlate with those of a by {alike:.2f}.")
     assert masked.statement.startswith("By gradient, masked")
 
 

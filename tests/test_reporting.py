@@ -337,7 +337,8 @@ def test_the_comparison_runs_and_a_notebook_that_fails_says_where(small, tmp_pat
     parsed = Page(page)
     assert parsed.loads == []
     assert parsed.tags.count("h1") == 1
-    assert len(parsed.labels) == 11
+    assert len(parsed.labels) == 12
+    assert "for mini xception the densest region is the" in page
     assert all(len(label) > 60 for label in parsed.labels)
     assert "6 of 7 faces given can be used" in page
     assert "<b>&.png" not in page

@@ -7,7 +7,7 @@ import xarray as xr
 
 from fcx.core.contract import REGIONS
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import ends_of, how_many, listed, method_title, plain_name
+from fcx.figures.wording import how_many, listed, method_title, plain_name
 
 
 def profile_findings(profiles: xr.Dataset, other: str) -> Findings:
@@ -48,6 +48,6 @@ def _likeness(cell: xr.Dataset, other: str, rest: list[str]) -> str:
     values = values[:, np.isfinite(values).all(0)]
     if values.shape[1] < 3 or not rest:
         return ""
-    alike = np.corrcoef(values)[0, 1:]
-    ends = ends_of(alike.min(), alike.max())
-    return f"Over {values.shape[1]} regions its log2 densities correlate with those of the others by {ends}."
+    alike = zip(np.corrcoef(values)[0, 1:], rest, strict=True)
+    parts = [f"of {plain_name(name)} by {r:z.2f}" for r, name in sorted(alike, reverse=True)]
+    return f"Over {values.shape[1]} regions its log2 densities correlate with those {listed(parts)}."

@@ -1,6 +1,6 @@
 """mini-XCEPTION, whole in one file: seven expressions from a small network that is not ours.
 
-Arriaga, Valdenegro-Toro and Pluemer, "Real-time Convolutional Neural Networks for Emotion and Gender Classification",
+Arriaga, Valdenegro-Toro and Plöger, "Real-time Convolutional Neural Networks for Emotion and Gender Classification",
 2017, arXiv 1710.07557: separable convolutions and residual sums, and no dense layer, as a mean of maps is the answer.
 Its weights ship as the checkpoint `mini_xception` (notice in checkpoints/README.md).
 """

@@ -30,3 +30,11 @@ def region_profiles(results: Results, faces: Faces, *, draws: Count = 2000, seed
     nothing = np.full((*shape.values(), 1, results.sizes["sample"]), np.nan)
     own["prediction"] = ("model", "condition", "target", "sample"), nothing
     return region_statistics(own.assign_attrs(results.attrs), faces, draws=draws, seed=seed)
+
+
+def side_by_side(one: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """Return the region profiles of two sets of networks on the same faces as one Dataset, by the methods of both."""
+    methods = [name for name in one["method"].values.tolist() if name in other["method"].values]
+    means = [name for name in one if name == "n" or name.endswith(("_mean", "_low", "_high"))]
+    parts = [each[means].reset_coords(drop=True).sel({"method": methods}) for each in (one, other)]
+    return xr.concat(parts, "model", data_vars="all", join="exact", combine_attrs="override")
