@@ -211,7 +211,7 @@ def predict(
     several: Several = "largest",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ):
-    """Print valence and arousal of a photograph by each model, plain and masked, and draw what they look at."""
+    """Print what each model answers to a photograph, plain and masked, and draw what it looks at."""
     import fcx
     from fcx.attribution import METHODS
     from fcx.core.contract import usable
@@ -219,11 +219,12 @@ def predict(
     from fcx.core.files import replacing
     from fcx.figures.one_picture import photograph_panel
     from fcx.networks.checkpoints import resolve_models
+    from fcx.networks.inputs import UNKNOWN, all_outputs, outputs_of
 
     choose(method, METHODS, "method")
     resolved = resolve_models(models or None)
-    crop = next(iter(resolved.values())).metadata.get("crop") or "face"
-    faces = fcx.prepare(photo, crop=crop, several=several)
+    crop = next(iter(resolved.values())).metadata.get("crop", UNKNOWN)
+    faces = fcx.prepare(photo, crop="face" if crop == UNKNOWN else crop, several=several)
     good = usable(faces)
     reasons = zip(faces["sample"].values[~good], faces["status"].values[0][~good], strict=True)
     bad = [f"{name}: {reason}" for name, reason in reasons]
@@ -246,7 +247,7 @@ def predict(
         for model in results["model"].values.tolist():
             for condition in results["condition"].values.tolist():
                 at = results["prediction"].isel(sample=index).sel(model=model, condition=condition)
-                values = {name: float(at.sel(target=name)) for name in ("valence", "arousal")}
+                values = {name: float(at.sel(target=name)) for name in outputs_of(resolved[model])}
                 rows.append({"photo": sample, "model": model, "condition": condition, **values, "picture": str(target)})
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -254,8 +255,10 @@ def predict(
     for sample in dict.fromkeys(row["photo"] for row in rows):
         those = [row for row in rows if row["photo"] == sample]
         typer.echo(sample)
-        _table([{"model": row["model"], "condition": row["condition"], "valence": f"{row['valence']:+.2f}",
-                 "arousal": f"{row['arousal']:+.2f}"} for row in those], "valence", "arousal")  # fmt: skip
+        outputs = all_outputs(resolved.values())
+        _table([{"model": row["model"], "condition": row["condition"],
+                 **{name: f"{row[name]:+.2f}" if name in row else "" for name in outputs}}
+                for row in those], *outputs)  # fmt: skip
         typer.echo(those[0]["picture"])
 
 

@@ -76,6 +76,19 @@ def test_predict_prints_both_outputs_and_draws_a_picture(run, photo, checkpoints
     assert "photo-fcx.png" in out
 
 
+def test_predict_prints_what_each_network_answers(run, photo, checkpoints, tmp_path):
+    one = checkpoints.partition(",")[0]
+    asked = ("predict", photo, "--models", f"{one},mini_xception", "--method", "gradient")
+    code, out, _ = run(*asked, "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert {*rows[0]} & {"valence", "happy"} == {"valence"}
+    assert {*rows[2]} & {"valence", "happy"} == {"happy"}
+    assert rows[2]["anger"] > rows[2]["happy"]  # the photograph is of an angry face
+    with Image.open(tmp_path / rows[0]["picture"]) as drawn:
+        assert drawn.size[0] > 11 * 100  # face, regions, two ratings and seven logits
+
+
 def test_predictions_agree_with_the_library(run, photo, checkpoints):
     import fcx
 

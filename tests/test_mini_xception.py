@@ -8,6 +8,7 @@ import pytest
 import torch
 from oracles import keras_answers
 
+from fcx.attribution import attribute
 from fcx.core.contract import EXPRESSIONS
 from fcx.networks.checkpoints import load_model, shipped, shipped_others
 from fcx.networks.mini_xception import OUTPUTS, MiniXception
@@ -73,6 +74,26 @@ def test_the_checkpoint_answers_what_the_weights_of_keras_answer(converter, chec
         answers = model(picture)[0]
     assert np.ptp(header["keras"]["answers_to_ramp"]) > 1
     np.testing.assert_allclose(answers, header["keras"]["answers_to_ramp"], atol=1e-5)
+
+
+def test_its_logits_are_explained_on_faces(checkpoint, demo):
+    network, _ = checkpoint
+    faces = demo.isel(sample=slice(0, 2))
+    results = attribute({"mini": network}, faces, "lrp_epsilon,gradient", "happy - sad,fear")
+    assert results["target"].values.tolist() == ["happy - sad", "fear"]
+    pixels = torch.from_numpy(faces["image"].values[0][:, None]) / 255
+    with torch.no_grad():
+        logits = network(pixels)
+    answers = torch.stack([logits[:, 3] - logits[:, 4], logits[:, 2]])
+    np.testing.assert_allclose(results["prediction"].values[0, 0], answers, atol=1e-4)
+    lrp = results.sel({"method": "lrp_epsilon"})
+    mass = np.abs(lrp["attribution"]).sum(("y", "x"))
+    left = lrp["attribution"].astype("f8").sum(("y", "x")) + lrp["bias"] + lrp["stabiliser"] - lrp["prediction"]
+    assert (np.abs(left) <= 1e-5 * mass).all()
+    pixels.requires_grad_()
+    wanted = torch.autograd.grad(network(pixels)[:, 2].sum(), pixels)[0][:, 0]
+    slopes = results["attribution"].sel({"method": "gradient", "target": "fear"}).values[0, 0]
+    np.testing.assert_allclose(slopes, wanted, atol=1e-4 * float(wanted.abs().max()))
 
 
 def test_the_header_declares_the_network_and_brings_its_notice(checkpoint):
