@@ -223,8 +223,9 @@ def predict(
 
     choose(method, METHODS, "method")
     resolved = resolve_models(models or None)
-    crop = next(iter(resolved.values())).metadata.get("crop", UNKNOWN)
-    faces = fcx.prepare(photo, crop="face" if crop == UNKNOWN else crop, several=several)
+    crops = [getattr(model, "metadata", {}).get("crop") for model in resolved.values()]
+    crop = next((crop for crop in crops if crop not in (None, UNKNOWN)), "face")
+    faces = fcx.prepare(photo, crop=crop, several=several)
     good = usable(faces)
     reasons = zip(faces["sample"].values[~good], faces["status"].values[0][~good], strict=True)
     bad = [f"{name}: {reason}" for name, reason in reasons]

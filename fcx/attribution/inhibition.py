@@ -17,7 +17,7 @@ from fcx.attribution.request import check_models
 from fcx.core.arguments import checked
 from fcx.core.contract import TARGETS, Faces
 from fcx.core.provenance import flat_attrs, run_provenance
-from fcx.networks.checkpoints import Models, resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, network_hash, resolve_models
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE, pieces
 from fcx.statistics.overlays import region_names
@@ -57,7 +57,7 @@ def inhibition_index(models: Models, faces: Faces, *, shunt_rule: str = "aumann_
     coords = {name: coord for name, coord in faces.coords.items() if coord.dims in (("sample",), ("condition",))}
     attrs = {
         "long_name": "inhibition index: absolute relevance of I over that of y",
-        "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+        "checkpoints": {name: network_hash(model) for name, model in resolved.items()},
         "provenance": run_provenance(step="inhibition_index", shunt_rule=shunt_rule),
     }
     return xr.DataArray(

@@ -100,8 +100,7 @@ class Plan:
 
     def own_targets(self, model: nn.Module) -> list[int]:
         """Return the numbers of the targets whose outputs a model has; the others are NaN for it."""
-        has = outputs_of(model)
-        return [number for number, target in enumerate(self.targets) if set(target.needs) <= set(has)]
+        return [number for number, target in enumerate(self.targets) if target.of_outputs(outputs_of(model))]
 
     def run(self, store, workers: int = 1, rank: int = 0, ranks: int = 1) -> None:
         """Compute the blocks that `store` still lacks: a share of them first, then what others have not done."""

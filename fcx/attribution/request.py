@@ -39,14 +39,14 @@ def model_targets(models: Mapping[str, nn.Module], targets: str | Iterable[str] 
     """
     outputs = all_outputs(models.values())
     parsed = parse_all(outputs if targets is None else targets, outputs)
+    lacking = {name: [t.name for t in parsed if not t.of_outputs(outputs_of(model))] for name, model in models.items()}
     for target in parsed:
-        lacking = [name for name, model in models.items() if not set(target.needs) <= set(outputs_of(model))]
-        if len(lacking) == len(models):
+        if all(target.name in names for names in lacking.values()):
             raise InputError(f"target {target.name!r} needs {', '.join(target.needs)}, which no model answers together")
-        if lacking:
-            LOG.warning(
-                "target %r is NaN for %s: it needs %s", target.name, ", ".join(lacking), ", ".join(target.needs)
-            )
+    for name, names in lacking.items():
+        if names:
+            has = ", ".join(outputs_of(models[name]))
+            LOG.warning("model %r answers %s: NaN for %s", name, has, ", ".join(names))
     return parsed
 
 

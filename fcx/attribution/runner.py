@@ -20,7 +20,7 @@ from fcx.core.files import digest
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.core.store import Store
 from fcx.core.targets import Target
-from fcx.networks.checkpoints import Models, resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, network_hash, resolve_models
 from fcx.networks.inference import family_of, usable_device
 from fcx.networks.inputs import declarations, read_variable
 from fcx.statistics.overlays import region_names
@@ -91,9 +91,10 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
     else:
         settings = {name: attrs[name] for name in ("targets", "checkpoints")}
         settings["methods"] = {name: options[name] for name in methods}  # not their words
+        settings["faces"] = _digest(faces[needed])
         chunks = {**dict.fromkeys(("model", "condition", "method", "target"), 1), "sample": MAPS_A_BLOCK}
         results = Store(out, variables, coords, kind="results", blocks=("model", "sample", "condition"), attrs=attrs,
-                        chunks=chunks, settings={**settings, "faces": _digest(faces)}, overwrite=overwrite)  # fmt: skip
+                        chunks=chunks, settings=settings, overwrite=overwrite)  # fmt: skip
     plan.run(results, workers, rank, ranks)
     return decoded(results.finish())
 
@@ -146,16 +147,16 @@ def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions
             for target in targets
         },
         "outputs": declarations(resolved),
-        "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+        "checkpoints": {name: network_hash(model) for name, model in resolved.items()},
         "provenance": run_provenance(step="attribute", **parameters, faces=nested_attr(faces, "provenance")),
     }
     return flat_attrs({**attrs, "kind": "results"})
 
 
 def _digest(faces) -> str:
-    """Return a hash of what is explained: pictures, regions and status, read in pieces."""
+    """Return a hash of what is explained: pictures that are read, regions and status, in pieces."""
     pieces = [digest(faces["status"].values.astype(str))]
     for first in range(0, faces.sizes["sample"], MAPS_A_BLOCK):
-        some = faces[["image", "alpha", "regions"]].isel(sample=slice(first, first + MAPS_A_BLOCK))
+        some = faces.drop_vars("status").isel(sample=slice(first, first + MAPS_A_BLOCK))
         pieces += [digest(values.values) for values in some.values()]
     return digest(" ".join(pieces).encode())

@@ -48,6 +48,10 @@ class Target:
         """The outputs that it is made of, each with its weight."""
         return {name: weight for name, weight in zip(self.outputs, self.weights, strict=True) if weight}
 
+    def of_outputs(self, outputs: Sequence[str]) -> bool:
+        """Return whether a network with these outputs has all that it is made of."""
+        return set(self.needs) <= set(outputs)
+
     def of(self, values) -> np.ndarray:
         """Return sum_o weight_o values_o of one array for each output; an output without weight does not count.
 

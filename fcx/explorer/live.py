@@ -25,7 +25,7 @@ from fcx.explorer.packing import SHOWN, Pack
 from fcx.geometry.crops import crop_face, scaled
 from fcx.masks import MASK_OPTIONS, STYLES, MaskOptions, mask_options
 from fcx.masks.shapes import WEARINGS
-from fcx.networks.checkpoints import resolve_models, weights_hash
+from fcx.networks.checkpoints import network_hash, resolve_models
 from fcx.networks.inference import piece_size, usable_device
 from fcx.networks.inputs import all_outputs, read_variable
 from fcx.statistics.map_scores import score_maps
@@ -210,7 +210,7 @@ def _models_of(pack: Pack, given) -> dict:
             raise InputError(f"the network {name!r} of the results is not among the models: give all of them")
         if read_variable(models[name], pack.faces) != "image":
             raise InputError(f"the network {name!r} reads colour pictures: masks are moved by hand on the grey grid")
-        if name not in made_by or weights_hash(models[name].state_dict()) != made_by[name]:
+        if name not in made_by or network_hash(models[name]) != made_by[name]:
             raise InputError(f"the network {name!r} is another than the one that made the results: give that one")
     return models
 

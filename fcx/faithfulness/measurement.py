@@ -38,7 +38,7 @@ from fcx.faithfulness.measures import (
     described_methods,
     labelled_methods,
 )  # fmt: skip
-from fcx.networks.checkpoints import resolve_models, weights_hash
+from fcx.networks.checkpoints import network_hash, resolve_models
 from fcx.networks.inference import piece_size, pieces, usable_device
 from fcx.networks.inputs import outputs_of, read_variable
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
@@ -105,7 +105,7 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
     attrs = {
         **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
         "methods": described_methods(explainers),
-        "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+        "checkpoints": {name: network_hash(model) for name, model in resolved.items()},
         "settings": asdict(settled),
         "interval": INTERVAL,
         "provenance": run_provenance(step="faithfulness", dtype=dtype, seed=seed, draws=draws),

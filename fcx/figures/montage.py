@@ -116,9 +116,11 @@ def grey_tile(tile: np.ndarray) -> np.ndarray:
 def colour_scale(maps: np.ndarray, declared: dict) -> tuple[float, bool]:
     """Return the limit of the colours of maps that are shown together, and whether they have two signs.
 
-    The limit is the 99.5th percentile of the magnitude; `declared` is what the method says of itself.
+    The limit is the 99.5th percentile of the magnitude, maps that are NaN left out; `declared` is what the method says
+    of itself.
     """
-    return float(np.quantile(np.abs(maps), 0.995)) or 1.0, declared.get("signed", bool((maps < 0).any()))
+    known = np.abs(maps[np.isfinite(maps)])
+    return float(np.quantile(known, 0.995)) if known.any() else 1.0, declared.get("signed", bool((maps < 0).any()))
 
 
 def heat(tile: np.ndarray, values: np.ndarray, limit: float, signed: bool) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -257,6 +258,19 @@ def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
         values = value.reshape(-1).view(torch.uint8).numpy().tobytes()
         total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode() + values)
     return total.hexdigest()
+
+
+def network_hash(model: nn.Module) -> str:
+    """Return the SHA-256 by which results know a network: of a FaceChannel that of its weights.
+
+    Of others that of weights, layers and declaration: the same weights normalised otherwise are another network.
+    """
+    weights = weights_hash(model.state_dict())
+    if isinstance(model, FaceChannel):
+        return weights
+    layers = re.sub("0x[0-9a-f]+", "", repr(model))  # without addresses
+    declaration = model.words if isinstance(model, Network) else {}
+    return hashlib.sha256(json.dumps([weights, layers, declaration]).encode()).hexdigest()
 
 
 def check_crop(metadata: Mapping, faces, what: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
@@ -28,11 +26,12 @@ def imported(name: str) -> tuple[str, nn.Module | None]:
     module_name, colon, function_name = place.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
         return Path(name).stem, None
-    with _on_path(Path.cwd()):
-        try:
-            network = getattr(importlib.import_module(module_name), function_name)()
-        except Exception as error:  # whatever code of others does
-            raise InputError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)  # and it stays: other processes that work on the network look there too
+    try:
+        network = getattr(importlib.import_module(module_name), function_name)()
+    except Exception as error:  # whatever code of others does
+        raise InputError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {name!r} is {described(network)}; allowed: a function without arguments that returns "
                          "a torch module")  # fmt: skip
@@ -44,12 +43,3 @@ def imported(name: str) -> tuple[str, nn.Module | None]:
         check_shapes(path, tensors, inner)
         inner.load_state_dict(tensors)
     return function_name, network.eval()
-
-
-@contextlib.contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))

@@ -18,7 +18,7 @@ from fcx.core.checks import check_memory, described
 from fcx.core.contract import Faces, family_and_seed
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
-from fcx.networks.checkpoints import Models, check_crop, resolve_models, weights_hash
+from fcx.networks.checkpoints import Models, check_crop, network_hash, resolve_models
 from fcx.networks.facechannel import Config, FaceChannel
 from fcx.networks.inputs import all_outputs, as_pixels, checked_answer, declarations, outputs_of, read_variable
 
@@ -84,7 +84,7 @@ def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: st
             {
                 **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
                 "outputs": declarations(resolved),
-                "checkpoints": {name: weights_hash(model.state_dict()) for name, model in resolved.items()},
+                "checkpoints": {name: network_hash(model) for name, model in resolved.items()},
                 "provenance": run_provenance(step="predict", faces=nested_attr(faces, "provenance")),
             }
         ),

@@ -31,17 +31,14 @@ class Network(nn.Module):
         super().__init__()
         self.module, self.metadata = module, metadata
         self.size, self.channels, self.outputs, self.kind = size, channels, outputs, kind
-        for name, values in (("mean", mean), ("std", std)):
-            numbers = torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
+        normal = {"mean": mean, "std": std}
+        numbers = {name: values[0] if len(set(values)) == 1 else values for name, values in normal.items()}
+        # What is declared, as plain words, which a checkpoint stores.
+        self.words = {"size": size, "channels": channels, **numbers, "outputs": outputs, "kind": kind}
+        for name, values in normal.items():
             weight = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-            self.register_buffer(name, numbers.to(weight), persistent=False)
-
-    @property
-    def words(self) -> dict:
-        """What is declared, as plain words (what a checkpoint stores)."""
-        numbers = {name: getattr(self, name).double().flatten().tolist() for name in ("mean", "std")}
-        numbers = {name: values[0] if len(set(values)) == 1 else values for name, values in numbers.items()}
-        return {"size": self.size, "channels": self.channels, **numbers, "outputs": self.outputs, "kind": self.kind}
+            tensor = torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1).to(weight)
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map (sample, channel, y, x) in [0, 1] to (sample, output)."""
@@ -103,8 +100,9 @@ def all_outputs(models: Iterable[nn.Module]) -> tuple[str, ...]:
 
 
 def declarations(models: Mapping[str, nn.Module]) -> dict[str, dict]:
-    """Return what each network answers, for the attributes of results: name -> outputs and kind."""
-    return {name: {"outputs": list(outputs_of(model)), "kind": kind_of(model)} for name, model in models.items()}
+    """Return what each network declares, for the attributes of results: name -> outputs, kind and what it reads."""
+    undeclared = {"outputs": list(TARGETS), "kind": "rating"}
+    return {name: model.words if isinstance(model, Network) else undeclared for name, model in models.items()}
 
 
 def read_variable(model: nn.Module, faces) -> str:

@@ -39,11 +39,13 @@ def stored_results(models: str, faces, methods: str, runs: str = "", **settings)
     Raises: what `fcx.attribute` raises.
     """
     from fcx.attribution import attribute
-    from fcx.networks.checkpoints import resolve_models, weights_hash
+    from fcx.networks.checkpoints import network_hash, resolve_models
+    from fcx.networks.inputs import read_variable
 
     resolved = resolve_models(models)
-    weights = {name: weights_hash(model.state_dict()) for name, model in resolved.items()}
-    shown = [digest(faces[name].values) for name in ("image", "status")]
+    weights = {name: network_hash(model) for name, model in resolved.items()}
+    variables = [read_variable(model, faces) for model in resolved.values()]
+    shown = [digest(faces[name].values) for name in sorted({"image", "status", *variables})]
     parts = weights, shown, ",".join(parts_of(methods)), settings, FORMAT, STEP_VERSIONS["results"]
     out = run_path(runs, "results", f"{len(resolved)}-models", *parts)
     return attribute(resolved, faces, methods, out=out, **settings)

@@ -75,7 +75,7 @@ def _score(cells: list[np.ndarray], cover: np.ndarray, side: int) -> dict[str, n
         ranks.write(parts[0], parts[2])
         total[sample] = parts[0].sum(-1, keepdims=True) * side**2
         # One product serves mass, net mass and ranks.
-        with np.errstate(invalid="ignore"):  # a map may hold NaN or infinity, and is then left out
+        with np.errstate(invalid="ignore", over="ignore"):  # a map may hold NaN or infinity, and is then left out
             np.matmul(parts.reshape(3 * count, -1), weight[sample], out=products[sample].reshape(3 * count, -1))
     size = weight.sum(1)[:, None]  # (sample, 1, region)
     with np.errstate(invalid="ignore", divide="ignore"):

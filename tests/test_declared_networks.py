@@ -1,0 +1,91 @@
+"""What a declared network is stays with its results: stores, caches, pictures and words of the command line."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_faces
+from test_any_network import LOGITS, colour_faces, small
+
+import fcx
+from fcx.core.contract import GRID
+from fcx.core.errors import StoreError
+from fcx.figures.one_picture import photograph_panel
+from fcx.networks.checkpoints import network_hash, weights_hash
+from fcx.networks.inputs import as_network
+from fcx.reporting.notebook_inputs import stored_results
+from fcx.statistics.region_mass import region_statistics
+
+
+def network(seed=0, **declared):
+    return as_network(small(seed, channels=3, outputs=3), **{"size": 64, "channels": 3, "outputs": LOGITS,
+                                                             "kind": "logit", **declared})  # fmt: skip
+
+
+def test_a_network_is_its_weights_its_layers_and_what_it_declares():
+    one = network_hash(network())
+    assert one == network_hash(network())
+    others = [network(1), network(mean=0.5), network(outputs=LOGITS[::-1]), network(kind="rating"), network().module]
+    longer = network()
+    longer.module.append(torch.nn.ReLU())
+    assert len({one, *map(network_hash, [*others, longer])}) == 7
+    ours = fcx.FaceChannel.preset("paper", width=8)
+    assert network_hash(ours) == weights_hash(ours.state_dict())
+    assert network(mean=[0.5, 0.4, 0.3], std=0.1).words["mean"] == [0.5, 0.4, 0.3]
+
+
+def test_a_store_goes_on_with_the_same_declaration_and_pictures_only(tmp_path):
+    faces, out = colour_faces(2), tmp_path / "r.zarr"
+    fcx.attribute({"n": network()}, faces, "gradient", out=out)
+    fcx.attribute({"n": network()}, faces, "gradient", out=out)
+    darker = faces.assign(picture=faces["picture"] // 2)
+    for other, shown in ((network(mean=0.5), faces), (network(), darker)):
+        with pytest.raises(StoreError, match="other settings or inputs"):
+            fcx.attribute({"n": other}, shown, "gradient", out=out)
+
+
+def test_stored_results_are_found_again_by_all_that_made_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets_of_test.py").write_text(
+        "import fcx, torch\n"
+        "def net(mean=0.0):\n    torch.manual_seed(0)\n"
+        "    layers = torch.nn.Conv2d(3, 3, 9, 9), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()\n"
+        "    return fcx.as_network(torch.nn.Sequential(*layers), channels=3, mean=mean, outputs=['a', 'b', 'c'])\n"
+        "def other():\n    return net(0.5)\n"
+    )
+    faces = colour_faces(1)
+    for models, shown in (("nets_of_test:net", faces), ("nets_of_test:net", faces),
+                          ("nets_of_test:net", faces.assign(picture=faces["picture"] // 2))):  # fmt: skip
+        stored_results(models, shown, "gradient", "runs")
+    stored_results("nets_of_test:other", faces, "gradient", "runs")
+    assert len(list((tmp_path / "runs").rglob("*-models-*.zarr"))) == 3
+
+
+def test_what_a_network_lacks_disturbs_no_statistics():
+    faces = make_faces(24).assign_coords(subject=("sample", [f"s{i}" for i in range(24)]))
+    logits = as_network(small(outputs=3), outputs=LOGITS, kind="logit")
+    both = fcx.attribute({"ratings": small(1), "logits": logits}, faces, "gradient")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = region_statistics(both, faces, draws=20)
+    alone = region_statistics(fcx.attribute({"logits": logits}, faces, "gradient"), faces, draws=20)
+    np.testing.assert_array_equal(
+        found["share_mean"].sel(model="logits", target=LOGITS), alone["share_mean"].sel(model="logits")
+    )
+    assert found["share_mean"].sel(model="ratings", target=LOGITS).isnull().all()
+
+
+def test_the_picture_of_a_photograph_shows_what_each_network_answers_on_a_scale_of_its_own():
+    faces = colour_faces(1, side=224)
+    ratings, logits = small(1), as_network(small(outputs=3), size=GRID, outputs=LOGITS, kind="logit")
+    with torch.no_grad():
+        logits.module[-1].weight *= 1000
+    parts = [fcx.attribute(of, faces, "gradient") for of in ({"r": ratings}, {"l": logits})]
+    both = fcx.attribute({"r": ratings, "l": logits}, faces, "gradient")
+    whole, one, other = (np.asarray(photograph_panel(faces, of, "gradient")) for of in (both, *parts))
+    step = other.shape[1] - one.shape[1]  # three columns against two
+    assert whole.shape[1] == one.shape[1] + 3 * step
+    rows = slice(78, 78 + 116)
+    np.testing.assert_array_equal(whole[rows, : one.shape[1] - 8], one[rows, : one.shape[1] - 8])
+    np.testing.assert_array_equal(whole[rows, -3 * step :], other[rows, -3 * step :])
