@@ -9,12 +9,20 @@ from conftest import make_faces
 from test_any_network import LOGITS, colour_faces, small
 
 import fcx
+from fcx import figures
 from fcx.core.contract import GRID
-from fcx.core.errors import StoreError
+from fcx.core.errors import InputError, StoreError, UnknownNameError
+from fcx.core.targets import answered, ratings
 from fcx.figures.one_picture import photograph_panel
 from fcx.networks.checkpoints import network_hash, weights_hash
 from fcx.networks.inputs import as_network
-from fcx.reporting.notebook_inputs import stored_results
+from fcx.reporting.notebook_inputs import (
+    able_methods,
+    logit_accuracies,
+    rated_predictions,
+    shown_targets,
+    stored_results,
+)
 from fcx.statistics.region_mass import region_statistics
 
 
@@ -89,3 +97,62 @@ def test_the_picture_of_a_photograph_shows_what_each_network_answers_on_a_scale_
     rows = slice(78, 78 + 116)
     np.testing.assert_array_equal(whole[rows, : one.shape[1] - 8], one[rows, : one.shape[1] - 8])
     np.testing.assert_array_equal(whole[rows, -3 * step :], other[rows, -3 * step :])
+
+
+def mixed():
+    faces = make_faces(4).assign_coords(expression=("sample", ["happy", "sad", "neutral", "fear"]))
+    logits = as_network(small(outputs=3), outputs=LOGITS, kind="logit")
+    return faces, fcx.attribute({"a": small(1), "logits": logits, "b": small(2)}, faces, "gradient")
+
+
+@pytest.mark.parametrize(
+    ("target", "groups"),
+    [
+        ("", [("valence", ["a", "b"]), ("happy", ["logits"])]),
+        ("arousal", [("arousal", ["a", "b"]), ("happy", ["logits"])]),
+        ("sad", [("sad", ["logits"]), ("valence", ["a", "b"])]),
+    ],
+)
+def test_reports_show_of_each_network_a_target_that_it_answers(target, groups):
+    faces, results = mixed()
+    shown = shown_targets(results, target)
+    assert [(name, some["model"].values.tolist()) for name, some in shown] == groups
+    for name, some in shown:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            figures.saliency_panel(faces, some, method="gradient", target=name, count=2)
+    with pytest.raises(UnknownNameError, match="unknown target 'pain'"):
+        shown_targets(results, "pain")
+
+
+def test_reports_score_ratings_and_logits_each_by_its_own():
+    faces, results = mixed()
+    scored = rated_predictions(results, faces)
+    assert scored["model"].values.tolist() == ["a", "b"]
+    assert scored["target"].values.tolist() == ["arousal", "valence"]
+    assert rated_predictions(results.sel(target=LOGITS), faces) is None
+    assert rated_predictions(results.sel(model=["logits"]), faces) is None
+    assert logit_accuracies(results.sel(model=["a", "b"]), faces, draws=20, seed=0) is None
+    with pytest.warns(UserWarning, match="hold less often"):
+        table = figures.accuracy_table(logit_accuracies(results, faces, draws=20, seed=0)).frame
+    assert table["model"].unique().tolist() == ["logits"]
+    for row in table.to_dict("records"):
+        answers = results["prediction"].sel(model="logits", condition=row["condition"], target=LOGITS).values
+        right = {label: LOGITS[answers[:, i].argmax()] == label for i, label in enumerate(LOGITS)}
+        assert row["accuracy"] == pytest.approx(np.mean(list(right.values())))
+        assert {label: row[label] for label in LOGITS} == right
+        assert row["n"] == 3
+
+
+def test_faces_hold_no_ratings_of_other_outputs():
+    faces, results = mixed()
+    assert answered(results) == ("arousal", "valence", *LOGITS)
+    assert np.isnan(ratings(faces, "happy - sad", answered(results))).all()
+    np.testing.assert_allclose(ratings(faces, "-valence", answered(results)), -faces["valence"])
+
+
+def test_methods_that_cannot_explain_every_network_are_named(capsys):
+    assert able_methods("plain_scratch,mini_xception", "gradient,mean_activation,lrp") == "gradient,lrp"
+    assert "cannot explain every network: Mean activation" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no method of mean_activation can explain"):
+        able_methods("mini_xception", "mean_activation")

@@ -19,6 +19,7 @@ from fcx.core.arguments import words
 from fcx.core.checks import choose
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
+from fcx.core.provenance import nested_attr
 
 EXAMPLE = "such as 'valence', 'valence - arousal', '0.5*valence + arousal' or 'valence @ 0.2'"
 TOKEN = re.compile(r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<mark>[-+*@]))")
@@ -111,12 +112,19 @@ def parse_all(given, outputs: Sequence[str] = TARGETS) -> list[Target]:
     return targets
 
 
-def ratings(faces, name: str) -> np.ndarray:
-    """Return the ratings (sample,) of a target, NaN where an output that it needs is not rated.
+def ratings(faces, name: str, outputs: Sequence[str] = TARGETS) -> np.ndarray:
+    """Return the ratings (sample,) of a target of `outputs`, NaN where an output that it needs is not rated.
 
     Raises: as in `parse`.
     """
-    return parse(name).of([faces[output].values for output in TARGETS])
+    unknown = np.full(faces.sizes["sample"], np.nan)
+    return parse(name, outputs).of([faces[output].values if output in TARGETS else unknown for output in outputs])
+
+
+def answered(results) -> tuple[str, ...]:
+    """Return the outputs of the networks of results, each once; older results know arousal and valence only."""
+    declared = nested_attr(results, "outputs") or {}
+    return tuple(dict.fromkeys((*TARGETS, *(name for of in declared.values() for name in of["outputs"]))))
 
 
 def _tokens(text) -> list:

@@ -43,6 +43,7 @@ from .tables import (
     Findings,
     Provenance,
     Table,
+    accuracy_table,
     agreement_table,
     coverage_table,
     inhibition_table,

@@ -15,7 +15,7 @@ from fcx.core.checks import choose, parts_of
 from fcx.core.contract import REGIONS, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import nested_attr
-from fcx.core.targets import ratings
+from fcx.core.targets import answered, ratings
 from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture, resize
 from fcx.figures.theme import Figure
 from fcx.figures.wording import method_title, plain_name, readable
@@ -103,7 +103,7 @@ def saliency_panel(
     tiles = [[heat(picture(shown, c, i), maps[i, j], limit, signed) for j, (_, c) in enumerate(pairs)]
              for i in range(len(ids))]  # fmt: skip
     montage = Montage(np.array(tiles), [[_number(v) for v in row] for row in predicted], left=130, right=92)
-    labels = list(zip(_each(shown), ratings(shown, target), strict=True))
+    labels = list(zip(_each(shown), ratings(shown, target, answered(results)), strict=True))
     rated = [f"<br>rated {_number(rating)}" * bool(np.isfinite(rating)) for _, rating in labels]
     montage.label_rows([f"<b>{_caption(face)}</b>{words}" for (face, _), words in zip(labels, rated, strict=True)])
     montage.label_columns([c for _, c in pairs])

@@ -148,6 +148,18 @@ def agreement_table(evaluation: xr.Dataset) -> Table:
     return Table("agreement", "Agreement with the labels and its parts", rows[[*dims, *parts]])
 
 
+def accuracy_table(accuracy: xr.Dataset) -> Table:
+    """Return how often the strongest logit is the expression of the face, of all and of each, by model and condition.
+
+    `accuracy` is from `fcx.evaluate` or `fcx.statistics.accuracy.accuracies`.
+    """
+    parts = ["accuracy", "accuracy_low", "accuracy_high", "accuracy_n"]
+    rows = accuracy[parts].to_dataframe(dim_order=["model", "condition"]).dropna().reset_index()
+    each = accuracy["expression_accuracy"].to_series().unstack("expression").reindex(columns=accuracy["expression"])
+    rows = rows.rename(columns={"accuracy_n": "n"}).merge(each.reset_index(), on=["model", "condition"])
+    return Table("accuracy", "How often the strongest output is the expression that people gave", rows)
+
+
 def method_table(results: xr.Dataset) -> Table:
     """Return what each method declares and does: sign, resolution, empty maps, how well maps sum to outputs, caution.
 

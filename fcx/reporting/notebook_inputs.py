@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcx.core.checks import parts_of
+from fcx.core.checks import choose, parts_of
 from fcx.core.contract import CONDITIONS, TARGETS, family_and_seed, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
@@ -59,6 +59,18 @@ def asked_statistics(models: str, faces, methods: str, runs: str = "", *, count:
 
     Raises: InputError where no method is left; else what `fcx.attribute` raises.
     """
+    able = able_methods(models, methods)
+    rows = np.flatnonzero(usable(faces))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(count or len(rows), len(rows))).round().astype(int))]
+    chosen = faces.isel(sample=rows)
+    return stored_results(all_trainings(models), chosen, able, runs, maps=False, **settings), chosen
+
+
+def able_methods(models: str, methods: str) -> str:
+    """Return those of some methods that can explain every network, comma-separated; the others are named in print.
+
+    Raises: InputError where none is left; UnknownNameError for a method that does not exist.
+    """
     from fcx.attribution import METHODS
     from fcx.attribution.request import chosen_names
     from fcx.networks.checkpoints import resolve_models
@@ -69,10 +81,7 @@ def asked_statistics(models: str, faces, methods: str, runs: str = "", *, count:
         print(f"Not asked, because it cannot explain every network: {', '.join(unable)}.")
     if not able:
         raise InputError(f"no method of {methods} can explain these networks: give others")
-    rows = np.flatnonzero(usable(faces))
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(count or len(rows), len(rows))).round().astype(int))]
-    chosen = faces.isel(sample=rows)
-    return stored_results(all_trainings(models), chosen, ",".join(able), runs, maps=False, **settings), chosen
+    return ",".join(able)
 
 
 def all_trainings(models: str) -> str:
@@ -156,6 +165,50 @@ def stored_study(scores: str, faces: str, runs: str = ""):
 
     out = run_path(runs, "experiment", Path(faces).stem, faces).with_suffix("")
     return experiment(faces, out, models=list(shipped()), runs=runs_folder(runs))
+
+
+def shown_targets(results, target: str = "") -> list[tuple]:
+    """Return (target, results of the networks that answer it) to show, so that each network is in one of them.
+
+    First `target` where it is given, then valence, then outputs of the networks that are left.
+
+    Raises: UnknownNameError where no network answers `target`.
+    """
+    have, groups = [str(name) for name in results["target"].values], []
+    if target:
+        choose(target, have, "target")
+    answers = results["prediction"].notnull().any(("condition", "sample")).transpose("model", "target").values
+    left = list(range(len(answers)))
+    while left:
+        wanted = (name for name in (target, "valence", *have) if name in have)
+        name = next((name for name in wanted if answers[left, have.index(name)].any()), have[0])
+        members = [m for m in left if answers[m, have.index(name)]] or left
+        groups.append((name, results.isel(model=members)))
+        left = [m for m in left if m not in members]
+    return groups
+
+
+def rated_predictions(results, faces):
+    """Return the predictions of what people rated, by the networks that answer it, or None where there are none."""
+    targets = [name for name in rated_targets(faces) if name in results["target"].values]
+    if not targets:
+        return None
+    scored = results[["prediction"]].sel(target=targets)
+    able = scored["prediction"].notnull().any(("condition", "sample")).all("target")
+    return scored.isel(model=np.flatnonzero(able.values)) if able.any() else None
+
+
+def logit_accuracies(results, faces, **settings):
+    """Return `fcx.statistics.accuracy.accuracies` of the networks that answer logits, or None where there are none.
+
+    Why there are none although a network answers logits is printed; `settings` are draws and seed.
+    """
+    from fcx.statistics.accuracy import accuracies, answers_logits
+
+    if not (logits := answers_logits(results)):
+        return None
+    return _unless_left_out("accuracy", "logits", logits,
+                            lambda: accuracies(results["prediction"], faces, logits, **settings))  # fmt: skip
 
 
 def rated_targets(faces) -> list[str]:

@@ -9,7 +9,15 @@ import xarray as xr
 
 from fcx.core.contract import EXPRESSIONS, column, match, usable
 from fcx.core.errors import InputError
+from fcx.core.provenance import nested_attr
 from fcx.statistics.bootstrap import estimates, means
+
+
+def answers_logits(results) -> dict[str, list[str]]:
+    """Return the networks of results that answer logits: name -> their outputs. Older results know ratings only."""
+    declared = nested_attr(results, "outputs") or {}
+    models = map(str, np.atleast_1d(results["model"].values))
+    return {name: declared[name]["outputs"] for name in models if declared.get(name, {}).get("kind") == "logit"}
 
 
 def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[str]], *, draws: int,

@@ -18,9 +18,8 @@ from fcx.core.checks import choose
 from fcx.core.contract import Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
 from fcx.core.printed import table_first
-from fcx.core.provenance import nested_attr
 from fcx.core.targets import parse, ratings
-from fcx.statistics.accuracy import accuracies
+from fcx.statistics.accuracy import accuracies, answers_logits
 from fcx.statistics.bootstrap import INTERVAL, cluster_totals, clusters, estimates, resample
 from fcx.statistics.concordance import parts_of_moments
 
@@ -154,10 +153,8 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
     """
     prediction = results["prediction"].assign_attrs(results.attrs)
-    answers = nested_attr(results, "outputs") or {}  # older results know ratings only
     models = [str(name) for name in results["model"].values]
-    logits = {name: answers[name]["outputs"] for name in models if answers.get(name, {}).get("kind") == "logit"}
-    if not logits:
+    if not (logits := answers_logits(results)):
         return _concordance(prediction, faces, draws, seed)
     parts = [accuracies(prediction, faces, logits, draws=draws, seed=seed)]
     if rated := [name for name in models if name not in logits]:
