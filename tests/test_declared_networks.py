@@ -13,6 +13,7 @@ from fcx import figures
 from fcx.core.contract import GRID
 from fcx.core.errors import InputError, StoreError, UnknownNameError
 from fcx.core.targets import answered, ratings
+from fcx.explorer.live import Live
 from fcx.figures.one_picture import photograph_panel
 from fcx.networks.checkpoints import network_hash, weights_hash
 from fcx.networks.inputs import as_network
@@ -156,3 +157,14 @@ def test_methods_that_cannot_explain_every_network_are_named(capsys):
     assert "cannot explain every network: Mean activation" in capsys.readouterr().out
     with pytest.raises(InputError, match="no method of mean_activation can explain"):
         able_methods("mini_xception", "mean_activation")
+
+
+def test_the_explorer_shows_networks_with_any_outputs_and_says_what_it_cannot_do(demo):
+    faces = demo.isel(sample=slice(2))
+    explorer = fcx.explore(faces, {"ratings": small(1), "logits": network()}, methods="gradient", draws=20)
+    assert explorer.pack.targets == ["arousal", "valence", *LOGITS]
+    assert explorer.view.target == "valence"
+    assert fcx.explore(faces, {"logits": network()}, methods="gradient", draws=20).view.target == "happy"
+    assert "logits" in explorer.html()
+    live = Live(explorer.pack, {"ratings": small(1), "logits": network()})
+    assert "'logits' reads pictures" in live.choices()["why"]

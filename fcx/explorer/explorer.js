@@ -145,9 +145,9 @@ function symbolOf(model, filled, r = 5) {
   });
 }
 
-/** The quantile of magnitudes that colours end at. */
+/** The quantile of magnitudes that colours end at; a network that lacks the target has no map. */
 function limitOf(maps) {
-  const all = maps.flatMap((map) => Array.from(map, Math.abs)).sort((a, b) => a - b);
+  const all = maps.flatMap((map) => Array.from(map, Math.abs)).filter(Number.isFinite).sort((a, b) => a - b);
   return all.length ? all[Math.min(all.length - 1, Math.floor(0.995 * all.length))] || all[all.length - 1] || 1 : 1;
 }
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from fcx.core.arguments import Count, FilePath, checked
 from fcx.core.checks import choose_all, whole_number
-from fcx.core.contract import TARGETS, Faces
+from fcx.core.contract import Faces
 from fcx.core.errors import InputError
 from fcx.core.files import replacing
 from fcx.explorer.packing import Pack
@@ -28,15 +28,15 @@ FACES = 24  # in a page
 @checked
 def explore(faces: Faces, results: xr.Dataset | str | Iterable[str] | Mapping | None = None, *,
             models: str | Iterable[str] | Mapping | None = None, methods: str | Iterable[str] = METHODS,
-            targets: str | Iterable[str] = TARGETS, draws: Count = 2000, **view: object) -> Explorer:  # fmt: skip
+            targets: str | Iterable[str] | None = None, draws: Count = 2000, **view: object) -> Explorer:  # fmt: skip
     """Return the explorer of `faces` and of `results`, which shows itself in a notebook.
 
     `results` is what `fcx.attribute` returned for these faces, or models, as `fcx.attribute` takes them, that are
-    asked now by `methods` about `targets`; None is the first training of each family that ships. `view` is what is
-    shown first, the fields of `fcx.explorer.view.View`: what "Copy Python" writes. Means and intervals are those of
-    `fcx.region_statistics` with `draws`. `models` are those that made the results, for a mask that is moved by hand;
-    those that ship are found by their names. Where no kernel runs, or the extra `explore` is not installed, the
-    notebook shows a page of at most 24 faces; `Explorer.write` writes one to a file.
+    asked now by `methods` about `targets` (None: every output); None is the first training of each family that ships.
+    `view` is what is shown first, the fields of `fcx.explorer.view.View`: what "Copy Python" writes. Means and
+    intervals are those of `fcx.region_statistics` with `draws`. `models` are those that made the results, for a mask
+    that is moved by hand on the grey grid; those that ship are found by their names. Where no kernel runs, or the extra
+    `explore` is not installed, the notebook shows a page of at most 24 faces; `Explorer.write` writes one to a file.
 
     Raises: ContractError where results hold no maps or not the samples of `faces`; InputError where no face is
     usable; UnknownNameError for a name that does not exist.

@@ -98,6 +98,10 @@ class Live:
             if models is not None:
                 raise
             self.why = str(error)
+        if not self.why and (
+            colour := [n for n in pack.models if read_variable(self.models[n], pack.faces) != "image"]
+        ):
+            self.why = f"the network {colour[0]!r} reads pictures, and masks are moved by hand on the grey grid"
         self.reader = WornReader(pack.faces)
         self.face = lru_cache(FACES_KEPT)(self._read_again)
         self._plans: dict[tuple[str, str], Plan] = {}
@@ -208,8 +212,6 @@ def _models_of(pack: Pack, given) -> dict:
     for name in pack.models:
         if name not in models:
             raise InputError(f"the network {name!r} of the results is not among the models: give all of them")
-        if read_variable(models[name], pack.faces) != "image":
-            raise InputError(f"the network {name!r} reads colour pictures: masks are moved by hand on the grey grid")
         if name not in made_by or network_hash(models[name]) != made_by[name]:
             raise InputError(f"the network {name!r} is another than the one that made the results: give that one")
     return models
