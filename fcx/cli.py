@@ -545,15 +545,20 @@ def explore(
 
 @command()
 def onnx(
-    checkpoint: Annotated[str, typer.Argument(help="name or file of a checkpoint")],
+    checkpoint: Annotated[str, typer.Argument(help="name or file of a checkpoint, or package.module:function")],
     out: Annotated[str, typer.Argument(help="the file to write (.onnx)")],
     overwrite: Overwrite = False,
 ):
     """Write a network as ONNX, for any number of faces at once, after onnxruntime answered with it what torch does."""
-    import fcx
+    from fcx.core.errors import InputError
+    from fcx.networks.checkpoints import resolve_models
     from fcx.networks.onnx_export import write_onnx
 
-    typer.echo(write_onnx(fcx.load_model(checkpoint), out, overwrite=overwrite))
+    resolved = resolve_models(checkpoint)
+    if len(resolved) > 1:
+        raise InputError(f"{checkpoint!r} are {len(resolved)} networks: give one")
+    [model] = resolved.values()
+    typer.echo(write_onnx(model, out, overwrite=overwrite))
 
 
 @command()

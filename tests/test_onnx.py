@@ -178,3 +178,5 @@ def test_the_command_does_not_replace_a_file(file, capsys):
     assert command(file.with_suffix(".safetensors"), file) == 2
     assert "small.onnx is there already" in capsys.readouterr().err
     assert file.read_bytes() == before
+    assert command("plain_scratch,mini_xception", "net.onnx") == 2
+    assert "are 2 networks: give one" in capsys.readouterr().err
