@@ -72,6 +72,8 @@ def calls(tmp_path_factory):
         "preset": (FaceChannel.preset, {"name": "paper", "size": 16, "shunt": "none", "head": "tanh", "bias": True,
                                         **shape}),
         "load_model": (fcx.load_model, {"name_or_path": folder / "small.safetensors"}),
+        "as_network": (fcx.as_network, {"module": model, "outputs": ["arousal", "valence"], "size": 16, "channels": 1,
+                                        "mean": 0.5, "std": 0.5, "kind": "rating", "crop": "face"}),
         "save_model": (fcx.save_model, {"model": model, "path": folder / "other.safetensors", "metadata": {}}),
         "predict": (fcx.predict, {"models": models, "faces": faces, "batch_size": 2, "device": "cpu"}),
         "train": (fcx.train, {
