@@ -219,12 +219,11 @@ def predict(
     from fcx.core.files import replacing
     from fcx.figures.one_picture import photograph_panel
     from fcx.networks.checkpoints import resolve_models
-    from fcx.networks.inputs import UNKNOWN, all_outputs, outputs_of
+    from fcx.networks.inputs import UNKNOWN, all_outputs, crop_of, outputs_of
 
     choose(method, METHODS, "method")
     resolved = resolve_models(models or None)
-    crops = [getattr(model, "metadata", {}).get("crop") for model in resolved.values()]
-    crop = next((crop for crop in crops if crop not in (None, UNKNOWN)), "face")
+    crop = next((crop for crop in map(crop_of, resolved.values()) if crop != UNKNOWN), "face")
     faces = fcx.prepare(photo, crop=crop, several=several)
     good = usable(faces)
     reasons = zip(faces["sample"].values[~good], faces["status"].values[0][~good], strict=True)

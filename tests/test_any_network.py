@@ -52,7 +52,7 @@ def test_targets_are_the_union_of_outputs_and_nan_where_one_is_lacking():
     both = {"ratings": fcx.FaceChannel.preset("paper", width=8), "logits": logits}
     found = fcx.predict(both, faces)
     assert found["target"].values.tolist() == ["arousal", "valence", *LOGITS]
-    assert nested_attr(found, "outputs")["logits"] == logits.words
+    assert nested_attr(found, "outputs")["logits"] == {**logits.words, "crop": "unknown"}
     images = torch.from_numpy(faces["image"].values[1])[:, None].float() / 255
     np.testing.assert_allclose(found["prediction"][1, 1, 2:], logits(images).detach().T, rtol=1e-5)
     assert found["prediction"].sel(model="logits", target=["arousal", "valence"]).isnull().all()

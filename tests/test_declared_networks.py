@@ -168,3 +168,35 @@ def test_the_explorer_shows_networks_with_any_outputs_and_says_what_it_cannot_do
     assert "logits" in explorer.html()
     live = Live(explorer.pack, {"ratings": small(1), "logits": network()})
     assert "'logits' reads pictures" in live.choices()["why"]
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Softmax(1), torch.nn.LogSoftmax(1)])
+def test_a_softmax_is_never_explained(layer):
+    answers = as_network(torch.nn.Sequential(small(outputs=3), layer), outputs=LOGITS, kind="logit")
+    with pytest.raises(InputError, match=r"model .m. answers .*probabilities, .* let it answer its log"):
+        fcx.attribute({"m": answers}, make_faces(2), "gradient")
+
+
+def test_maps_of_one_seven_and_many_faces_are_equal():
+    faces, methods = make_faces(257, size=16), "lrp_epsilon,gradient,gradcam,occlusion"
+    one = as_network(small(outputs=3), size=24, mean=0.5, std=0.5, outputs=LOGITS, kind="logit")
+    with pytest.raises(InputError, match="prepare them with pictures"):
+        fcx.predict({"n": one}, faces)
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (2, 257, 32, 32, 3), dtype=np.uint8)
+    faces = faces.assign(picture=(("condition", "sample", "row", "column", "channel"), colours))
+    whole = fcx.attribute({"n": one}, faces, methods, fill="grey")  # no mean of other faces
+    for first, count in ((0, 1), (256, 1), (100, 7)):
+        part = faces.isel(sample=slice(first, first + count))
+        some = whole.isel(sample=slice(first, first + count))
+        again = fcx.attribute({"n": one}, part, methods, fill="grey")
+        for name in ("prediction", "attribution"):
+            np.testing.assert_allclose(again[name], some[name], rtol=1e-5, atol=1e-6 * float(abs(some[name]).max()))
+
+
+def test_reports_say_whose_crop_is_unknown():
+    faces, results = mixed()
+    assert "a, logits and b learnt from is not known" in figures.run_limits(results, source="mine")
+    known = as_network(small(), outputs=["a", "b"], crop="upright")
+    with pytest.raises(InputError, match="'k' was trained on faces with the crop 'upright'"):
+        fcx.predict({"k": known}, faces)

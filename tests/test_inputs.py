@@ -33,6 +33,7 @@ def test_pixels_are_normalised_by_channel(channels):
         ({"std": 0}, "std is 0"),
         ({"mean": [0, 0]}, "one number, or one for each of 1 channels"),
         ({"kind": "softmax"}, "unknown kind of output 'softmax'"),
+        ({"crop": "tight"}, "unknown crop rule 'tight'"),
     ],
 )
 def test_what_cannot_be_declared_is_refused(given, text):

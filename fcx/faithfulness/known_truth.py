@@ -29,6 +29,7 @@ from fcx.datasets.truth import truth_condition
 from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
 from fcx.faithfulness.randomisation import cascade
 from fcx.networks.checkpoints import resolve_models
+from fcx.networks.inputs import as_pixels
 from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
 from fcx.statistics.map_scores import score_maps
@@ -176,7 +177,7 @@ def _mean(each: np.ndarray) -> np.ndarray:
 
 def _control_maps(network, faces, targets, seed: int) -> dict[str, np.ndarray]:
     """Return (target, sample, y, x) of each control."""
-    images = torch.from_numpy(faces["image"].values[0].astype(np.float32) / 255)[:, None]
+    images = as_pixels(network, faces["image"].values[0])
     weights = torch.eye(len(TARGETS))[[TARGETS.index(target) for target in targets]]
     batch = Batch(Subject("control", network), images, weights=weights)
     return {name: function(batch, seed=seed).numpy() for name, function in CONTROLS.items()}

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from fcx.core.contract import REGIONS, usable
+from fcx.core.provenance import nested_attr
 from fcx.figures.agreed_findings import differences_told, directions
 from fcx.figures.opening import Opening, Picture
 from fcx.figures.theme import Figure
@@ -263,6 +264,10 @@ def run_limits(results: xr.Dataset, *, source: str) -> str:
                       "pictures: numbers of this page say how these networks behave on these faces.")  # fmt: skip
     if source == "demo":
         limits.append("The rated demo faces are synthetic: what holds for them need not hold for photographs.")
+    declared = nested_attr(results, "outputs") or {}
+    if unknown := [plain_name(name) for name, of in declared.items() if of.get("crop") == "unknown"]:
+        limits.append(f"How faces were cut that {listed(unknown)} learnt from is not known: from faces that are cut "
+                      "otherwise it may answer otherwise.")  # fmt: skip
     alone = [plain_name(name) for name, of in family_members(results).items() if len(of) == 1]
     if alone:
         limits.append(f"There is one training of {listed(alone)}: its intervals cover the choice of faces, not that of "

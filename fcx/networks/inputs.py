@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fcx.core.arguments import Word, Words, checked
 from fcx.core.checks import choose, described, real_number, whole_number
-from fcx.core.contract import GRID, TARGETS
+from fcx.core.contract import CROPS, GRID, TARGETS
 from fcx.core.errors import InputError
 
 KINDS = ("rating", "logit")
@@ -53,7 +53,8 @@ def as_network(module: nn.Module, *, outputs: Words, size: int = GRID, channels:
 
     `size`: pixels of a side. `channels`: 1 (grey) or 3 (RGB). `mean`, `std`: of pixels in [0, 1], one number or one a
     channel, by which pixels are normalised before the module reads them. `outputs`: names, in the order in which the
-    module answers them, "rating" or "logit" by `kind`; a softmax is never explained. The module is not changed.
+    module answers them, "rating" or "logit" by `kind`; a softmax is never explained. `crop`: the crop rule of the faces
+    that it learnt from. The module is not changed.
 
     Raises: InputError for a module that is none, and for numbers and names that cannot be used.
 
@@ -65,7 +66,7 @@ def as_network(module: nn.Module, *, outputs: Words, size: int = GRID, channels:
     size = whole_number(size, "size", 1, 4096)
     if (channels := whole_number(channels, "channels", 1, 3)) == 2:
         raise InputError("channels is 2; allowed: 1 (grey) or 3 (RGB)")
-    choose(kind, KINDS, "kind of output")
+    choose(kind, KINDS, "kind of output"), choose(crop, [*CROPS, UNKNOWN], "crop rule")
     if not outputs or len(set(outputs)) < len(outputs) or not all(outputs):
         raise InputError(f"outputs is {described(outputs)}; allowed: names, each once")
     mean, std = _numbers(mean, "mean", channels), _numbers(std, "std", channels, above=0)
@@ -100,9 +101,17 @@ def all_outputs(models: Iterable[nn.Module]) -> tuple[str, ...]:
 
 
 def declarations(models: Mapping[str, nn.Module]) -> dict[str, dict]:
-    """Return what each network declares, for the attributes of results: name -> outputs, kind and what it reads."""
-    undeclared = {"outputs": list(TARGETS), "kind": "rating"}
-    return {name: model.words if isinstance(model, Network) else undeclared for name, model in models.items()}
+    """Return what each network declares, for the attributes of results: name -> outputs, kind, crop, what it reads."""
+    words = {"outputs": list(TARGETS), "kind": "rating"}
+    return {
+        name: {**(model.words if isinstance(model, Network) else words), "crop": crop_of(model)}
+        for name, model in models.items()
+    }
+
+
+def crop_of(model: nn.Module) -> str:
+    """Return the crop rule of the faces that a network learnt from, or "unknown"."""
+    return getattr(model, "metadata", {}).get("crop") or UNKNOWN
 
 
 def read_variable(model: nn.Module, faces) -> str:
@@ -127,13 +136,15 @@ def read_variable(model: nn.Module, faces) -> str:
     return "picture"
 
 
-def as_pixels(model: nn.Module, pictures: np.ndarray, device="cpu", dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def as_pixels(model: nn.Module | None, pictures, device="cpu", dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Return what a network reads, (sample, channel, y, x) in [0, 1], made from what faces hold.
 
     `pictures` are those of the variable that `read_variable` names, grey (sample, y, x) or colour (sample, row,
-    column, channel), as uint8 or as numbers in [0, 1]. Resized by area-weighted linear interpolation.
+    column, channel), as uint8 or as numbers in [0, 1], an array or a tensor. Resized by area-weighted linear
+    interpolation to what a model declares.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    pixels = pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(pictures))
+    pixels = pixels.to(device)
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.movedim(-1, 1)
     pixels = pixels.to(dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(dtype)
     if not isinstance(model, Network):
@@ -158,8 +169,10 @@ def checked_answer(model: nn.Module, answer, count: int, name: str = "") -> torc
                          "one with other outputs by fcx.as_network(module, outputs=[...])")  # fmt: skip
     if not torch.isfinite(answer).all():
         raise InputError(f"{who} answers with NaN or infinity: its weights cannot be used")
-    sums = answer.detach().double().sum(1)
-    if kind_of(model) == "logit" and len(outputs) > 1 and (answer >= 0).all() and ((sums - 1).abs() < 1e-4).all():
-        raise InputError(f"{who} answers probabilities, which sum to 1: a softmax is never explained, let it answer "
-                         "its logits, the values before it")  # fmt: skip
+    if kind_of(model) == "logit" and len(outputs) > 1:
+        values = answer.detach().double()
+        for what, each in {"probabilities": values, "logarithms of probabilities": values.exp()}.items():
+            if (each >= 0).all() and ((each.sum(1) - 1).abs() < 1e-4).all():
+                raise InputError(f"{who} answers {what}, which sum to 1: a softmax is never explained, let it answer "
+                                 "its logits, the values before it")  # fmt: skip
     return answer

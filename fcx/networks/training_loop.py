@@ -19,6 +19,7 @@ from fcx.core.files import replacing
 from fcx.networks.augmentation import augment, random_changes
 from fcx.networks.checkpoints import read_tensors, write_tensors
 from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inputs import as_pixels
 from fcx.networks.losses import loss_of
 from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import Group
@@ -161,7 +162,7 @@ class Run:
         share, device = self.group.share(len(rows)), self.group.device
         if self.frozen is not None:
             return self.rest(self.frozen[""][rows[share]].to(device))
-        images = self.images[rows[share].to(self.images.device)].to(device)[:, None].float() / 255
+        images = as_pixels(self.model, self.images[rows[share].to(self.images.device)], device)
         if self.recipe.augmented:
             images = augment(images, tuple(part[share] for part in random_changes(len(rows), images.shape[-1])))
         return self.model(images)
@@ -274,8 +275,7 @@ def in_parts(layers, inputs, device, bar=None) -> torch.Tensor:
     parts, inputs = [], torch.as_tensor(inputs)
     with torch.inference_mode():
         for some in inputs.split(256):
-            some = some.to(device)
-            parts.append(layers(some[:, None].float() / 255 if some.dtype == torch.uint8 else some).cpu())
+            parts.append(layers(as_pixels(None, some, device) if some.dtype == torch.uint8 else some.to(device)).cpu())
             if bar is not None:
                 bar.update(len(some))
     return torch.cat(parts)
