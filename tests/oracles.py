@@ -1,5 +1,7 @@
 """Slow, independent oracles, written from the papers: each section checks one module."""
 
+import functools
+import itertools
 import math
 
 import numpy as np
@@ -636,6 +638,40 @@ def ablation_of_one(answer, image, cover, fill):
             for pixel in np.ndindex(*image.shape):
                 found[pixel] += effects[-1] * part[pixel] / part.sum()
     return np.array(effects), found
+
+
+def shapley_by_orders(value, players):
+    """Return what each player adds to the value (of a frozenset) of those before it, on average over all orders."""
+    gains = {player: [] for player in players}
+    for order in itertools.permutations(players):
+        for place, player in enumerate(order):
+            before = frozenset(order[:place])
+            gains[player].append(value(before | {player}) - value(before))
+    return {player: np.mean(all_) for player, all_ in gains.items()}
+
+
+def interaction_by_orders(value, players, pair):
+    """Return what two players add together beyond what each adds alone, over all orders in which they come as one."""
+    one, other = ({player} for player in pair)
+    pair, gains = frozenset(pair), []
+    for order in itertools.permutations([pair, *(player for player in players if player not in pair)]):
+        before = frozenset(order[: order.index(pair)])
+        gains.append(value(before | pair) - value(before | one) - value(before | other) + value(before))
+    return np.mean(gains)
+
+
+def value_of_coalition(answer, image, fill, cover):
+    """Return a function of a coalition (frozenset of rows of `cover`): the answer to what of the image it keeps."""
+
+    @functools.cache
+    def value(coalition):
+        mixed = np.empty(image.shape)
+        for pixel in np.ndindex(*image.shape):
+            kept = sum(cover[player][pixel] for player in coalition)
+            mixed[pixel] = kept * image[pixel] + (1 - kept) * fill[pixel]
+        return answer(mixed)
+
+    return value
 
 
 def shapley_of_two(function, ends, starts):

@@ -138,9 +138,27 @@ class Batch:
         return spread(cover, sides) * (sides[0] * sides[1] / (rows * columns))
 
     @property
+    def worn(self) -> torch.Tensor:
+        """Coverage (sample, y, x) in [0, 1] by the mask that each face wears in the condition that is explained."""
+        if self.condition == self.twin:
+            return self.alpha  # a mask that is being moved is there
+        return torch.from_numpy(self._faces("worn").alpha(self.condition, self._rows)).to(self.images)
+
+    @property
     def twin(self) -> str:
         """The condition in which the faces wear a mask."""
         return twin(self._faces("twin").faces)
+
+    @property
+    def other(self) -> str:
+        """The condition that the explained one is compared with: that with a mask, or for it the first without.
+
+        Raises: InputError for faces in one condition.
+        """
+        others = [name for name in self._faces("other").conditions if name != self.condition]
+        if not others:
+            raise InputError(f"these faces are there in one condition, {self.condition!r}: another is needed beside it")
+        return self.twin if self.twin in others else others[0]
 
     def pictures(self, condition: str) -> torch.Tensor:
         """Return the same faces in another condition, as `images` are; zeros where one is unusable.
@@ -148,6 +166,11 @@ class Batch:
         Raises: UnknownNameError for a condition that the faces do not have.
         """
         return self._faces("pictures").pixels(condition, self._rows, self.model, self.images)
+
+    def usable(self, condition: str) -> torch.Tensor:
+        """Return which of the same faces are usable in another condition, (sample,) bool."""
+        reader = self._faces("usable")
+        return torch.from_numpy(reader.good[reader.conditions.index(condition), self._rows]).to(self.images.device)
 
     def mean(self, condition: str = "") -> torch.Tensor:
         """Return the mean (channel, y, x) of all usable faces in a condition; default: that of the batch.

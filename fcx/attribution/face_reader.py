@@ -35,6 +35,10 @@ class FaceReader:
         number = self.conditions.index(choose(condition, self.conditions, "condition"))
         return self.faces[read_variable(model, self.faces)].isel(condition=number, sample=rows).values
 
+    def alpha(self, condition: str, rows: np.ndarray) -> np.ndarray:
+        """Return what masks cover of some faces in a condition, (sample, y, x) float64 in [0, 1]."""
+        return self.faces["alpha"].isel(condition=self.conditions.index(condition), sample=rows).values / 255
+
     def pixels(self, condition: str, rows: np.ndarray, model: nn.Module, like: torch.Tensor) -> torch.Tensor:
         """Return what a model reads of some faces in a condition, (sample, channel, y, x) in [0, 1].
 

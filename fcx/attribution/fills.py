@@ -1,8 +1,9 @@
 """What stands in for pixels that are taken away: the baselines of paths, the fills of ablations, and chance.
 
 No fill is neutral. Black is itself a bright or dark patch beside what it replaces; the mean face brings a
-face along; a blur keeps brightness and removes detail; the grey of the mask asks what the mask alone does.
-An effect that holds under one fill only is an effect of the fill: use several.
+face along; a blur keeps brightness and removes detail; the grey of the mask asks what the mask alone does; the
+twin, the same face with or without its mask, asks what tells the two apart. An effect that holds under one fill
+only is an effect of the fill: use several.
 """
 
 from __future__ import annotations
@@ -67,6 +68,18 @@ def mask(batch: Batch) -> torch.Tensor:
     alpha = batch.at_input(batch.alpha)[:, None]
     tone = (batch.pictures(batch.twin) * alpha).sum((2, 3)) / alpha.sum((2, 3))  # 0 / 0 where nothing is worn
     return tone[:, :, None, None].expand_as(batch.images)
+
+
+@fill
+def twin(batch: Batch) -> torch.Tensor:
+    """Return the same faces in the other condition: masked for those without a mask, without for masked ones.
+
+    NaN, and with it the map, for a face that is unusable there.
+
+    Raises: InputError for faces in one condition.
+    """
+    pictures, usable = batch.pictures(batch.other), batch.usable(batch.other)
+    return torch.where(usable[:, None, None, None], pictures, torch.nan)
 
 
 def filled(batch: Batch, fill: str) -> torch.Tensor:

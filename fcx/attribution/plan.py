@@ -70,7 +70,7 @@ class Plan:
     @property
     def extras(self) -> list[str]:
         """The names of what the methods record beside their maps, each once."""
-        return list(dict.fromkeys(extra for method in self.methods for extra in method.extras))
+        return list(dict.fromkeys(e for method in self.methods for e in method.records(self.options[method.name])))
 
     def blocks(self) -> list[Block]:
         """Return all blocks; those of the same faces in several conditions are neighbours and share their regions."""
@@ -189,8 +189,9 @@ class Plan:
                 found = method.function(batch, **self.options[method.name])
                 maps.append(found if found.shape[-2:] == batch.grid else spread(found, batch.grid))
                 self.resolutions[method.name].add(batch.resolution)
-                if set(batch.recorded) != set(method.extras):
-                    raise FcxError(f"method {method.name!r} declares {method.extras}, recorded {[*batch.recorded]}")
+                declared = method.records(self.options[method.name])
+                if set(batch.recorded) != set(declared):
+                    raise FcxError(f"method {method.name!r} declares {declared}, recorded {[*batch.recorded]}")
                 for extra, values in recorded.items():
                     values.append(batch.recorded.get(extra, torch.full_like(arrays["prediction"], torch.nan)))
             arrays |= {"attribution": torch.stack(maps)} | {extra: torch.stack(v) for extra, v in recorded.items()}

@@ -9,13 +9,14 @@ A new method is one function with one decorator, in any module of this room:
 
 Its keyword-only arguments are options of `attribute`, which checks their names and records their values.
 A target is a linear operator on the outputs: a method explains each column of `batch.values(outputs)`. With
-`extras=("name",)` it may hand over numbers for each face beside its maps, by `batch.record("name", values)`.
+`extras=("name",)` it may hand over numbers for each face beside its maps, by `batch.record("name", values)`; where
+these depend on its options, `extras` is a function of them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +33,9 @@ class Method:
     options' defaults and a FaceChannel of 64 pixels; what a run had stands in the attributes of its results.
     `needs`: the type of module it works on. `options`: its keyword-only arguments and their defaults.
     `relative`: the maps change with the reference value of a target; a gradient does not, nor does any method
-    that compares two outputs. `extras`: names of what it records for each face beside its maps. `caution`: what
-    a reader of its maps must be told, "" where there is nothing. `title`: its name for people; `shows`: what a map says
-    of a target, `{}`.
+    that compares two outputs. `extras`: names of what it records for each face beside its maps, or a function of its
+    options that returns them. `caution`: what a reader of its maps must be told, "" where there is nothing. `title`:
+    its name for people; `shows`: what a map says of a target, `{}`.
     """
 
     name: str
@@ -45,11 +46,15 @@ class Method:
     resolution: int
     needs: type[nn.Module] = nn.Module
     relative: bool = False
-    extras: tuple[str, ...] = ()
+    extras: tuple[str, ...] | Callable[[Mapping], tuple[str, ...]] = ()
     caution: str = ""
     units: str = "output units"
     title: str = ""
     shows: str = "where {} comes from"
+
+    def records(self, options: Mapping) -> tuple[str, ...]:
+        """Return the names of what it records for each face beside its maps, with these options."""
+        return self.extras(options) if callable(self.extras) else self.extras
 
     def properties(self) -> dict:
         """Return the declared properties (what a store records beside the maps)."""

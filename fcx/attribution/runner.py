@@ -79,7 +79,7 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
     needed = [name for name in dict.fromkeys(("image", "alpha", "regions", "status", *read)) if name in faces]
     statistics = (not maps or kept in STEPS) if statistics is None else statistics
     coords = _coords(resolved, faces, methods, targets)
-    variables = layout(coords, chosen, kept=kept, maps=maps, statistics=statistics)
+    variables = layout(coords, chosen, options, kept=kept, maps=maps, statistics=statistics)
     used = {dim for dims, _, _ in variables.values() for dim in dims}
     coords = {name: (dims, values) for name, (dims, values) in coords.items() if used.issuperset(dims)}
     plan = Plan(resolved, faces[needed], chosen, targets, options, batch_size, device, DTYPES[dtype], variables)

@@ -32,10 +32,11 @@ ERROR = "largest error of a value of the map by its storage, in units of the map
 COORDINATES = ("area", "attribution_error")  # computed, yet not what arithmetic should touch
 
 
-def layout(coords: Mapping, methods, *, kept: str, maps: bool, statistics: bool) -> dict:
+def layout(coords: Mapping, methods, options: Mapping, *, kept: str, maps: bool, statistics: bool) -> dict:
     """Return name -> (dims, dtype, attributes) of the variables of results.
 
-    `coords` maps a dimension to (dims, values); `kept` is the dtype of the maps in the store.
+    `coords` maps a dimension to (dims, values), `options` a method to its options; `kept` is the dtype of the maps in
+    the store.
     """
     units = list(dict.fromkeys(method.units for method in methods))
     said = units[0] if len(units) == 1 else "of the method: see methods in the attributes of the results"
@@ -47,7 +48,7 @@ def layout(coords: Mapping, methods, *, kept: str, maps: bool, statistics: bool)
             made["attribution_scale"] = (MAP_DIMS, "float32", {"long_name": "what a step of the map stands for"})
             made["attribution_error"] = (MAP_DIMS, "float32", {"long_name": ERROR, "units": said})
         made["attribution"] = ((*MAP_DIMS, "y", "x"), kept, attrs)
-    extras = {extra: method.units for method in methods for extra in method.extras}
+    extras = {extra: method.units for method in methods for extra in method.records(options[method.name])}
     for extra, unit in extras.items():
         made[extra] = (MAP_DIMS, "float64", {"long_name": extra.replace("_", " "), "units": unit})
     if statistics:
