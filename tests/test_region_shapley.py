@@ -9,11 +9,15 @@ import torch
 from conftest import make_faces
 from torch import nn
 
-from fcx.attribution import attribute, region_effects, shapley_interactions, shapley_values
+from fcx.attribution import FILLS, Batch, attribute, region_effects, shapley_interactions, shapley_values
+from fcx.attribution.batch import Subject
+from fcx.attribution.coalitions import coalition_pictures, coalition_values
+from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import AT_ONCE
-from fcx.attribution.region_shapley import coalition_weights, spread
+from fcx.attribution.region_shapley import coalition_weights, players, spread
 from fcx.core.contract import REGIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE
 from fcx.statistics.region_mass import sample_statistics
 
@@ -227,6 +231,43 @@ class Counting(nn.Module):
     def forward(self, x):
         Counting.shown += len(x)
         return x.mean((1, 2, 3))[:, None].expand(-1, 2)
+
+
+@pytest.mark.parametrize("condition", ["plain", "masked"])
+@pytest.mark.parametrize(("preset", "options"), [("paper", {"batch_norm": True}), ("v1", {}), ("code2020", {})])
+def test_coalitions_share_the_first_block_of_a_facechannel(preset, options, condition, demo):
+    torch.manual_seed(0)
+    net = FaceChannel.preset(preset, width=8, hidden=8, **options).double()
+    images = torch.from_numpy(demo["image"].sel(condition=condition).values[:1, None]).double() / 255
+    batch = Batch(
+        Subject.of("m", net, images.device, images.dtype), images, reader=FaceReader(demo), condition=condition
+    )
+    (cover,), (instead,) = players(batch, "worn"), FILLS["mean"](batch)
+    cover, shown = cover[cover.any((1, 2))], []
+    batch.model.trunk.conv1.register_forward_hook(lambda _, given, __: shown.append(len(given[0])))
+    with torch.no_grad():
+        values = coalition_values(batch, images[0], instead, cover)
+        assert sum(shown) <= values.shape[1] / 4
+        for number, pictures in enumerate(coalition_pictures(images[0], instead, cover)):
+            some = slice(AT_ONCE * number, AT_ONCE * number + len(pictures))
+            expected = batch.values(batch.explained(pictures)).T
+            torch.testing.assert_close(values[:, some], expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(pictures[-1], images[0], rtol=0, atol=1e-15)  # nothing is filled where all are there
+
+
+class Inverted(FaceChannel):
+    """A FaceChannel that changes something on the way: its blocks are not asked one by one."""
+
+    def features(self, images):
+        return super().features(1 - images)
+
+
+def test_a_facechannel_with_features_of_its_own_is_asked_as_a_whole(small):
+    torch.manual_seed(0)
+    net = Inverted.preset("paper", width=8, size=SIZE, hidden=8)
+    results = run(net, small, fill="black")
+    values, filled = shapley_values(results), results["filled_output"].isel(method=0)
+    np.testing.assert_allclose(values.sum("region"), results["prediction"] - filled, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("fill", ["black", "twin"])

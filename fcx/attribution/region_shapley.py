@@ -17,7 +17,8 @@ import torch
 import xarray as xr
 
 from fcx.attribution.batch import Batch
-from fcx.attribution.fills import filled, passes
+from fcx.attribution.coalitions import coalition_values
+from fcx.attribution.fills import filled
 from fcx.attribution.perturbation import AREAS
 from fcx.attribution.registry import method
 from fcx.core.arguments import checked, switch
@@ -65,20 +66,6 @@ def coalition_weights(count: int, order: int) -> torch.Tensor:
         inside = member[:, group].sum(1)
         row[:] = (-1.0) ** (order - inside) * share[member.sum(1) - inside]
     return torch.from_numpy(weights)
-
-
-def coalition_values(batch: Batch, face: torch.Tensor, instead: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
-    """Return the targets of a face of which every coalition of players stays, (target, coalition) float64.
-
-    `face` and `instead` are pictures (1, y, x); `cover` (player, y, x) says how much of each pixel each player has.
-    """
-    count = 2 ** len(cover)
-    member = torch.arange(count, device=cover.device)[:, None] >> torch.arange(len(cover), device=cover.device) & 1
-    values = []
-    for some in passes(count, 1):
-        kept = (member[some].to(cover) @ cover.flatten(1)).view(-1, 1, *cover.shape[1:]).to(face)
-        values.append(batch.values(batch.explained(torch.lerp(instead, face, kept))))
-    return torch.cat(values).T.double().contiguous()
 
 
 def indices(batch: Batch, face, instead, cover: torch.Tensor, orders: tuple[int, ...]) -> list[torch.Tensor]:

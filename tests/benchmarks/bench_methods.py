@@ -8,13 +8,17 @@ import copy
 import time
 
 import numpy as np
+import oracles
 import pytest
 import torch
 from captum.attr import FeatureAblation, IntegratedGradients, Occlusion, Saliency
 
 from fcx.attribution import METHODS, Batch
 from fcx.attribution.batch import Subject
+from fcx.attribution.coalitions import coalition_pictures
 from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.fills import AT_ONCE, filled
+from fcx.attribution.region_shapley import players
 from fcx.core.contract import REGIONS
 from fcx.datasets.preparation import prepare
 from fcx.networks.facechannel import FaceChannel
@@ -155,6 +159,30 @@ def test_region_ablation(capsys, model, batch):
     show(capsys, "region ablation, 9 regions", {"fcx": mine, "captum": theirs}, rounds=2)
 
 
+def test_region_shapley(capsys, model, batch, untied):
+    few, game = untied(), {}
+    (cover, *_), (instead, *_) = players(few, "worn"), filled(few, "mean")
+    pictures = torch.cat(list(coalition_pictures(few.images[0], instead, cover[: len(REGIONS)])))
+    with torch.no_grad():
+        outputs = torch.cat([few.model(some) for some in pictures.split(AT_ONCE)])[:, 0].tolist()
+    for number, value in enumerate(outputs):
+        game[frozenset(i for i in range(len(REGIONS)) if number >> i & 1)] = value
+    expected = oracles.shapley_by_orders(game.__getitem__, range(len(REGIONS)))
+    METHODS["region_shapley"].function(few)
+    for number, region in enumerate(REGIONS):
+        value = few.recorded[f"shapley_{region}"][0, 0].item()
+        assert value == pytest.approx(expected[number], rel=1e-9, abs=1e-12)
+
+    def passes():
+        with torch.no_grad():
+            for _ in range(FACES * len(pictures) // AT_ONCE):
+                model(images)
+
+    images = pictures[:AT_ONCE].float().contiguous(memory_format=torch.channels_last)
+    show(capsys, "Shapley values of 8 regions",
+         {"fcx": lambda: ours(batch, "region_shapley"), "passes of the 256 coalitions": passes}, rounds=1)  # fmt: skip
+
+
 def test_occlusion(capsys, model, batch):
     images = batch().images
 
@@ -169,7 +197,9 @@ def test_occlusion(capsys, model, batch):
     show(capsys, "occlusion, 49 windows", {"fcx": mine, "captum": theirs}, rounds=1)
 
 
-@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if name != "extremal_perturbation"])
+@pytest.mark.parametrize(
+    "method", [name for name, m in METHODS.items() if name not in ("extremal_perturbation", "region_shapley")]
+)
 def test_every_method_beside_a_forward_pass(capsys, model, batch, method):
     def forward():
         with torch.no_grad():
