@@ -130,11 +130,12 @@ def spread(values: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     return (density[..., None, None] * cover).sum(2)
 
 
-def _gathered(results: xr.Dataset, names: dict, dim: str) -> xr.DataArray:
+def _gathered(results: xr.Dataset, names: dict, dim: str, title: str) -> xr.DataArray:
     if missing := [name for name in names if name not in results]:
         how = " and interactions=True" if "interaction" in missing[0] else ""
         raise ContractError(f"results hold no {missing[0]!r}: make them with the method 'region_shapley'{how}")
-    return xr.concat([results[name].sel({"method": "region_shapley"}) for name in names], dim).drop_vars("method")
+    gathered = xr.concat([results[name].sel({"method": "region_shapley"}) for name in names], dim).drop_vars("method")
+    return gathered.rename(title.replace(" ", "_")).assign_attrs(long_name=title)
 
 
 @checked
@@ -145,8 +146,8 @@ def shapley_values(results: Results) -> xr.DataArray:
 
     >>> shapley_values(attribute("plain_scratch", faces, "region_shapley"))  # doctest: +SKIP
     """
-    values = _gathered(results, VALUES, "region").assign_coords(region=list(AREAS))
-    return values.transpose(..., "region").rename("shapley_value")
+    values = _gathered(results, VALUES, "region", "shapley value")
+    return values.assign_coords(region=list(AREAS)).transpose(..., "region")
 
 
 @checked
@@ -163,12 +164,11 @@ def shapley_interactions(results: Results) -> xr.DataArray:
     >>> results = attribute("plain_scratch", faces, "region_shapley", interactions=True)  # doctest: +SKIP
     >>> shapley_interactions(results).sel(region="mouth", region_other="jaw").mean("sample")  # doctest: +SKIP
     """
-    pairs = _gathered(results, PAIRS, "pair")
-    place = np.full(
-        (len(AREAS), len(AREAS)), len(PAIRS)
-    )  # of each pair; that of a region with itself is after the last
+    pairs = _gathered(results, PAIRS, "pair", "shapley interaction")
+    # The place of each pair of regions; that of a region with itself is after the last.
+    place = np.full((len(AREAS), len(AREAS)), len(PAIRS))
     above = np.triu_indices(len(AREAS), 1)
     place[above] = place.T[above] = np.arange(len(PAIRS))
     names = ("region", "region_other")
     matrix = pairs.pad(pair=(0, 1)).isel(pair=xr.DataArray(place, {name: list(AREAS) for name in names}, names))
-    return matrix.transpose(..., *names).rename("shapley_interaction")
+    return matrix.transpose(..., *names)
