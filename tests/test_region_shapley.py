@@ -14,11 +14,12 @@ from fcx.attribution.batch import Subject
 from fcx.attribution.coalitions import coalition_pictures, coalition_values
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import AT_ONCE
-from fcx.attribution.region_shapley import coalition_weights, players, spread
+from fcx.attribution.region_shapley import coalition_weights, players, smallest_maps
 from fcx.core.contract import REGIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE
+from fcx.networks.inputs import as_network
 from fcx.statistics.region_mass import sample_statistics
 
 SIZE = 16
@@ -126,6 +127,38 @@ def test_values_equal_the_definition_by_orders(condition, mask, small, model):
             assert pairs[target, sample, one, other].item() == pytest.approx(together, rel=1e-9, abs=1e-13)
 
 
+def test_a_network_of_other_size_colour_and_outputs_has_values_on_the_same_grid(small):
+    rng, side = np.random.default_rng(4), 2 * SIZE
+    pictures = rng.integers(0, 256, (2, 3, side, side, 3), dtype=np.uint8)
+    faces = small.assign(picture=(("condition", "sample", "row", "column", "channel"), pictures))
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Conv2d(3, 4, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 3))
+    net = as_network(module, size=side, channels=3, mean=0.4, std=[0.2, 0.3, 0.4], outputs=["happy", "sad", "anger"],
+                     kind="logit").double()  # fmt: skip
+    results = run(net, faces, targets=["sad", "happy - sad"], fill="grey")
+    assert results["attribution"].shape[-2:] == (SIZE, SIZE)
+    for condition, sample in ((PLAIN, 0), (MASKED, 2)):
+        alpha = faces["alpha"].values[condition, sample] / 255
+        parts = faces["regions"].values[sample] / faces["regions"].values[sample].sum(0, dtype=int)
+        cover = np.concatenate([parts * (1 - alpha), alpha[None]]).repeat(2, 1).repeat(2, 2)
+        players = [int(i) for i in np.flatnonzero(cover.any((1, 2)))]
+
+        def value(coalition, face=pictures[condition, sample] / 255, cover=cover):
+            kept = sum((cover[player] for player in coalition), np.zeros((side, side)))[..., None]
+            mixed = kept * face + (1 - kept) * 0.5
+            with torch.no_grad():
+                logits = net(torch.from_numpy(mixed.transpose(2, 0, 1)[None]))[0].numpy()
+            return np.array([logits[1], logits[0] - logits[1]])
+
+        for target in range(2):
+            game = {c: value(c)[target] for size in range(6) for c in map(frozenset, combinations(players, size))}
+            expected = oracles.shapley_by_orders(game.__getitem__, players)
+            values = shapley_values(results)[0, condition, target, sample].values
+            np.testing.assert_allclose(values, [expected.get(i, 0) for i in range(len(PLAYERS))], rtol=1e-9, atol=1e-12)
+    change = (results["prediction"] - results["filled_output"]).isel(method=0)
+    np.testing.assert_allclose(results["attribution"].sum(("y", "x")).isel(method=0), change, rtol=1e-9, atol=1e-12)
+
+
 # --- the axioms -------------------------------------------------------------------------------
 
 
@@ -206,7 +239,7 @@ def test_a_map_is_the_smallest_one_with_these_sums():
     cover = torch.cat([cover, 0 * cover[:, :1]], 1)
     values = torch.from_numpy(rng.normal(size=(3, 2, 5)))
     values[..., -1] = 0  # it covers nothing
-    maps = spread(values, cover)
+    maps = smallest_maps(values, cover)
     for target, sample in np.ndindex(3, 2):
         rows = cover[sample].flatten(1).numpy()
         expected = np.linalg.lstsq(rows, values[target, sample].numpy(), rcond=None)[0]

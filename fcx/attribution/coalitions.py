@@ -18,8 +18,8 @@ CELL = {"kernel_size": 6, "stride": 2, "padding": 2}  # pixels
 def coalition_values(batch: Batch, face: torch.Tensor, instead: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     """Return the targets of a face of which a coalition of players stays, (target, coalition) float64.
 
-    `face` and `instead` are pictures (1, y, x); `cover` (player, y, x) says how much of each pixel each player has.
-    Player i is in coalition c where bit i of c is 1.
+    `face` and `instead` are pictures (channel, y, x); `cover` (player, y, x) says how much of each pixel each player
+    has. Player i is in coalition c where bit i of c is 1.
     """
     if type(batch.model) is FaceChannel:  # nothing is changed between its blocks
         outputs = _by_cells(batch.model, face, instead, cover)
@@ -29,7 +29,7 @@ def coalition_values(batch: Batch, face: torch.Tensor, instead: torch.Tensor, co
 
 
 def coalition_pictures(face: torch.Tensor, instead: torch.Tensor, cover: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield pictures (coalition, 1, y, x), some at a time: what the coalition has of the face, else `instead`."""
+    """Yield pictures (coalition, channel, y, x), some at a time: what the coalition has of the face, else `instead`."""
     member = _members(len(cover), cover)
     for some in passes(len(member), 1):
         kept = (member[some] @ cover.flatten(1)).view(-1, 1, *cover.shape[1:])

@@ -37,7 +37,7 @@ def extras(options: dict) -> tuple[str, ...]:
 
 
 def players(batch: Batch, mask: str) -> torch.Tensor:
-    """Return what each player covers, (sample, player, y, x) float64 in [0, 1], which sum to 1 in each pixel.
+    """Return what each player covers of the grid, (sample, player, y, x) float64, which sum to 1 in each pixel.
 
     Raises: UnknownNameError for a word that is not in `MASK_PLAYS`.
     """
@@ -104,7 +104,7 @@ def region_shapley(batch: Batch, *, fill: str = "mean", mask: str = "worn", inte
     """
     cover, instead = players(batch, mask), filled(batch, fill)
     orders = (1, 2) if switch(interactions, "interactions") else (1,)
-    given, faces = (batch.images, instead, cover), []
+    given, faces = (batch.images, instead, batch.at_input(cover)), []
     for sample, one in enumerate(zip(*given, strict=True)):  # each by itself, so that it depends on no other face
         repeated = sample and all(torch.equal(each[sample], each[sample - 1]) for each in given)  # to fill a batch
         faces.append(faces[-1] if repeated else indices(batch, *one, orders))
@@ -112,15 +112,15 @@ def region_shapley(batch: Batch, *, fill: str = "mean", mask: str = "worn", inte
     for names, of_order in zip((VALUES, PAIRS), index, strict=False):
         for number, name in enumerate(names):
             batch.record(name, of_order[..., number])
-    maps = spread(index[0], cover).to(batch.images)
+    maps = smallest_maps(index[0], cover).to(batch.images)
     ends = [batch.values(batch.explained(pictures)).T for pictures in (batch.images, instead)]
     batch.record("filled_output", ends[1])
     batch.record("completeness_gap", maps.sum((-2, -1)) - (ends[0] - ends[1]))
     return maps
 
 
-def spread(values: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
-    """Return the smallest map (target, sample, y, x) whose sum over each player's pixels is its value.
+def smallest_maps(values: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
+    """Return the smallest maps (target, sample, y, x) whose sum over each player's pixels is its value.
 
     `values` (target, sample, player); `cover` (sample, player, y, x). Where covers are 0 or 1 it is value / area.
     """
