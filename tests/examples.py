@@ -31,7 +31,8 @@ def workplace(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / "experiment" / "scores").symlink_to(ROOT / "checkpoints" / "scores")
     rows = ["path,valence,arousal,expression,subject"]
-    for number, record in enumerate(open_source("demo").records[:40:4]):
+    records = open_source("demo").records
+    for number, record in enumerate(records[:: len(records) // 10][:10]):
         (folder / "photos" / f"{number}.jpg").symlink_to(record.read.args[0])
         rows.append(f"photos/{number}.jpg,{record.valence},{record.arousal},{record.expression},person{number // 2}")
     (folder / "faces.csv").write_text("\n".join(rows))

@@ -82,6 +82,19 @@ def test_the_photograph_of_the_first_page_is_explained(place):
     assert (place / done.stdout.split()[-1]).is_file()
 
 
+def test_your_faces_and_your_network_become_a_report(place):
+    """The commands of the page, one after the other, with fewer draws."""
+    text = (ROOT / "docs/your-network.md").read_text(encoding="utf-8")
+    first = re.search(r"^```python\n(.*?)^```", text, re.M | re.S)
+    (place / "mine.py").write_text(first[1])
+    for words in commands_of("docs/your-network.md"):
+        settings = ["-p", "methods=lrp_gamma"] if words[1] == "report" else []
+        done = CliRunner().invoke(app, [*words[1:], *settings])
+        assert done.exit_code == 0, (words, done.output)
+    assert (place / "mine_report" / "03_attribution.html").is_file()
+    assert "smile" in (place / "mine_report" / "03_attribution.html").read_text(encoding="utf-8")
+
+
 def test_every_method_has_its_place_in_the_chapter_on_methods_with_what_known_truth_says():
     text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"^### `(\S+)`\n(.*?)(?=^##|\Z)", text, re.M | re.S))

@@ -39,15 +39,17 @@ def model_targets(models: Mapping[str, nn.Module], targets: str | Iterable[str] 
     """
     outputs = all_outputs(models.values())
     parsed = parse_all(outputs if targets is None else targets, outputs)
-    lacking = {name: [t.name for t in parsed if not t.of_outputs(outputs_of(model))] for name, model in models.items()}
     for target in parsed:
-        if all(target.name in names for names in lacking.values()):
+        if not any(target.of_outputs(outputs_of(model)) for model in models.values()):
             raise InputError(f"target {target.name!r} needs {', '.join(target.needs)}, which no model answers together")
-    for name, names in lacking.items():
-        if names:
-            has = ", ".join(outputs_of(models[name]))
-            LOG.warning("model %r answers %s: NaN for %s", name, has, ", ".join(names))
     return parsed
+
+
+def tell_lacking(models: Mapping[str, nn.Module], targets: Iterable[Target]) -> None:
+    """Warn of the targets that a model does not answer."""
+    for name, model in models.items():
+        if names := [target.name for target in targets if not target.of_outputs(outputs_of(model))]:
+            LOG.warning("model %r answers %s: NaN for %s", name, ", ".join(outputs_of(model)), ", ".join(names))
 
 
 def method_options(given: Mapping, seed: int) -> dict[str, dict]:

@@ -11,7 +11,14 @@ import xarray as xr
 from fcx.attribution.lrp_rules import SHUNT_RULES
 from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS
-from fcx.attribution.request import check_models, chosen_names, method_options, model_targets, share_of_work
+from fcx.attribution.request import (
+    check_models,
+    chosen_names,
+    method_options,
+    model_targets,
+    share_of_work,
+    tell_lacking,
+)
 from fcx.attribution.storage import MAPS_A_BLOCK, STEPS, Memory, decoded, layout
 from fcx.core.arguments import Count, FilePath, Seed, Switch, Word, Words, Workers, checked
 from fcx.core.checks import choose
@@ -74,6 +81,7 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
     device, resolved = usable_device(device), resolve_models(models)
     targets = model_targets(resolved, targets)
     check_models(resolved, faces, methods)
+    tell_lacking(resolved, targets)
     chosen = [METHODS[name] for name in methods]
     read = [read_variable(model, faces) for model in resolved.values()]
     needed = [name for name in dict.fromkeys(("image", "alpha", "regions", "status", *read)) if name in faces]
