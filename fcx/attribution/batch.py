@@ -85,6 +85,7 @@ class Batch:
         self.grid = tuple((images if reader is None else reader.faces["image"]).shape[-2:])
         self.recorded: dict[str, torch.Tensor] = {}
         self.resolution = 1  # of the maps, which a method may set where it follows from its options or the model
+        self.layer = ""  # whose channels a method weighs, which it sets
         if isinstance(self.model, FaceChannel):
             check_input(images, self.model.config.size)
 

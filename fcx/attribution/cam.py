@@ -1,9 +1,10 @@
 """Methods that weigh the channels of one layer.
 
-The layer is the last convolutional map unless another is named: the output of the shunting layer, or of
-conv10's ReLU where a FaceChannel has no inhibition; in other modules that of the last convolution. It is 8x8
-for 64x64 faces. A cell becomes a constant block of pixels that share its value, so that every map on the
-grid has exactly the sum of its cells, and the mass of a region counts cells by their overlap with it.
+The layer is the last of the trunk that gives a map of more than one cell, unless another is named: of a FaceChannel the
+shunting layer, or conv10's ReLU where there is no inhibition (8x8 cells for 64x64 faces), of other networks what
+`fcx.attribution.layers` says. The results name it (`methods` in their attributes). A cell becomes a constant block of
+pixels that share its value, so that every map on the grid has exactly the sum of its cells, and the mass of a region
+counts cells by their overlap with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import torch
 from torch import nn
 
 from fcx.attribution.batch import Batch, spread
+from fcx.attribution.layers import Layers, laid_out, last_map
+from fcx.attribution.lrp_tape import Constants, Value
 from fcx.attribution.registry import method
+from fcx.core.arguments import switch
 from fcx.core.checks import choose
 from fcx.core.errors import InputError
 from fcx.networks.facechannel import FaceChannel
@@ -45,80 +49,88 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {**dict(model.trunk.named_children()), **{n: getattr(model, n) for n in last if hasattr(model, n)}}
 
 
-def last_layer(model: nn.Module) -> str:
-    """Return the name of the last layer of a FaceChannel that gives a map, or of the last convolution of others."""
-    known = named_layers(model)
-    wanted = known if isinstance(model, FaceChannel) else [n for n, m in known.items() if isinstance(m, nn.Conv2d)]
-    return list(wanted)[-1] if wanted else ""
+def last_layer(batch: Batch, tokens: bool) -> str:
+    """Return the name of the last layer of a FaceChannel that gives a map, or of the trunk of another network.
+
+    Raises: InputError where there is none.
+    """
+    known = named_layers(batch.model)
+    if isinstance(batch.model, FaceChannel):
+        return [*known][-1]
+    like = batch.images
+    if name := batch.subject.once(last_map, like.shape[1:], like.dtype, like.device, tokens):
+        return name
+    ask = "" if tokens else ", or lay out tokens on their grid, tokens=True"
+    raise InputError(
+        f"model {batch.subject.name!r} has no layer that everything goes through and that gives several cells, patches "
+        f"of pixels aside: name another, layer=...{ask}; allowed: {', '.join(known) or 'none'}"
+    )
 
 
-def channels_and_slopes(batch: Batch, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
+def channels_and_slopes(batch: Batch, layer: str, tokens: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the channels of a layer (sample, channel, row, column), and d target / d channel (target, sample, ...).
 
     What lies before the layer is computed once for all targets, without a graph; the last map of a
-    FaceChannel once for all methods.
+    FaceChannel once for all methods. The batch then knows the name of the layer.
 
     Raises: UnknownNameError for a layer that the model does not have; InputError for one that gives no maps.
     """
-    model, owner = batch.model, f"model {batch.subject.name!r}"
-    known, last = named_layers(model), last_layer(model)
+    model, owner, tokens = batch.model, f"model {batch.subject.name!r}", switch(tokens, "tokens")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise InputError(f"{owner} is TorchScript, which hides its layers: give the module that it was made from")
+    known = named_layers(model)
     name = choose(layer, ["last", *known], f"layer of {owner}")
-    if (name := last if name == "last" else name) == "":
-        raise InputError(f"{owner} has no convolution: name the layer that gives maps, one of {', '.join(known)}")
-    if isinstance(model, FaceChannel) and name == last:
+    batch.layer = name = last_layer(batch, tokens) if name == "last" else name
+    if isinstance(model, FaceChannel) and name == [*known][-1]:
         channels = batch.features.detach().requires_grad_()
         values = batch.values(model.tail(channels))
-    else:
-        channels, values = _cut(batch, name, known[name])
-    if not values.requires_grad:
+        slopes = [torch.autograd.grad(value.sum(), channels, retain_graph=True)[0] for value in values.T]
+        return channels.detach(), torch.stack(slopes)
+    layers = Layers(batch.explained, batch.images, batch.subject.once(Constants), {name: known[name]})
+    value, axis = _map_of(layers, name, f"layer {name!r} of {owner}", tokens)
+    if (slopes := layers.slopes(value, batch.weights)) is None:
         raise InputError(f"layer {name!r} of {owner} does not lead to its outputs")
-    slopes = [torch.autograd.grad(value.sum(), channels, retain_graph=True)[0] for value in values.T]
-    return channels.detach(), torch.stack(slopes)
+    return laid_out(value.tensor, axis), torch.stack([laid_out(of_target, axis) for of_target in slopes])
 
 
-def _cut(batch: Batch, name: str, module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output of a layer, cut off from what is before it, and the targets (sample, target) behind it."""
-    cut = []
-
-    def keep(module, inputs, output):
-        if not isinstance(output, torch.Tensor) or output.ndim != 4 or cut:
-            given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise InputError(
-                f"layer {name!r} of model {batch.subject.name!r} gives {given}{', again' if cut else ''}: "
-                "a layer must run once and give (sample, channel, row, column)"
-            )
-        cut.append(output.detach().requires_grad_())
-        return cut[0].clone()  # what follows may work in place
-
-    hook = module.register_forward_hook(keep)
-    try:
-        values = batch.values(batch.explained(batch.images))
-    finally:
-        hook.remove()
-    if not cut:
-        raise InputError(f"layer {name!r} of model {batch.subject.name!r} does not run: name another")
-    return cut[0], values
+def _map_of(layers: Layers, name: str, owner: str, tokens: bool) -> tuple[Value, int]:
+    """Return what a layer gave, and the dimension of it that holds the channels."""
+    if not layers.runs[name]:
+        raise InputError(f"{owner} does not run: name another")
+    value = layers.tape.marks.get(name)
+    shape, again = value and tuple(value.tensor.shape), ", again" if layers.runs[name] > 1 else ""
+    if not shape or again or len(shape) not in (3, 4) or not value.rows:
+        given = f"{shape or 'nothing that depends on the picture'}{again}"
+        raise InputError(
+            f"{owner} gives {given}: a layer must run once and give (sample, channel, row, column) or tokens"
+        )
+    if len(shape) == 3 and not tokens:
+        raise InputError(f"{owner} gives tokens, {shape}: with tokens=True they are laid out on their grid")
+    if (axis := layers.axes[value]) is None:
+        raise InputError(f"{owner} gives {shape}, of which it is not known what are its channels: name another")
+    return value, axis
 
 
 @method("gradcam", title="Grad-CAM", signed=False, conserves=False, resolution=CELL, caution=COARSE)
-def gradcam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
+def gradcam(batch: Batch, *, layer: str = "last", tokens: bool = False) -> torch.Tensor:
     """Return Grad-CAM of each target as (target, sample, y, x), from one pass through the trunk for all targets.
 
     alpha_k = mean over cells of d target / d A_k; map = ReLU(sum_k alpha_k A_k), with the output before its
     activation and without any scaling, so that maps of different faces and models compare. `layer` is the
     name of a module ("conv10" is before its ReLU, "relu10" behind it); the resolution of a map follows from it.
+    With `tokens` the layer may give tokens (sample, token, channel), which are laid out on their grid.
 
     Raises: UnknownNameError for a layer that the model does not have; InputError for one that gives no maps.
     Source: Selvaraju et al. 2017 (1610.02391), equations (1) and (2).
     """
-    channels, slopes = channels_and_slopes(batch, layer)
+    channels, slopes = channels_and_slopes(batch, layer, tokens)
     alpha = slopes.mean((-2, -1))  # (target, sample, channel)
     cells = torch.einsum("tsc,scyx->tsyx", alpha, channels).relu()
     return on_grid(batch, cells)
 
 
 @method("gradcam++", title="Grad-CAM++", signed=False, conserves=False, resolution=CELL, caution=COARSE)
-def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
+def gradcam_plus_plus(batch: Batch, *, layer: str = "last", tokens: bool = False) -> torch.Tensor:
     """Return Grad-CAM++ of each target as (target, sample, y, x).
 
     Weights are w_k = sum over cells of a ReLU(g), a = g^2 / (2 g^2 + g^3 sum A_k), g = d target / d A_k; what
@@ -128,7 +140,7 @@ def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
     Raises: as in `gradcam`.
     Source: Chattopadhyay et al. 2018 (1710.11063), equations (10) and (19).
     """
-    channels, slopes = channels_and_slopes(batch, layer)
+    channels, slopes = channels_and_slopes(batch, layer, tokens)
     below = 2 + slopes * channels.sum((-2, -1), keepdim=True)  # g^2 is cancelled
     parts = torch.where((slopes != 0) & (below != 0), slopes.relu() / below, 0)
     cells = torch.einsum("tsc,scyx->tsyx", parts.sum((-2, -1)), channels).relu()
@@ -136,13 +148,13 @@ def gradcam_plus_plus(batch: Batch, *, layer: str = "last") -> torch.Tensor:
 
 
 @method("layercam", title="LayerCAM", signed=False, conserves=False, resolution=CELL, caution=COARSE)
-def layercam(batch: Batch, *, layer: str = "last") -> torch.Tensor:
+def layercam(batch: Batch, *, layer: str = "last", tokens: bool = False) -> torch.Tensor:
     """Return LayerCAM of each target as (target, sample, y, x): ReLU(sum_k ReLU(d target / d A_k) A_k), cell by cell.
 
     Raises: as in `gradcam`.
     Source: Jiang et al. 2021, IEEE Transactions on Image Processing 30, equations (6) and (7).
     """
-    channels, slopes = channels_and_slopes(batch, layer)
+    channels, slopes = channels_and_slopes(batch, layer, tokens)
     return on_grid(batch, (slopes.relu() * channels).sum(2).relu())
 
 

@@ -65,6 +65,7 @@ class Plan:
             registry.update(entries)
         self.reader = FaceReader(self.faces)
         self.resolutions: dict[str, set[int]] = {method.name: set() for method in self.methods}
+        self.layers: dict[str, dict[str, str]] = {method.name: {} for method in self.methods}
         self._subject: Subject | None = None
 
     @property
@@ -83,10 +84,10 @@ class Plan:
                     blocks.append(Block(len(blocks), name, condition, rows, tuple(usable.tolist())))
         return blocks
 
-    def rehearse(self) -> dict[str, int]:
+    def rehearse(self) -> dict[str, dict]:
         """Explain one face by every model, so that what cannot work fails before a store is laid out.
 
-        Return the resolution of each method with these options and models.
+        Return the resolution of each method with these options and models, and the layers that it weighs by model.
         """
         condition, sample = np.argwhere(self.reader.good)[0]
         for name in self.models:
@@ -96,7 +97,10 @@ class Plan:
                 self.explain(self.subject(name), condition, some, images)
         if "area" in self.variables:
             self.reader.cover(np.array([sample]))
-        return {name: math.gcd(*sides) for name, sides in self.resolutions.items()}
+        return {
+            name: {"resolution": math.gcd(*sides)} | ({"layers": layers} if (layers := self.layers[name]) else {})
+            for name, sides in self.resolutions.items()
+        }
 
     def own_targets(self, model: nn.Module) -> list[int]:
         """Return the numbers of the targets whose outputs a model has; the others are NaN for it."""
@@ -185,10 +189,12 @@ class Plan:
             arrays = {"prediction": batch.values(batch.prediction).T.double()}
             maps, recorded = [], {name: [] for name in self.extras}
             for method in self.methods:
-                batch.recorded, batch.resolution = {}, method.resolution
+                batch.recorded, batch.resolution, batch.layer = {}, method.resolution, ""
                 found = method.function(batch, **self.options[method.name])
                 maps.append(found if found.shape[-2:] == batch.grid else spread(found, batch.grid))
                 self.resolutions[method.name].add(batch.resolution)
+                if batch.layer:
+                    self.layers[method.name][subject.name] = batch.layer
                 declared = method.records(self.options[method.name])
                 if set(batch.recorded) != set(declared):
                     raise FcxError(f"method {method.name!r} declares {declared}, recorded {[*batch.recorded]}")

@@ -91,9 +91,9 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
     used = {dim for dims, _, _ in variables.values() for dim in dims}
     coords = {name: (dims, values) for name, (dims, values) in coords.items() if used.issuperset(dims)}
     plan = Plan(resolved, faces[needed], chosen, targets, options, batch_size, device, DTYPES[dtype], variables)
-    resolutions = plan.rehearse()
+    facts = plan.rehearse()
     parameters = {"batch_size": batch_size, "device": str(device), "dtype": dtype, "seed": seed, "workers": workers}
-    attrs = _attrs(resolved, faces, chosen, targets, options, resolutions, parameters)
+    attrs = _attrs(resolved, faces, chosen, targets, options, facts, parameters)
     if out is None:
         results = Memory(variables, coords, attrs, len(plan.blocks()))
     else:
@@ -141,12 +141,10 @@ def _coords(resolved, faces, methods, targets: list[Target]) -> dict:
     return coords
 
 
-def _attrs(resolved, faces, methods, targets: list[Target], options, resolutions, parameters) -> dict:
+def _attrs(resolved, faces, methods, targets: list[Target], options, facts, parameters) -> dict:
     attrs = {
         **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
-        "methods": {
-            m.name: {**m.properties(), "resolution": resolutions[m.name], "options": options[m.name]} for m in methods
-        },
+        "methods": {m.name: {**m.properties(), **facts[m.name], "options": options[m.name]} for m in methods},
         "targets": {
             target.name: {
                 "weights": dict(zip(target.outputs, target.weights, strict=True)),
