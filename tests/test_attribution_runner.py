@@ -94,7 +94,7 @@ def test_attributes_say_how_it_was_made(small):
     assert nested_attr(results, "methods")["gradcam"] == {
         "signed": False, "conserves": False, "resolution": 8, "relative": False, "caution": METHODS["gradcam"].caution,
         "units": "output units", "title": "Grad-CAM", "shows": "where {} comes from",
-        "options": METHODS["gradcam"].options,
+        "options": METHODS["gradcam"].options, "layers": {"m": "shunt"},
     }  # fmt: skip
     assert nested_attr(results, "targets") == {"valence": {"weights": {"arousal": 0, "valence": 1}, "reference": 0}}
     assert results.attrs["checkpoints"] == predict({"m": m}, small).attrs["checkpoints"]

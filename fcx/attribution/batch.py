@@ -51,7 +51,7 @@ class Subject:
         with own_mode(device):
             private = private_copy(model, name, device, dtype)
             for module in private.modules():
-                if getattr(module, "inplace", False):
+                if getattr(module, "inplace", False) and not isinstance(module, torch.jit.ScriptModule):
                     module.inplace = False  # what a method hooks to a layer must find its input and output
             if isinstance(private, FaceChannel):
                 private.to(memory_format=torch.channels_last)  # twice as fast on a CPU

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import torch
-from torch import nn
 
 from fcx.attribution.batch import Batch
 from fcx.attribution.fills import draws, filled, passes
+from fcx.attribution.lrp_tape import Tape
 from fcx.attribution.registry import method
 from fcx.core.checks import real_number, whole_number
 from fcx.core.errors import InputError
@@ -159,17 +157,26 @@ def guided_backprop(batch: Batch) -> torch.Tensor:
 
     WARNING: not an explanation of the model. Its maps hardly change when weights are replaced by random ones
     (Adebayo et al. 2018, 1810.03292), because it converges to a picture of edges (Sixt, Granz and Landgraf
-    2020, 1912.09818). It is here to be compared with. Only ReLUs that are modules are changed; the gradient
-    through a shunt is the usual one.
+    2020, 1912.09818). It is here to be compared with. ReLUs are changed, as modules, as functions or in place; the
+    gradient through a shunt, or through other activations, is the usual one.
 
-    Raises: InputError for a model without a ReLU module.
+    Raises: InputError for a model without a ReLU.
     Source: Springenberg et al. 2014 (1412.6806), section 3.4.
     """
-    relus = [module for module in batch.model.modules() if isinstance(module, nn.ReLU)]
-    if not relus:
-        raise InputError(f"model {batch.subject.name!r} has no nn.ReLU module, which 'guided_backprop' changes")
-    with contextlib.ExitStack() as stack:
-        for relu in relus:
-            hook = relu.register_full_backward_pre_hook(lambda _, slopes: tuple(slope.relu() for slope in slopes))
-            stack.callback(hook.remove)
-        return autograd(batch, batch.images).sum(2)
+    maps = torch.cat([_guided(batch, tape) for tape in batch.tapes], 1)[:, : len(batch.images)]
+    return maps.to(batch.images.dtype)
+
+
+def _guided(batch: Batch, tape: Tape) -> torch.Tensor:
+    """Return guided backpropagation of the pictures of a tape, (target, sample, y, x)."""
+    if not any(node.name == "relu" for node in tape.nodes):
+        raise InputError(f"model {batch.subject.name!r} has no ReLU, which 'guided_backprop' changes")
+    images = tape.images.tensor.detach().requires_grad_()
+    tensors = {tape.images: images}
+    for node in tape.nodes:
+        made = node.again(tensors.__getitem__)
+        if node.name == "relu":
+            made[0].register_hook(torch.relu)
+        tensors.update(zip(node.values, made, strict=False))
+    values = batch.values(tensors[tape.outputs])
+    return torch.stack([torch.autograd.grad(v.sum(), images, retain_graph=True)[0].sum(1) for v in values.T])

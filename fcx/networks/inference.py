@@ -117,8 +117,13 @@ def private_copy(model: nn.Module, name: str, device="cpu", dtype: torch.dtype |
 
     Raises: InputError for a module that cannot be copied.
     """
+    if isinstance(model, torch.jit.ScriptModule) and not hasattr(model, "training"):
+        raise InputError(f"model {name!r} is frozen TorchScript, whose weights are constants: give it as it was before")
     try:
-        private = copy.deepcopy(model).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        with torch.no_grad():
+            private = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
+        for parameter in private.parameters():
+            parameter.requires_grad_(False)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"model {name!r} cannot be copied: {error}") from error
     private.zero_grad()
