@@ -31,7 +31,8 @@ RULES = {
 }
 
 
-OF_THE_ORDER = ("mean_activation", "expected_gradients")  # methods that look at the place of a face in its Dataset
+# Methods that look at the place of a face in its Dataset.
+OF_THE_ORDER = ("mean_activation", "expected_gradients", "deeplift_shap")
 
 
 def kind(name, **options):

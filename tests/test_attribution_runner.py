@@ -284,7 +284,7 @@ def test_any_module_has_a_gradient(small):
     np.testing.assert_allclose(results["prediction"], predict({"net": net}, small)["prediction"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["deeplift", "mean_activation"])
+@pytest.mark.parametrize("name", ["mean_activation"])
 def test_what_only_a_facechannel_has_is_said(name, small):
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
     with pytest.raises(InputError, match=f"{name!r} explains a FaceChannel, and model 'net' is a Sequential.*gradient"):

@@ -1,4 +1,4 @@
-"""DeepLift for FaceChannels, through max-pooling and the shunt.
+"""DeepLift: of a FaceChannel through max-pooling and the shunt, of other networks by captum.
 
 captum's DeepLift has no rule for a division, and takes its gradient; its rule for max-pooling loses part of the
 difference. Its maps of a FaceChannel do not add up (the tests show by how much). Here every layer is replaced by
@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from fcx.attribution.batch import Batch
 from fcx.attribution.fills import filled
 from fcx.attribution.gradient import gap
+from fcx.attribution.peers import check_sums, deeplift_maps
 from fcx.attribution.registry import method
+from fcx.core.checks import whole_number
 from fcx.networks.facechannel import FaceChannel, Shunt
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # of a face, with a graph, and of its baseline, without
@@ -77,19 +79,9 @@ def through(layer: nn.Module, x: torch.Tensor, x0: torch.Tensor) -> Pair:
     return layer(x), layer(x0)
 
 
-@method("deeplift", title="DeepLift", signed=True, conserves=False, resolution=1, needs=FaceChannel,
-        extras=("completeness_gap",))  # fmt: skip
-def deeplift(batch: Batch, *, baseline: str = "black") -> torch.Tensor:
-    """Return DeepLift (rescale rule) of the face against a baseline, (target, sample, y, x), in output units.
-
-    A map sums to f(face) - f(baseline), but for rounding, which is recorded as `completeness_gap`; it is what
-    SHAP's deep explainer gives for one background picture. The shunt hands on Shapley values (`shunting`).
-
-    Raises: UnknownNameError for a baseline that is not in `fcx.attribution.FILLS`.
-    Source: Shrikumar, Greenside and Kundaje 2017 (1704.02685), section 3.5.1; Lundberg and Lee 2017.
-    """
-    model, start = batch.model, filled(batch, baseline)
-    images = batch.images.detach().clone().requires_grad_()
+def facechannel_maps(batch: Batch, start: torch.Tensor) -> torch.Tensor:
+    """Return DeepLift of a FaceChannel from the pictures `start`, (target, sample, y, x)."""
+    model, images = batch.model, batch.images.detach().clone().requires_grad_()
     x, x0 = images, start
     for layer in model.trunk:
         x, x0 = through(layer, x, x0)
@@ -101,6 +93,50 @@ def deeplift(batch: Batch, *, baseline: str = "black") -> torch.Tensor:
     for layer in model.tail_layers():
         x, x0 = through(layer, x, x0)
     slopes = [torch.autograd.grad(value.sum(), images, retain_graph=True)[0] for value in batch.values(x).T]
-    maps = (torch.stack(slopes) * (images.detach() - start))[:, :, 0]
-    batch.record("completeness_gap", gap(batch, maps, start))
+    return (torch.stack(slopes) * (images.detach() - start))[:, :, 0]
+
+
+def maps_from(batch: Batch, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return DeepLift from the pictures `start`, (target, sample, y, x), and what it lacks, (target, sample).
+
+    Raises: InputError for a network that is no FaceChannel and of which captum's do not add up.
+    """
+    own = isinstance(batch.model, FaceChannel)
+    maps = (facechannel_maps if own else deeplift_maps)(batch, start)
+    gaps = gap(batch, maps, start)
+    if not own:
+        check_sums(batch, maps, gaps)
+    return maps, gaps
+
+
+@method("deeplift", title="DeepLift", signed=True, conserves=False, resolution=1, extras=("completeness_gap",))
+def deeplift(batch: Batch, *, baseline: str = "black") -> torch.Tensor:
+    """Return DeepLift (rescale rule) of the face against a baseline, (target, sample, y, x), in output units.
+
+    A map sums to f(face) - f(baseline), but for rounding, which is recorded as `completeness_gap`. The shunt of a
+    FaceChannel hands on Shapley values (`shunting`); other networks are explained by captum.
+
+    Raises: UnknownNameError for a baseline that is not in `fcx.attribution.FILLS`; InputError for a network of which
+    captum's maps do not add up.
+    Source: Shrikumar, Greenside and Kundaje 2017 (1704.02685), section 3.5.1; Lundberg and Lee 2017.
+    """
+    maps, gaps = maps_from(batch, filled(batch, baseline))
+    batch.record("completeness_gap", gaps)
+    return maps
+
+
+@method("deeplift_shap", title="DeepLiftSHAP", signed=True, conserves=False, resolution=1, extras=("completeness_gap",))
+def deeplift_shap(batch: Batch, *, background: int = 32, seed: int = 0) -> torch.Tensor:
+    """Return the mean of DeepLift over other faces as baselines, (target, sample, y, x), in output units.
+
+    `background` usable faces of the Dataset in this condition are drawn by `seed`, the same for every face. A map sums
+    to f(face) less the mean of f over them, but for rounding, which is recorded as `completeness_gap`.
+
+    Raises: InputError where background is no positive whole number, the batch comes from no Dataset, or as `deeplift`.
+    Source: Lundberg and Lee 2017 (1705.07874), section 4.2, Deep SHAP.
+    """
+    others = batch.background(whole_number(background, "background"), seed)
+    parts = [maps_from(batch, other.expand_as(batch.images)) for other in others]
+    maps, gaps = (sum(each) / len(others) for each in zip(*parts, strict=True))
+    batch.record("completeness_gap", gaps)
     return maps
