@@ -13,6 +13,7 @@ from fcx.attribution import METHODS, attribute
 from fcx.attribution.batch import Batch, Subject
 from fcx.core.errors import InputError
 from fcx.networks import torchvision_operators  # noqa: F401
+from fcx.networks.inputs import as_network
 
 # isort: split
 from torchvision import models
@@ -95,5 +96,7 @@ def test_torchscript_is_explained_as_what_it_was_made_from(way):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max(), err_msg=method)
     with pytest.raises(InputError, match="is TorchScript, which hides its layers"):
         attribute({"net": scripted}, faces, "gradcam")
-    with pytest.raises(InputError, match="is frozen TorchScript, whose weights are constants"):
-        attribute({"net": torch.jit.freeze(scripted)}, faces, "gradient")
+    frozen = torch.jit.freeze(scripted)
+    for given in (frozen, as_network(frozen, size=SIDE, outputs="arousal,valence")):
+        with pytest.raises(InputError, match="is frozen TorchScript, whose weights are constants"):
+            attribute({"net": given}, faces, "gradient")

@@ -13,6 +13,7 @@ from fcx.attribution.batch import Batch, Subject
 from fcx.core.errors import InputError
 from fcx.core.provenance import nested_attr
 from fcx.networks import torchvision_operators  # noqa: F401
+from fcx.networks.inputs import as_network, as_pixels
 
 # isort: split
 from torchvision import models
@@ -189,3 +190,22 @@ def test_results_say_which_layer_of_which_network():
     about = nested_attr(results, "methods")
     assert about["gradcam"]["layers"] == {"shuffled": "shuffle", "blocks": "two"} == about["layercam"]["layers"]
     assert "layers" not in about["gradient"]
+
+
+def test_a_declared_network_of_another_size_and_colour():
+    faces, (net, _) = make_faces(2, size=24), network("mobilenet")
+    rng = np.random.default_rng(0)
+    faces["picture"] = (
+        ("condition", "sample", "row", "column", "channel"),
+        rng.integers(0, 256, (2, 2, 32, 32, 3), "u1"),
+    )
+    declared = as_network(net, size=16, channels=3, mean=0.5, std=0.25, outputs=["happy", "sad"], kind="logit")
+    results = attribute({"net": declared}, faces, "gradcam,guided_backprop", "happy - sad", dtype="float64")
+    assert nested_attr(results, "methods")["gradcam"]["layers"] == {"net": "module.features"}
+    images = (as_pixels(declared, faces["picture"].values[1], dtype=torch.float64) - 0.5) / 0.25
+    batch = Batch(Subject("net", net), images, weights=torch.tensor([[1.0, -1.0]], dtype=torch.float64))
+    for method, scale in (("gradcam", 1), ("guided_backprop", 4)):  # pixels are divided by their deviation
+        expected = scale * METHODS[method].function(batch).sum((2, 3))[0]
+        found = results["attribution"].sel({"method": method})[0, 1, 0]
+        np.testing.assert_allclose(found.sum(("y", "x")), expected, rtol=1e-6)
+        assert expected.abs().max() > 1e-6

@@ -83,11 +83,9 @@ def test_deeplift_shap_of_a_facechannel_adds_up(small):
 
     model = oracles.random_facechannel()
     results = attribute({"m": model}, small.sel(condition=["plain"]), "deeplift_shap", dtype="float64", background=3)
-    others = FaceReader(small).background("plain", 3, 0)
+    others = Batch(Subject("m", model), pixels(small), reader=FaceReader(small), condition="plain").background(3, 0)
     with torch.no_grad():
-        values = [
-            model.tail(model.features(p)) for p in (pixels(small), torch.from_numpy(others)[:, None].double() / 255)
-        ]
+        values = [model.tail(model.features(pictures)) for pictures in (pixels(small), others)]
     change = (values[0] - values[1].mean(0)).T
     np.testing.assert_allclose(results["attribution"].values[0, 0, 0].sum((-1, -2)), change, atol=1e-12)
     assert change.abs().min() > 1e-4

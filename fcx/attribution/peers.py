@@ -51,7 +51,7 @@ def deeplift_maps(batch: Batch, start: torch.Tensor) -> torch.Tensor:
                     f"captum's DeepLift cannot explain model {batch.subject.name!r} (a layer that runs twice, such as "
                     f"one ReLU for two convolutions, is the usual reason): {INSTEAD}; captum says: {error}"
                 ) from error
-    return torch.stack(maps).detach()[:, :, 0]
+    return torch.stack(maps).detach().sum(2)
 
 
 def check_sums(batch: Batch, maps: torch.Tensor, gaps: torch.Tensor) -> None:

@@ -117,7 +117,7 @@ def private_copy(model: nn.Module, name: str, device="cpu", dtype: torch.dtype |
 
     Raises: InputError for a module that cannot be copied.
     """
-    if isinstance(model, torch.jit.ScriptModule) and not hasattr(model, "training"):
+    if any(isinstance(one, torch.jit.ScriptModule) and not hasattr(one, "training") for one in model.modules()):
         raise InputError(f"model {name!r} is frozen TorchScript, whose weights are constants: give it as it was before")
     try:
         with torch.no_grad():
