@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -82,8 +82,8 @@ class Layers:
             x = x.node.read[0]  # parts are put together again: a shuffle of channels, windows of a picture
         return self.axes[x] if x.tensor.shape == shape else None
 
-    def maps(self, tokens: bool) -> dict[str, Value]:
-        """Return the layers of the trunk that give a map of more than one cell, by name, the last one first."""
+    def maps(self, tokens: bool) -> Iterator[tuple[str, Value]]:
+        """Yield the layers of the trunk that give a map of several cells, and what they gave, the last one first."""
         names, order = {}, {node: place for place, node in enumerate(self.tape.nodes)}
         for name, value in self.values.items():
             shape, axis = value.tensor.shape, self.axes[value]
@@ -92,7 +92,7 @@ class Layers:
                 if cells > 1 and value.node is not None and value.node.name not in AVERAGES and not _embeds(value):
                     names.setdefault(value, name)  # of modules inside each other the outermost comes first
         found = sorted(names, key=lambda value: -order[value.node])
-        return {names[value]: value for value in found if self._all_through(value)}
+        return ((names[value], value) for value in found if self._all_through(value))
 
     def _all_through(self, value: Value) -> bool:
         """Return whether nothing goes from the pictures to the outputs but through a value."""
@@ -151,13 +151,13 @@ def last_map(model: nn.Module, shape: Iterable[int], dtype: torch.dtype, device:
 
     Tried on two pictures of noise, of the shape (channel, y, x): behind the last attention only a class token speaks.
     """
-    noise = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    modules = {name: module for name, module in model.named_modules() if name}
-    layers = Layers(model, noise.to(device, dtype), Constants(model), modules)
-    every = torch.eye(layers.tape.outputs.tensor.shape[1])
-    for name, value in layers.maps(tokens).items():
-        slopes = layers.slopes(value, every).abs().sum(0)
-        speaking = laid_out(slopes, layers.axes[value]).sum(1) != 0
-        if speaking.flatten(1).sum(1).max() > 1 or not slopes.any():
-            return name
+    draws = torch.Generator().manual_seed(0)
+    noise = torch.rand(2, *shape, generator=draws, dtype=torch.float64).to(device, dtype)
+    layers = Layers(model, noise, Constants(model), {name: module for name, module in model.named_modules() if name})
+    mixed = torch.randn(1, layers.tape.outputs.tensor.shape[1], generator=draws)  # of all outputs
+    for name, value in layers.maps(tokens):
+        if (slopes := layers.slopes(value, mixed)) is not None:
+            speaking = (laid_out(slopes[0], layers.axes[value]) != 0).any(1)
+            if speaking.flatten(1).sum(1).max() > 1 or not slopes.any():
+                return name
     return ""
