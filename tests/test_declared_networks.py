@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_faces
+from safetensors.torch import save_file
 from test_any_network import LOGITS, colour_faces, small
 
 import fcx
 from fcx import figures
 from fcx.core.contract import GRID
-from fcx.core.errors import InputError, StoreError, UnknownNameError
+from fcx.core.errors import CheckpointError, InputError, StoreError, UnknownNameError
 from fcx.core.targets import answered, ratings
 from fcx.explorer.live import Live
 from fcx.figures.one_picture import photograph_panel
-from fcx.networks.checkpoints import network_hash, weights_hash
+from fcx.networks.checkpoints import network_hash, resolve_models, weights_hash
 from fcx.networks.inputs import as_network
 from fcx.reporting.notebook_inputs import (
     able_methods,
@@ -178,12 +179,12 @@ def test_a_softmax_is_never_explained(layer):
 
 
 def test_maps_of_one_seven_and_many_faces_are_equal():
-    faces, methods = make_faces(257, size=16), "lrp_epsilon,gradient,gradcam,occlusion"
+    faces, methods = make_faces(257, size=16).isel(condition=slice(1)), "lrp_epsilon,gradient,gradcam,occlusion"
     one = as_network(small(outputs=3), size=24, mean=0.5, std=0.5, outputs=LOGITS, kind="logit")
     with pytest.raises(InputError, match="prepare them with pictures"):
         fcx.predict({"n": one}, faces)
     rng = np.random.default_rng(0)
-    colours = rng.integers(0, 256, (2, 257, 32, 32, 3), dtype=np.uint8)
+    colours = rng.integers(0, 256, (1, 257, 32, 32, 3), dtype=np.uint8)
     faces = faces.assign(picture=(("condition", "sample", "row", "column", "channel"), colours))
     whole = fcx.attribute({"n": one}, faces, methods, fill="grey")  # no mean of other faces
     for first, count in ((0, 1), (256, 1), (100, 7)):
@@ -200,3 +201,45 @@ def test_reports_say_whose_crop_is_unknown():
     known = as_network(small(), outputs=["a", "b"], crop="upright")
     with pytest.raises(InputError, match="'k' was trained on faces with the crop 'upright'"):
         fcx.predict({"k": known}, faces)
+
+
+def test_scores_are_asked_of_each_network_for_what_it_answers():
+    faces = make_faces(24).assign_coords(subject=("sample", [f"s{i}" for i in range(24)]))
+    valence, logits = (as_network(small(7, outputs=n), outputs=names, kind=kind) for n, names, kind in (
+        (1, ["valence"], "rating"), (3, LOGITS, "logit")))  # fmt: skip
+    both = {"one": small(1), "valence": valence, "logits": logits, "two": small(2)}
+    found = fcx.evaluate(fcx.predict(both, faces), faces, draws=20)
+    assert found["model"].values.tolist() == list(both)
+    pair = fcx.evaluate(fcx.predict({"one": both["one"], "two": both["two"]}, faces), faces, draws=20)
+    for name in ("ccc", "ccc_low", "rmse"):
+        np.testing.assert_array_equal(found[name].sel(model=["one", "two"]), pair[name])
+    alone = fcx.evaluate(fcx.predict({"valence": valence}, faces), faces, draws=20)
+    assert alone["target"].values.tolist() == ["valence"]
+    np.testing.assert_array_equal(found["ccc"].sel(model="valence", target="valence"), alone["ccc"][0, :, 0])
+    assert found["ccc"].sel(model="valence", target="arousal").isnull().all()
+    assert found["n"].values.tolist() == [24, 24]
+    unrated = faces.assign({name: faces[name] * np.nan for name in ("arousal", "valence")})
+    with pytest.warns(UserWarning, match="0 labelled"):
+        some = fcx.evaluate(fcx.predict(both, unrated), unrated, draws=20)
+    np.testing.assert_array_equal(some["accuracy"].sel(model="logits"), found["accuracy"].sel(model="logits"))
+    pain = fcx.predict({"pain": as_network(small(outputs=1), outputs=["pain"])}, faces)
+    with pytest.raises(InputError, match="no model answers what can be scored"):
+        fcx.evaluate(pain, faces, draws=20)
+
+
+def test_weights_of_a_function_are_those_of_its_module_or_of_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weighed_of_test.py").write_text(
+        "import fcx, torch\n"
+        "def net():\n    return fcx.as_network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4096, 2)),\n"
+        "                          outputs=['a', 'b'])\n"
+    )
+    weights = {"1.weight": torch.ones(2, 4096), "1.bias": torch.zeros(2)}
+    save_file(weights, "inner.safetensors")
+    save_file({f"module.{name}": value for name, value in weights.items()}, "all.safetensors")
+    torch.save(weights, "w.pt")
+    for file in ("inner", "all"):
+        [model] = resolve_models(f"weighed_of_test:net@{file}.safetensors").values()
+        assert torch.equal(model.module[1].weight, weights["1.weight"])
+    with pytest.raises(CheckpointError, match=r"is a pickle .* safetensors\.torch\.save_file"):
+        resolve_models("weighed_of_test:net@w.pt")

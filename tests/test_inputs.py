@@ -27,8 +27,9 @@ def test_pixels_are_normalised_by_channel(channels):
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"outputs": ["a", "a"]}, "allowed: names, each once"),
-        ({"outputs": []}, "allowed: names, each once"),
+        ({"outputs": ["a", "a"]}, "allowed: names of letters, digits and _, each once"),
+        ({"outputs": ["a b"]}, "allowed: names of letters, digits and _, each once"),
+        ({"outputs": []}, "allowed: names of letters, digits and _, each once"),
         ({"channels": 2}, "allowed: 1 .grey. or 3 .RGB."),
         ({"std": 0}, "std is 0"),
         ({"mean": [0, 0]}, "one number, or one for each of 1 channels"),

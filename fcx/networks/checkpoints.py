@@ -315,7 +315,8 @@ def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch
         if start in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
             raise CheckpointError(
                 f"{path} is a pickle of PyTorch, which fcx never opens because it can run code: "
-                "load it where you trust it, and write it again with fcx.save_model"
+                "load it where you trust it, and write it again: a FaceChannel with fcx.save_model, the state of "
+                "another network with safetensors.torch.save_file"
             )
         with safe_open(path, "pt") as file:
             header = _header(path, file.metadata() or {})

@@ -39,7 +39,9 @@ def imported(name: str) -> tuple[str, nn.Module | None]:
         path = Path(weights)
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist: give the weights of {place!r} as safetensors")
-        tensors, inner = read_tensors(path)[0], network.module if isinstance(network, Network) else network
-        check_shapes(path, tensors, inner)
-        inner.load_state_dict(tensors)
+        tensors = read_tensors(path)[0]
+        of_all = not isinstance(network, Network) or tensors.keys() == network.state_dict().keys()
+        target = network if of_all else network.module  # whichever of the two was saved
+        check_shapes(path, tensors, target)
+        target.load_state_dict(tensors)
     return function_name, network.eval()

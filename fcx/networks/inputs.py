@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from fcx.core.checks import choose, described, real_number, whole_number
 from fcx.core.contract import CROPS, GRID, TARGETS
 from fcx.core.errors import InputError
 
+NAME = re.compile(r"[^\W\d]\w*")  # that an expression over outputs can hold
 KINDS = ("rating", "logit")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, of red, green and blue
 UNKNOWN = "unknown"  # the crop rule of a network from elsewhere
@@ -67,8 +69,8 @@ def as_network(module: nn.Module, *, outputs: Words, size: int = GRID, channels:
     if (channels := whole_number(channels, "channels", 1, 3)) == 2:
         raise InputError("channels is 2; allowed: 1 (grey) or 3 (RGB)")
     choose(kind, KINDS, "kind of output"), choose(crop, [*CROPS, UNKNOWN], "crop rule")
-    if not outputs or len(set(outputs)) < len(outputs) or not all(outputs):
-        raise InputError(f"outputs is {described(outputs)}; allowed: names, each once")
+    if not outputs or len(set(outputs)) < len(outputs) or not all(map(NAME.fullmatch, outputs)):
+        raise InputError(f"outputs is {described(outputs)}; allowed: names of letters, digits and _, each once")
     mean, std = _numbers(mean, "mean", channels), _numbers(std, "std", channels, above=0)
     return Network(module, size=size, channels=channels, mean=mean, std=std, outputs=list(outputs), kind=kind,
                    metadata={"crop": crop})  # fmt: skip

@@ -10,15 +10,19 @@ where subjects are known; one draw serves every model, condition and target, so 
 
 from __future__ import annotations
 
+import warnings
+from functools import partial, reduce
+
 import numpy as np
 import xarray as xr
 
 from fcx.core.arguments import Count, Seed, checked
 from fcx.core.checks import choose
-from fcx.core.contract import Faces, Results, column, match, ordered, usable
+from fcx.core.contract import TARGETS, Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
 from fcx.core.printed import table_first
-from fcx.core.targets import parse, ratings
+from fcx.core.provenance import nested_attr
+from fcx.core.targets import answered, parse, ratings
 from fcx.statistics.accuracy import accuracies, answers_logits
 from fcx.statistics.bootstrap import INTERVAL, cluster_totals, clusters, estimates, resample
 from fcx.statistics.concordance import parts_of_moments
@@ -138,8 +142,9 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     """Return how well each model agrees with the labels, with 95 % intervals, whole and within expression.
 
     Of models that answer logits it is their accuracy (`fcx.statistics.accuracy.accuracies`); what follows is NaN for
-    them. Every quantity has a `_low` and a `_high`. (model, condition, target): ccc, pearson, scale, shift,
-    bias_correction, mse, rmse, sign_agreement, within_ccc, within_pearson. (model, condition, target, expression): the
+    them. What only some models answer is compared among these. Every quantity has a `_low` and a `_high`.
+    (model, condition, target): ccc, pearson, scale, shift, bias_correction, mse, rmse, sign_agreement, within_ccc,
+    within_pearson. (model, condition, target, expression): the
     same eight with the prefix `expression_`. (target): oracle_ccc, the CCC that a prediction of each expression's
     mean label would get on these faces. n (target), expression_n (target, expression) and coverage (target),
     n over all rows, count the samples that are usable in every condition, labelled and predicted. sign_agreement is
@@ -153,22 +158,39 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     >>> evaluate(results, faces)["ccc"].sel(condition="masked", target="valence")  # doctest: +SKIP
     """
     prediction = results["prediction"].assign_attrs(results.attrs)
-    models = [str(name) for name in results["model"].values]
-    if not (logits := answers_logits(results)):
-        return _concordance(prediction, faces, draws, seed)
-    parts = [accuracies(prediction, faces, logits, draws=draws, seed=seed)]
-    if rated := [name for name in models if name not in logits]:
-        targets = [name for name in prediction["target"].values if _is_rated(str(name))]
-        parts.append(_concordance(prediction.sel(model=rated, target=targets), faces, draws, seed))
-    merged = xr.merge(parts, join="outer", combine_attrs="override", compat="override").reindex(model=models)
-    return table_first(ordered(merged)).assign_attrs(parts[-1].attrs)
+    logits = answers_logits(results)
+    asked = [partial(accuracies, prediction, faces, logits, draws=draws, seed=seed)] if logits else []
+    for targets, models in _rated(results, logits).items():
+        part = prediction.sel(model=models, target=list(targets))
+        asked.append(partial(_concordance, part, faces, draws, seed))
+    if not asked:
+        raise InputError(f"no model answers what can be scored: {' and '.join(TARGETS)}, or logits of expressions")
+    parts, faults = [], []
+    for ask in asked:
+        try:
+            parts.append(ask())
+        except InputError as error:  # faces may be labelled for some of the models only
+            faults.append(error)
+    if not parts:
+        raise faults[0]
+    for fault in faults:
+        warnings.warn(str(fault), stacklevel=3)
+    table = reduce(xr.Dataset.combine_first, parts) if len(parts) > 1 else parts[0]
+    order = {dim: [name for name in results[dim].values if name in table[dim]] for dim in ("model", "target")
+             if dim in table.dims}  # fmt: skip
+    return table_first(ordered(table.sel(order))).assign_attrs(parts[-1].attrs)
 
 
-def _is_rated(target: str) -> bool:
-    try:
-        return bool(parse(target))
-    except InputError:
-        return False
+def _rated(results, logits) -> dict[tuple[str, ...], list[str]]:
+    """Return the targets that people rate which each model answers: targets -> models that answer the same."""
+    declared, groups = nested_attr(results, "outputs") or {}, {}
+    targets = [parse(str(name), answered(results)) for name in results["target"].values]
+    for model in map(str, results["model"].values):
+        rated = set(TARGETS) & set(declared.get(model, {}).get("outputs", TARGETS))
+        own = tuple(target.name for target in targets if target.of_outputs(rated))
+        if own and model not in logits:
+            groups.setdefault(own, []).append(model)
+    return groups
 
 
 def _concordance(prediction: xr.DataArray, faces, draws: int, seed: int) -> xr.Dataset:
