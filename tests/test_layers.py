@@ -46,7 +46,7 @@ def shuffled(net, x):
 
 def channels_last(net, x):
     x = net.conv(x).relu().permute(0, 2, 3, 1)
-    return net.head(net.norm(x + net.dense(x)).mean((1, 2)))
+    return net.head(net.norm(net.dense(x)).mean((1, 2)))
 
 
 SMALL_V3, SMALL_EFFICIENT = (
@@ -63,8 +63,8 @@ NETWORKS |= {
     "shuffled": (
         lambda: Written(shuffled, conv=CONV(1, 4, 3), shuffle=nn.ChannelShuffle(2), head=nn.Linear(4, 2)), 1, 12, True
     ),
-    "channels_last": (lambda: Written(channels_last, conv=CONV(1, 6, 3, 2), dense=nn.Linear(6, 6),
-                                      norm=nn.LayerNorm(6), head=nn.Linear(6, 2)), 1, 13, False),
+    "channels_last": (lambda: Written(channels_last, conv=CONV(1, 8, 3, 2), dense=nn.Linear(8, 8),
+                                      norm=nn.LayerNorm(8), head=nn.Linear(8, 2)), 1, 13, False),
 }  # fmt: skip
 LAST = {  # by hand
     "shared": "a", "squeezed": "norm", "normalised": "norm", "upsampled": "up", "resnet": "layer2",

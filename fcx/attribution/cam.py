@@ -99,7 +99,7 @@ def _map_of(layers: Layers, name: str, owner: str, tokens: bool) -> tuple[Value,
         raise InputError(f"{owner} does not run: name another")
     value = layers.tape.marks.get(name)
     shape, again = value and tuple(value.tensor.shape), ", again" if layers.runs[name] > 1 else ""
-    if not shape or again or len(shape) not in (3, 4) or not value.rows:
+    if not shape or again or len(shape) not in (3, 4) or not layers.by_sample(value):
         given = f"{shape or 'nothing that depends on the picture'}{again}"
         raise InputError(
             f"{owner} gives {given}: a layer must run once and give (sample, channel, row, column) or tokens"

@@ -87,12 +87,20 @@ class Layers:
         names, order = {}, {node: place for place, node in enumerate(self.tape.nodes)}
         for name, value in self.values.items():
             shape, axis = value.tensor.shape, self.axes[value]
-            if value.rows and axis and len(shape) in ((3, 4) if tokens else (4,)):
+            if axis and len(shape) in ((3, 4) if tokens else (4,)) and self.by_sample(value):
                 cells = math.prod(shape[1:]) // shape[axis]
                 if cells > 1 and value.node is not None and value.node.name not in AVERAGES and not _embeds(value):
                     names.setdefault(value, name)  # of modules inside each other the outermost comes first
         found = sorted(names, key=lambda value: -order[value.node])
         return ((names[value], value) for value in found if self._all_through(value))
+
+    def by_sample(self, value: Value) -> bool:
+        """Return whether the first dimension of a value is that of the samples."""
+        shape, like = value.tensor.shape, self.tape.images.tensor
+        if value.rows or not shape or len(like) != shape[0]:
+            return value.rows
+        rows = torch.arange(len(like), device=like.device).view(-1, *[1] * (len(shape) - 1))
+        return bool((self.tape.owner(value) == rows).all())
 
     def _all_through(self, value: Value) -> bool:
         """Return whether nothing goes from the pictures to the outputs but through a value."""
