@@ -33,8 +33,9 @@ SourceArgument = Annotated[
 ]
 Faces = Annotated[str, typer.Argument(help="a store that fcx prepare wrote, or any source of fcx prepare")]
 Models = Annotated[
-    str, typer.Option(help="names or files of checkpoints, comma-separated; all: every training that ships; "
-                           "default: the first of each family")
+    str, typer.Option(help="names or files of checkpoints, or package.module:function (with its weights: "
+                           "@weights.safetensors), comma-separated; all: every training that ships; default: the "
+                           "first of each family")
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="seed of what is random")]
 Several = Annotated[str, typer.Option(help="more than one face in a picture: 'largest' or 'refuse'")]
@@ -562,8 +563,8 @@ def onnx(
 
 @command()
 def report(
-    models: Annotated[str, typer.Option(help="names or files of checkpoints, comma-separated; default: those that "
-                                        "ship")] = "",
+    models: Annotated[str, typer.Option(help="names or files of checkpoints, or package.module:function, "
+                                        "comma-separated; default: those that ship")] = "",
     faces: Annotated[str, typer.Option(help="'demo', a folder of pictures, a CSV, or a store that fcx prepare wrote; "
                                        "default: demo")] = "",
     out: Annotated[str, typer.Option(help="folder for the reports")] = "reports",

@@ -222,6 +222,11 @@ def test_scores_are_asked_of_each_network_for_what_it_answers():
     with pytest.warns(UserWarning, match="0 labelled"):
         some = fcx.evaluate(fcx.predict(both, unrated), unrated, draws=20)
     np.testing.assert_array_equal(some["accuracy"].sel(model="logits"), found["accuracy"].sel(model="logits"))
+    other = as_network(small(8, outputs=2), outputs=["anger", "fear"], kind="logit")
+    with pytest.warns(UserWarning, match="no face has an expression that model 'other' answers"):
+        some = fcx.evaluate(fcx.predict({"logits": logits, "other": other}, faces), faces, draws=20)
+    np.testing.assert_array_equal(some["accuracy"].sel(model="logits"), found["accuracy"].sel(model="logits"))
+    assert some["accuracy"].sel(model="other").isnull().all()
     pain = fcx.predict({"pain": as_network(small(outputs=1), outputs=["pain"])}, faces)
     with pytest.raises(InputError, match="no model answers what can be scored"):
         fcx.evaluate(pain, faces, draws=20)

@@ -33,7 +33,8 @@ FORMAT = "fcx-facechannel-1"
 OTHER = "fcx-network-1"  # of an architecture that the header names
 SUFFIX = ".safetensors"
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
-MODELS = "a dict from a name to a torch module, or names or files of checkpoints"  # that `resolve_models` takes
+# That `resolve_models` takes.
+MODELS = "a dict from a name to a torch module, or names or files of checkpoints, or package.module:function"
 Models = str | os.PathLike | Iterable[str | os.PathLike] | Mapping[str, nn.Module] | None
 
 

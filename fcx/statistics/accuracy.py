@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,20 +30,24 @@ def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[st
     each with a `_low` and a `_high`. accuracy_n (model): how many faces count, which are usable in every condition and
     labelled with an expression that the model can answer.
 
-    Raises: InputError where no face counts for a model; ContractError where results and faces do not match.
+    Raises: InputError where no face counts for any model; ContractError where results and faces do not match.
     """
     rows = match(prediction, faces)
     label, able, subject = column(faces, "expression")[rows], usable(faces)[rows], column(faces, "subject")[rows]
     expressions = [name for name in EXPRESSIONS if name in set(label[able])]
-    hits = []
+    hits, faults = [], []
     for model, outputs in logits.items():
         answers = prediction.sel(model=model, target=list(outputs)).transpose("sample", "condition", "target").values
         counts = able & np.isin(label, list(outputs)) & np.isfinite(answers).all((1, 2))
         if not counts.any():
-            raise InputError(f"no face has an expression that model {model!r} answers ({', '.join(outputs)}): it has "
-                             "no accuracy")  # fmt: skip
+            faults.append(f"no face has an expression that model {model!r} answers ({', '.join(outputs)}): it has no "
+                          "accuracy")  # fmt: skip
         strongest = np.array(outputs)[np.nan_to_num(answers).argmax(-1)]  # (sample, condition)
         hits.append(np.where(counts[:, None], strongest == label[:, None], np.nan))
+    if len(faults) == len(logits):
+        raise InputError(faults[0])
+    for fault in faults:
+        warnings.warn(fault, stacklevel=2)
     coords = {"model": list(logits), "condition": prediction["condition"].values, "expression": expressions}
     hit = xr.DataArray(np.stack(hits, 1).astype(np.float64), dims=("sample", "model", "condition"))
     of = xr.DataArray(label[:, None] == np.array(expressions), dims=("sample", "expression"))
