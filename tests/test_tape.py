@@ -1,6 +1,7 @@
 """The tape on networks of other kinds than a FaceChannel: their ledger, the input times the gradient, refusals."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -159,6 +160,29 @@ def test_maps_do_not_depend_on_the_pictures_beside_them(name):
     for some in (slice(0, 1), slice(5, 8), slice(10, None, -1)):
         some = list(range(11))[some]
         assert torch.equal(engine.relevance(images[some], BOTH.float(), Rule("gamma", "rule")).maps, whole[:, some])
+
+
+def test_a_traced_network_is_explained_as_its_original():
+    net, images = network("averaged")
+    expected = Engine(net).relevance(images, BOTH, Rule("gamma", "rule")).maps
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of tracing
+        traced = torch.jit.trace(net, images[:1])
+    torch.testing.assert_close(Engine(traced).relevance(images, BOTH, Rule("gamma", "rule")).maps, expected)
+
+
+def masked(net, x):
+    mask = x.new_zeros(x.shape[-2:])
+    mask[:3] = 1  # of the shape alone, as Swin makes its masks
+    return net.head((x * mask).flatten(1))
+
+
+def test_what_looks_at_shapes_only_is_a_constant():
+    net, images = Written(masked, head=nn.Linear(144, 2)).double(), torch.rand(3, 1, 12, 12, dtype=torch.float64)
+    maps = Engine(net).relevance(images, BOTH, Rule("epsilon", "rule")).maps
+    expected = (net.head.weight.view(2, 1, 12, 12) * images[:, 0]).detach()
+    expected[..., 3:, :] = 0
+    torch.testing.assert_close(maps, expected, rtol=1e-6, atol=1e-9)
 
 
 def by_numpy(net, x):

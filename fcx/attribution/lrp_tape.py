@@ -25,6 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fcx.core.errors import InputError
 
 DENSE = ("addmm", "mm")
+# What looks at the shape of a tensor only, so that no picture reaches it.
+SHAPED = ("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "full_like")
 VIEWS = frozenset((
     "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "slice", "select",
     "split", "split_with_sizes", "unbind", "cat", "stack", "repeat", "clone", "alias", "detach", "_to_copy", "flip",
@@ -194,8 +196,10 @@ class Tape:
             raise InputError("LRP cannot explain this network: it writes into a tensor that it has (out=)")
         if self.tainted and any(self._is_tainted(one) for one in flat(args)):
             raise InputError("LRP cannot explain this network: it reads a tensor part of which was written in place")
+        if operation is torch.ops.aten._convolution.default:  # what torch.jit.trace keeps of a convolution
+            operation, args = torch.ops.aten.convolution.default, args[:9]
         node = Node(*_as_named(operation), each(self._known, args), kwargs)
-        if not node.read:
+        if not node.read or node.name in SHAPED:
             return operation(*args, **kwargs)
         if operation._schema.is_mutable and operation._schema.name.endswith("_"):
             self._keep(args[0])
