@@ -248,3 +248,16 @@ def test_weights_of_a_function_are_those_of_its_module_or_of_all(tmp_path, monke
         assert torch.equal(model.module[1].weight, weights["1.weight"])
     with pytest.raises(CheckpointError, match=r"is a pickle .* safetensors\.torch\.save_file"):
         resolve_models("weighed_of_test:net@w.pt")
+
+
+def test_networks_of_another_kind_are_not_taught(tmp_path):
+    faces = make_faces(6).assign_coords(split=("sample", ["train"] * 3 + ["validation"] * 3))
+    for call in (
+        lambda: fcx.train(faces, tmp_path / "t.safetensors", start="mini_xception", scheme="head", progress=False),
+        lambda: fcx.experiment(faces, tmp_path / "e", models=["mini_xception"], runs=tmp_path),
+    ):
+        with pytest.raises(CheckpointError, match=r"mini_xception.* is no FaceChannel"):
+            call()
+    grey = as_network(small(), channels=3, outputs=["a", "b"])
+    with pytest.raises(InputError, match=r"model 'g' cannot read faces .* declared by fcx\.as_network"):
+        fcx.predict({"g": grey}, colour_faces(2))

@@ -99,6 +99,18 @@ def load_model(name_or_path: FilePath) -> FaceChannel | Network:
     return model.eval()
 
 
+def load_facechannel(name_or_path) -> FaceChannel:
+    """Return the FaceChannel of a shipped name or a file, as `load_model` does.
+
+    Raises: CheckpointError for a network of another kind; else as `load_model`.
+    """
+    if not isinstance(model := load_model(name_or_path), FaceChannel):
+        outputs = ", ".join(model.outputs)
+        raise CheckpointError(f"{name_or_path} is no FaceChannel (it answers {outputs}): it can be predicted with and "
+                              "explained, but not taught or set into the tables of the experiment")  # fmt: skip
+    return model
+
+
 def check_shapes(path: Path, tensors: Mapping[str, torch.Tensor], model: nn.Module) -> None:
     """Refuse weights that are not those of a network.
 

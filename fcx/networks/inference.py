@@ -143,7 +143,9 @@ def forward(model: nn.Module, pictures: np.ndarray, batch_size: int, device="cpu
             try:
                 answer = model(pixels)
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise InputError(f"a model cannot read faces of shape {tuple(pixels.shape)}: {error}") from error
+                who = f"model {name!r}" if name else "a model"
+                raise InputError(f"{who} cannot read faces of shape {tuple(pixels.shape)}: {error}; what it reads is "
+                                 "declared by fcx.as_network(module, size=..., channels=...)") from error  # fmt: skip
             checked_answer(model, answer, len(pixels), name)
             parts.append((answer if answer.dtype == torch.float64 else answer.float()).cpu())
     return torch.cat(parts).T.numpy() if parts else np.empty((len(outputs_of(model)), 0), "f4")

@@ -20,7 +20,7 @@ from fcx.core.contract import TARGETS, Faces
 from fcx.core.errors import FcxError, InputError
 from fcx.core.parallel import in_order
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES
-from fcx.networks.checkpoints import check_crop, load_model
+from fcx.networks.checkpoints import check_crop, load_facechannel
 from fcx.networks.facechannel import Config
 from fcx.networks.inference import usable_device
 from fcx.networks.inputs import read_variable
@@ -68,7 +68,7 @@ def search(faces: Faces, out: FilePath, *, trials: Count = 40, condition: str = 
     choose_all(changes, [name for name in RECIPE_OPTIONS if name not in SEARCHED], "argument of search")
     changes = {"weight_decay": 0.0} | {name: value for name, value in changes.items() if value is not None}
     chosen = RECIPES[choose(recipe, RECIPES, "recipe")].changed(**changes, keep="best")
-    device, start = usable_device(device), None if features is None else load_model(features)
+    device, start = usable_device(device), None if features is None else load_facechannel(features)
     if start is None:
         scheme, config = "scratch", Config(width=width or 32, batch_norm=True, dropout=chosen.dropout)
     else:

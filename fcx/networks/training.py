@@ -23,7 +23,7 @@ from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.provenance import nested_attr, run_provenance
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
-from fcx.networks.checkpoints import check_crop, check_name, load_model, read_metadata, save_model
+from fcx.networks.checkpoints import check_crop, check_name, load_facechannel, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
 from fcx.networks.inputs import read_variable
@@ -197,7 +197,7 @@ def _network(start, given: dict, recipe) -> FaceChannel:
         if recipe.zero_head:
             torch.nn.init.zeros_(model.head.weight)
         return model
-    model = load_model(start)
+    model = load_facechannel(start)
     have = model.config.as_dict()
     for name, value in given.items():
         if have[name] != value:

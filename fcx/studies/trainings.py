@@ -21,7 +21,7 @@ from fcx.core.recipes import RECIPES
 from fcx.datasets.face_stores import stored_faces
 from fcx.datasets.ferplus import ferplus_ceiling
 from fcx.masks import MASK_OPTIONS
-from fcx.networks.checkpoints import Models, find, load_model, read_metadata, shipped
+from fcx.networks.checkpoints import Models, find, load_facechannel, read_metadata, shipped
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device
 from fcx.studies.costs import learning_curves, training_records
@@ -158,7 +158,7 @@ def _files_of(models) -> dict[str, Path]:
 def _score(files: Mapping[str, Path], faces, path: Path, device) -> None:
     """Keep the predictions of checkpoints for faces."""
     hashes = {name: read_metadata(file)["sha256"] for name, file in files.items()}
-    scored(hashes, faces, path, lambda name: predict({name: load_model(files[name])}, faces, device=device))
+    scored(hashes, faces, path, lambda name: predict({name: load_facechannel(files[name])}, faces, device=device))
 
 
 def _score_between(files: Mapping[str, Path], faces, path: Path, device) -> None:
@@ -177,7 +177,7 @@ def _score_between(files: Mapping[str, Path], faces, path: Path, device) -> None
 
     def between(name: str):
         one, other, t = ends[name]
-        return predict({name: interpolate(load_model(one), load_model(other), t)}, faces, device=device)
+        return predict({name: interpolate(load_facechannel(one), load_facechannel(other), t)}, faces, device=device)
 
     scored(hashes, faces, path, between)
 
