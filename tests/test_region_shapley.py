@@ -342,3 +342,11 @@ def test_what_cannot_be_asked_is_refused(small, model):
         shapley_values(run(model, small, "gradient"))
     with pytest.raises(ContractError, match=r"'region_shapley' and interactions=True$"):
         shapley_interactions(run(model, small))
+
+
+def test_a_face_that_is_its_own_fill_gives_nothing(small, model):
+    """The mean of one face is that face: nobody plays."""
+    one = small.isel(sample=[0])
+    found = attribute({"m": model}, one, "region_shapley", fill="mean")
+    assert not found["attribution"].any()
+    assert not found["completeness_gap"].any()

@@ -21,7 +21,7 @@ def coalition_values(batch: Batch, face: torch.Tensor, instead: torch.Tensor, co
     `face` and `instead` are pictures (channel, y, x); `cover` (player, y, x) says how much of each pixel each player
     has. Player i is in coalition c where bit i of c is 1.
     """
-    if type(batch.model) is FaceChannel:  # nothing is changed between its blocks
+    if type(batch.model) is FaceChannel and len(cover):  # nothing is changed between its blocks
         outputs = _by_cells(batch.model, face, instead, cover)
     else:
         outputs = map(batch.explained, coalition_pictures(face, instead, cover))
