@@ -121,7 +121,7 @@ class Layer:
 
 def stabiliser(z: torch.Tensor, epsilon: float) -> torch.Tensor:
     """Return epsilon with the sign of z."""
-    return torch.where(z < 0, -1.0, 1.0).to(z.dtype) * epsilon
+    return torch.copysign(z.new_tensor(epsilon), z)
 
 
 def _weigh(v: torch.Tensor, positive: float, negative: float) -> torch.Tensor:
