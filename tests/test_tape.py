@@ -171,6 +171,16 @@ def test_a_traced_network_is_explained_as_its_original():
     torch.testing.assert_close(Engine(traced).relevance(images, BOTH, Rule("gamma", "rule")).maps, expected)
 
 
+def test_a_network_whose_activations_are_tiny_is_no_false_alarm():
+    net, images = network("averaged")
+    for layer in (net.a, net.b):
+        layer.weight.mul_(1e-9), layer.bias.mul_(1e-9)
+    net.head.weight.mul_(1e9)
+    maps = Engine(net).relevance(images, BOTH, Rule("gamma", "rule")).maps
+    assert maps.isfinite().all()
+    assert maps.any()
+
+
 def masked(net, x):
     mask = x.new_zeros(x.shape[-2:])
     mask[:3] = 1  # of the shape alone, as Swin makes its masks

@@ -25,7 +25,7 @@ def check_tapes(tape: Tape, other: Tape, model, weights: torch.Tensor) -> None:
     Raises: InputError.
     """
     _same_constants(tape, other)
-    rule = Rule("epsilon", "rule", "signal_take_all")
+    rule = Rule("epsilon", "rule", "signal_take_all", epsilon=1e-60)  # nothing beside activations however small
     maps = Sweep(tape, weights, rule).start().run().maps()
     images = tape.images.tensor.detach().clone().requires_grad_()
     with torch.enable_grad():
