@@ -181,6 +181,58 @@ def test_a_network_whose_activations_are_tiny_is_no_false_alarm():
     assert maps.any()
 
 
+class Casts(nn.Module):
+    def forward(self, x):
+        return x.float()
+
+
+BODY = [CONV(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+ODD = {
+    "flipped": lambda net, x: net.body(x.flip(-1)),
+    "turned": lambda net, x: net.body(x.transpose(-1, -2)),
+    "augmented": lambda net, x: net.body(x) + net.body(x.flip(-1)),
+    "grey to colour": lambda net, x: net.wide((x - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / 0.3),
+    "other order": lambda net, x: net.wide((x.expand(-1, 3, -1, -1) * torch.rand(1, 3, 1, 1).fill_(0.3))[:, [2, 1, 0]]),
+    "rolled": lambda net, x: net.body(x.roll(2, -1)),
+    "checked": lambda net, x: net.body(x) if not torch.isnan(x).any() and bool(x.min() >= 0) else None,
+    "sigmoid": lambda net, x: net.head(net.body[:1](x).sigmoid().mean((2, 3)).sigmoid()),
+    "softplus": lambda net, x: net.head(F.softplus(net.body[:1](x)).mean((2, 3))),
+    "prelu": lambda net, x: net.prelu(net.body(x)),
+    "unflattened": lambda net, x: net.last(net.body(x).unflatten(1, (2, 1, 1))).flatten(1),
+    "cast": lambda net, x: net.body(Casts()(x)) @ torch.ones(2, 2),
+}
+
+
+def odd(name):
+    torch.manual_seed(0)
+    layers = {"body": nn.Sequential(*BODY, nn.Linear(16, 2)), "prelu": nn.PReLU(), "last": CONV(2, 2, 1)}
+    wide = nn.Sequential(CONV(3, 4, 3), *BODY[1:], nn.Linear(16, 2))
+    return Written(ODD[name], **copy.deepcopy(layers), wide=wide, head=nn.Linear(4, 2)).requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_networks_are_explained_in_single_precision_too(name):
+    net, images = odd(name), torch.rand(3, 1, 12, 12)
+    engine, pixels = Engine(net), images.double().requires_grad_()
+    found = engine.relevance(images, BOTH.float(), Rule("epsilon", "rule")).maps
+    (slopes,) = zip(*(torch.autograd.grad(held(engine.wide.tape(images.double()), pixels)[:, t].sum(), pixels)
+                      for t in range(2)), strict=True)  # fmt: skip
+    expected = (torch.stack(slopes) * images.double())[:, :, 0].float()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    for rule in (Rule(), Rule("gamma", "zbox"), Rule("gamma", "rule")):
+        part = engine.relevance(images, BOTH.float(), rule)
+        error = (part.maps.sum((-1, -2), dtype=torch.float64) + part.absorbed.sum(0) - part.value).abs()
+        assert (error <= 1e-5 * part.maps.abs().sum((-1, -2)) + 1e-7).all(), rule
+
+
+@pytest.mark.parametrize("first", FIRST_RULES)
+def test_relevance_of_pixels_goes_back_to_where_they_were(first):
+    rule, images = Rule("gamma", first), torch.rand(3, 1, 12, 12)
+    plain, flipped = Engine(odd("flipped").body), Engine(odd("flipped"))
+    expected = plain.relevance(images.flip(-1), BOTH.float(), rule).maps.flip(-1)
+    torch.testing.assert_close(flipped.relevance(images, BOTH.float(), rule).maps, expected)
+
+
 def masked(net, x):
     mask = x.new_zeros(x.shape[-2:])
     mask[:3] = 1  # of the shape alone, as Swin makes its masks

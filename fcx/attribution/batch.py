@@ -242,7 +242,7 @@ class Batch:
     def _ask_module(self) -> torch.Tensor:
         try:
             return self.model(self.images)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # whatever code of others does
             shape = tuple(self.images.shape)
             raise InputError(
                 f"model {self.subject.name!r} cannot read faces (sample, channel, y, x) of shape {shape}: {error}"

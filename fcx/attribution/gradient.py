@@ -35,6 +35,8 @@ def autograd(batch: Batch, images: torch.Tensor) -> torch.Tensor:
     """Return what `gradients` does, by autograd."""
     images = images.detach().requires_grad_()
     values = batch.values(batch.explained(images))  # (picture, target)
+    if not values.requires_grad:
+        raise InputError(f"no gradient goes from the outputs of model {batch.subject.name!r} to its pictures")
     last = len(batch.weights) - 1
     slopes = [torch.autograd.grad(v.sum(), images, retain_graph=t < last)[0] for t, v in enumerate(values.T)]
     return torch.stack(slopes)

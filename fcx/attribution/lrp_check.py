@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from fcx.attribution.lrp_operations import ACTIVATIONS, shares
+from fcx.attribution.lrp_operations import ACTIVATIONS, at_zero, shares
 from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.lrp_sweep import Sweep
 from fcx.attribution.lrp_tape import Node, Tape, Value
@@ -19,7 +19,7 @@ HELD = (*ACTIVATIONS, "mul", "div", "bmm", "native_layer_norm", "native_group_no
 CANNOT = "LRP cannot explain this network: "
 
 
-def check_tapes(tape: Tape, other: Tape, model, weights: torch.Tensor) -> None:
+def check_tapes(tape: Tape, other: Tape, weights: torch.Tensor) -> None:
     """Refuse a network that the tape does not see whole, or in which a rule of an operation is wrong.
 
     Raises: InputError.
@@ -81,7 +81,8 @@ def _held(node: Node, tensors: dict[Value, torch.Tensor]) -> torch.Tensor:
     a, b = (tensors.get(v, v) if isinstance(v, Value) else v for v in (*node.args, None)[:2])
     y = node.value.tensor
     if node.name in ACTIVATIONS:
-        return a * torch.where(a == 0, 0, y / a).detach() + (y - a * torch.where(a == 0, 0, y / a)).detach()
+        ratio = torch.where(a == 0, 0, (y - at_zero(node)[0]) / a).detach()
+        return a * ratio + (y - a * ratio).detach()
     if node.name == "div":
         return a / b.detach() if isinstance(b, torch.Tensor) else a / b
     if node.name in ("mul", "bmm"):

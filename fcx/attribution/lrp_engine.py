@@ -77,7 +77,7 @@ class Engine:
 
     def tape(self, images: torch.Tensor) -> Tape:
         """Return the tape of one pass of images (sample, channel, y, x), all at once."""
-        return Tape(self.answer, images, self.constants)
+        return Tape(self.answer, images, self.constants, widens=isinstance(self.model, FaceChannel))
 
     def tapes(self, images: torch.Tensor) -> Iterator[Tape]:
         """Yield the tape of every `PIECE` images, the last one repeated to fill the last piece.
@@ -140,7 +140,7 @@ class Engine:
         noise = torch.rand(some.shape, generator=torch.Generator().manual_seed(0), dtype=some.dtype).to(some)
         tape = wide.tape(torch.cat([some, noise]))
         if not self._checked:
-            check_tapes(tape, wide.tape(torch.cat([1 - some, noise.flip(-1)])), wide.model, weights)
+            check_tapes(tape, wide.tape(torch.cat([1 - some, noise.flip(-1)])), weights)
         check_rule(tape, weights, rule)
         self._checked.add(rule)
 

@@ -73,20 +73,28 @@ def affine(sweep: Sweep, node: Node, m: Multiplier) -> None:
 def activation(sweep: Sweep, node: Node, m: Multiplier) -> None:
     """Hand on (f(x) - f(0)) / x; f(0) is a bias.
 
-    Raises: InputError for parameters that depend on the picture.
+    Raises: as `at_zero`.
     """
     x = node.args[0]
-    if len(node.read) > 1:
-        raise InputError(f"LRP cannot explain this network: what {node.name!r} is told depends on the picture")
-    point = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    with torch.enable_grad():
-        start = _of_number(node, point)
-    (slope,) = torch.autograd.grad(start, point)
-    start, slope = float(start), float(slope)
+    start, slope = at_zero(node)
     if start:
         sweep.absorb("bias", node.name, node.value, m.times(torch.full_like(node.value.tensor, start)).whole)
     ratio = (node.value.tensor - start) / x.tensor
     sweep.give(x, m.raw, m.times(torch.where(x.tensor == 0, slope, ratio)).gate)
+
+
+def at_zero(node: Node) -> tuple[float, float]:
+    """Return value and slope of an activation at 0.
+
+    Raises: InputError for parameters that depend on the picture, or differ from place to place.
+    """
+    if len(node.read) > 1 or any(isinstance(one, torch.Tensor) and one.numel() > 1 for one in node.constants):
+        raise InputError(f"LRP cannot explain this network: what {node.name!r} is told is no number")
+    point = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        start = _of_number(node, point)
+    (slope,) = torch.autograd.grad(start, point)
+    return float(start.detach()), float(slope)
 
 
 def _of_number(node: Node, number: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,8 @@ from fcx.attribution.lrp_rules import OPERATIONS, Rule
 from fcx.attribution.lrp_tape import DENSE, Node, Tape, Value
 from fcx.core.errors import InputError
 
+# What changes pixels where they are, so that their relevance stays there.
+IN_PLACE = ("add", "sub", "rsub", "mul", "div", "neg", "native_batch_norm", "clone", "alias", "detach", "_to_copy")
 REASONS = {
     "_softmax": "a softmax is never explained: let the network answer its logits",
     "_log_softmax": "a softmax is never explained: let the network answer its logits",
@@ -180,6 +182,8 @@ class Sweep:
             ends = {value: value.tensor.detach().requires_grad_() for value in read}
             made = node.again(lambda value: ends.get(value, value.tensor))
             pairs = [(one, m.to(one.dtype)) for one, m in zip(_real(made), ms, strict=True) if one.requires_grad]
+        if not pairs:
+            raise InputError(f"LRP cannot explain this network: no gradient goes through its operation {node.name!r}")
         made, ms = zip(*pairs, strict=True)
         slopes = [
             torch.autograd.grad(made, list(ends.values()), of_target, retain_graph=True, allow_unused=True)
@@ -201,7 +205,7 @@ class Sweep:
 
     def _carry(self, node: Node, relevance: torch.Tensor) -> None:
         [*read] = node.read
-        if len(read) == 1 and read[0].tensor.shape == node.value.tensor.shape:
+        if len(read) == 1 and node.name in IN_PLACE and read[0].tensor.shape == node.value.tensor.shape:
             self.carry(read[0], relevance)
         else:
             for value, part in self.adjoint(node, [relevance]):

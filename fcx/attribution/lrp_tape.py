@@ -3,9 +3,6 @@
 Recorded below autograd, where functions, operators, methods and modules have all become the same few `aten`
 operations; what depends on no picture is a constant and left out. `Value` is a tensor that a picture reached, `Node` an
 operation that made some. Nothing of the network is changed, and nothing but its forward pass has to work.
-
-Layers whose rows are the samples ("dense", at the end of most networks) are computed in double precision: that costs
-little, and an output is a small difference of many terms.
 """
 
 from __future__ import annotations
@@ -161,11 +158,14 @@ class Tape:
 
     `images`, `outputs` and `marks` are values; `marks` are those of the tensors that the pass names.
 
+    With `widens`, layers whose rows are the samples ("dense", at the end of a FaceChannel) are computed in double
+    precision: that costs little, and an output is a small difference of many terms.
+
     Raises: InputError where the pass writes into a part of a tensor, or gives something else than one tensor.
     """
 
-    def __init__(self, answer: Callable, images: torch.Tensor, constants: Constants):
-        self.constants, self.nodes, self.tainted = constants, [], {}
+    def __init__(self, answer: Callable, images: torch.Tensor, constants: Constants, widens: bool = False):
+        self.constants, self.nodes, self.tainted, self.widens = constants, [], {}, widens
         self.samples, self.dtype, self._kept = len(images), images.dtype, []
         images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
         self.images = Value(images, pixels=True, nonnegative=bool((images >= 0).all()))
@@ -198,6 +198,8 @@ class Tape:
             raise InputError("LRP cannot explain this network: it reads a tensor part of which was written in place")
         if operation is torch.ops.aten._convolution.default:  # what torch.jit.trace keeps of a convolution
             operation, args = torch.ops.aten.convolution.default, args[:9]
+        if self.dtype == torch.float64:
+            args, kwargs = self._double(args, kwargs)
         node = Node(*_as_named(operation), each(self._known, args), kwargs)
         if not node.read or node.name in SHAPED:
             return operation(*args, **kwargs)
@@ -209,15 +211,28 @@ class Tape:
                 node.values.append(self._value(node, tensor))
                 self._values[id(tensor)] = node.values[-1]
                 self._kept.append(tensor)
-        self.nodes.append(node)
+        if node.values:  # or else it asked for a number, such as that of a check of values
+            self.nodes.append(node)
         return results
+
+    def _double(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Return arguments of a pass in double precision, in which no constant and no cast is in single."""
+        if not any(id(one) in self._values for one in flat(args)):
+            return args, kwargs
+
+        def double(one):
+            if isinstance(one, torch.Tensor):
+                return one.double() if one.is_floating_point() and id(one) not in self._values else one
+            return torch.float64 if isinstance(one, torch.dtype) and one.is_floating_point else one
+
+        return each(double, args), {name: double(one) for name, one in kwargs.items()}
 
     def _wide(self, node: Node, args: tuple) -> tuple:
         """Return arguments in double precision where a layer is dense, or follows one that is."""
         read = [value for value in node.read if value.tensor.is_floating_point()]
         dense = node.name in DENSE and any(value.rows and value.tensor.ndim == 2 for value in read)
         wide = dense or any(value.tensor.dtype == torch.float64 for value in read)
-        if not wide or self.dtype == torch.float64 or node.name == "_to_copy":
+        if not (wide and self.widens) or self.dtype == torch.float64 or node.name == "_to_copy":
             return args
         derive = self.constants.derive
         return each(
@@ -285,7 +300,12 @@ class Tape:
             return owner.amax(node.args[1], *node.args[2:3])
         if owner.shape == shape:
             return owner
-        return owner[..., :1].expand(shape)  # products of matrices
+        if owner.shape[:-1] == shape[:-1]:  # products of matrices
+            return owner[..., :1].expand(shape)
+        rows = owner.flatten(1)[:, :1]
+        if len(owner) != shape[0] or not (owner.flatten(1) == rows).all():
+            raise InputError(f"LRP cannot explain this network: whose samples {node.name!r} mixes cannot be told")
+        return rows.view(-1, *[1] * (len(shape) - 1)).expand(shape)
 
 
 class _Recorder(TorchDispatchMode):

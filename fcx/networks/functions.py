@@ -30,7 +30,7 @@ def imported(name: str) -> tuple[str, nn.Module | None]:
         sys.path.insert(0, folder)  # and it stays: other processes that work on the network look there too
     try:
         network = getattr(importlib.import_module(module_name), function_name)()
-    except Exception as error:  # whatever code of others does
+    except (Exception, SystemExit) as error:  # whatever code of others does
         raise InputError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise InputError(f"model {name!r} is {described(network)}; allowed: a function without arguments that returns "
@@ -44,4 +44,4 @@ def imported(name: str) -> tuple[str, nn.Module | None]:
         target = network if of_all else network.module  # whichever of the two was saved
         check_shapes(path, tensors, target)
         target.load_state_dict(tensors)
-    return function_name, network.eval()
+    return Path(weights).stem if weights else function_name, network.eval()

@@ -142,7 +142,7 @@ def forward(model: nn.Module, pictures: np.ndarray, batch_size: int, device="cpu
             pixels = as_pixels(model, pictures[first : first + batch_size], device, dtype)
             try:
                 answer = model(pixels)
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            except Exception as error:  # whatever code of others does
                 who = f"model {name!r}" if name else "a model"
                 raise InputError(f"{who} cannot read faces of shape {tuple(pixels.shape)}: {error}; what it reads is "
                                  "declared by fcx.as_network(module, size=..., channels=...)") from error  # fmt: skip

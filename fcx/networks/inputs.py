@@ -169,6 +169,8 @@ def checked_answer(model: nn.Module, answer, count: int, name: str = "") -> torc
         given = given.replace(f"({count},", "(sample,")  # how many faces a piece has is no news to the caller
         raise InputError(f"{who} must return (sample, {len(outputs)}): {', '.join(outputs)}; not {given}. Declare "
                          "one with other outputs by fcx.as_network(module, outputs=[...])")  # fmt: skip
+    if not answer.is_floating_point():
+        raise InputError(f"{who} answers {str(answer.dtype).removeprefix('torch.')} numbers: allowed are real ones")
     if not torch.isfinite(answer).all():
         raise InputError(f"{who} answers with NaN or infinity: its weights cannot be used")
     if kind_of(model) == "logit" and len(outputs) > 1:
