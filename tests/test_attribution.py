@@ -224,9 +224,9 @@ def test_gradcam_equals_its_definition(name, small):
 def test_one_pass_serves_all_methods_and_both_targets(small, monkeypatch):
     shapes, begin = [], lrp_tape.Tape.__init__
 
-    def recorded(tape, answer, images, constants):
+    def recorded(tape, answer, images, constants, **how):
         shapes.append((len(images), images.dtype == torch.float64))
-        begin(tape, answer, images, constants)
+        begin(tape, answer, images, constants, **how)
 
     monkeypatch.setattr(lrp_tape.Tape, "__init__", recorded)
     attribute({"m": kind("paper").float()}, small, "gradcam,lrp,lrp_gamma,gradient,input_x_gradient,mean_activation")

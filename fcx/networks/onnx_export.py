@@ -121,7 +121,8 @@ def _exported(model: nn.Module, words: Mapping):
                 input_names=["faces"], output_names=[f"{words['kind']}s"], external_data=False,
             ).model_proto  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(f"torch cannot export a {type(model).__name__} as ONNX: {error}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)  # what follows lists graphs
+        raise InputError(f"torch cannot export a {type(model).__name__} as ONNX: {reason}") from error
     finally:
         log.setLevel(level)
     for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info, graph.graph):
