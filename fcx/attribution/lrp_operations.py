@@ -228,7 +228,7 @@ def layer_norm(sweep: Sweep, node: Node, m: Multiplier) -> None:
     x, shape, weight, bias, _ = node.args
     _normalised(sweep, node, m, weight, bias)
     dims = tuple(range(-len(shape), 0))
-    whole = _weighed(m, weight, x.tensor)
+    whole = _weighed(m, weight)
     sweep.give(x, (whole - whole.mean(dims, keepdim=True)) * node.values[2].tensor)
 
 
@@ -239,12 +239,12 @@ def group_norm(sweep: Sweep, node: Node, m: Multiplier) -> None:
     rest = [1] * (x.tensor.ndim - 2)
     weight, bias = (None if v is None else v.view(-1, *rest) for v in (weight, bias))
     _normalised(sweep, node, m, weight, bias)
-    whole = _weighed(m, weight, x.tensor).unflatten(2, (groups, -1)).flatten(3)
+    whole = _weighed(m, weight).unflatten(2, (groups, -1)).flatten(3)
     whole = (whole - whole.mean(-1, keepdim=True)) * node.values[2].tensor[..., None]
     sweep.give(x, whole.reshape(m.raw.shape))
 
 
-def _weighed(m: Multiplier, weight, like: torch.Tensor) -> torch.Tensor:
+def _weighed(m: Multiplier, weight) -> torch.Tensor:
     return m.whole if weight is None else m.whole * weight
 
 

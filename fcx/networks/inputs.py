@@ -14,6 +14,7 @@ from fcx.core.arguments import Word, Words, checked
 from fcx.core.checks import choose, described, real_number, whole_number
 from fcx.core.contract import CROPS, GRID, TARGETS
 from fcx.core.errors import InputError
+from fcx.networks.facechannel import FaceChannel
 
 NAME = re.compile(r"[^\W\d]\w*")  # that an expression over outputs can hold
 KINDS = ("rating", "logit")
@@ -104,11 +105,15 @@ def all_outputs(models: Iterable[nn.Module]) -> tuple[str, ...]:
 
 def declarations(models: Mapping[str, nn.Module]) -> dict[str, dict]:
     """Return what each network declares, for the attributes of results: name -> outputs, kind, crop, what it reads."""
-    words = {"outputs": list(TARGETS), "kind": "rating"}
-    return {
-        name: {**(model.words if isinstance(model, Network) else words), "crop": crop_of(model)}
-        for name, model in models.items()
-    }
+    return {name: {**words_of(model), "crop": crop_of(model)} for name, model in models.items()}
+
+
+def words_of(model: nn.Module) -> dict:
+    """Return what a network says of what it reads and answers; nothing of its size where it declares none."""
+    if isinstance(model, Network):
+        return model.words
+    read = {"size": model.config.size, "channels": 1} if isinstance(model, FaceChannel) else {}
+    return {**read, "outputs": list(TARGETS), "kind": "rating"}
 
 
 def crop_of(model: nn.Module) -> str:
@@ -125,7 +130,7 @@ def read_variable(model: nn.Module, faces) -> str:
     """
     grid = faces["image"].shape[-2:]
     if not isinstance(model, Network):
-        size = getattr(getattr(model, "config", None), "size", None)
+        size = words_of(model).get("size")
         if size is not None and grid != (size, size):
             raise InputError(f"the model reads {size}x{size} pixels, these faces have {grid[0]}x{grid[1]}")
         return "image"

@@ -18,13 +18,12 @@ import torch
 from torch import nn
 
 from fcx.core.arguments import FilePath, Switch, checked
-from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError
 from fcx.core.files import replacing
 from fcx.networks.checkpoints import read_metadata, shipped, weights_hash
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import private_copy
-from fcx.networks.inputs import Network, checked_answer
+from fcx.networks.inputs import checked_answer, words_of
 
 SUFFIX = ".onnx"
 OPSET = 18  # which runtimes know since 2023
@@ -75,7 +74,9 @@ def write_onnx(model: nn.Module, path: FilePath, *, overwrite: Switch = False) -
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already: choose another name, or pass overwrite (--overwrite)")
     onnx = library("onnx")
-    words, metadata = declared(model), _metadata(model)
+    words, metadata = words_of(model), _metadata(model)
+    if "size" not in words:
+        raise InputError(f"a {type(model).__name__} does not say what it reads and answers: give fcx.as_network(...)")
     model = private_copy(model, path.stem, dtype=torch.float32)
     graph = _exported(Unchecked(model) if isinstance(model, FaceChannel) else model, words)
     # What normalises pixels is part of the graph.
@@ -89,18 +90,6 @@ def write_onnx(model: nn.Module, path: FilePath, *, overwrite: Switch = False) -
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error
     return path
-
-
-def declared(model: nn.Module) -> dict:
-    """Return what a network says of its input and outputs.
-
-    Raises: InputError for one that says nothing.
-    """
-    if isinstance(model, FaceChannel):
-        return {"size": model.config.size, "channels": 1, "outputs": list(TARGETS), "kind": "rating"}
-    if isinstance(model, Network):
-        return model.words
-    raise InputError(f"a {type(model).__name__} does not say what it reads and answers: give fcx.as_network(...)")
 
 
 def _exported(model: nn.Module, words: Mapping):

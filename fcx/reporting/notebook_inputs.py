@@ -67,10 +67,12 @@ def asked_statistics(models: str, faces, methods: str, runs: str = "", *, count:
 
 
 def able_methods(models: str, methods: str) -> str:
-    """Return those of some methods that can explain every network, comma-separated; the others are named in print.
+    """Return those of some methods that can explain every network, comma-separated; the others are named in a sentence.
 
     Raises: InputError where none is left; UnknownNameError for a method that does not exist.
     """
+    from IPython.display import display
+
     from fcx.attribution import METHODS
     from fcx.attribution.request import chosen_names
     from fcx.networks.checkpoints import resolve_models
@@ -78,7 +80,8 @@ def able_methods(models: str, methods: str) -> str:
     names, networks = chosen_names(methods, METHODS, "method"), resolve_models(models).values()
     able = [name for name in names if all(isinstance(network, METHODS[name].needs) for network in networks)]
     if unable := [METHODS[name].title for name in names if name not in able]:
-        print(f"Not asked, because it cannot explain every network: {', '.join(unable)}.")
+        sentence = f"Not asked, because it cannot explain every network: {', '.join(unable)}."
+        display({"text/markdown": sentence, "text/plain": sentence}, raw=True)
     if not able:
         raise InputError(f"no method of {methods} can explain these networks: give others")
     return ",".join(able)

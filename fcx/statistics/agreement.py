@@ -144,12 +144,11 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     Of models that answer logits it is their accuracy (`fcx.statistics.accuracy.accuracies`); what follows is NaN for
     them. What only some models answer is compared among these. Every quantity has a `_low` and a `_high`.
     (model, condition, target): ccc, pearson, scale, shift, bias_correction, mse, rmse, sign_agreement, within_ccc,
-    within_pearson. (model, condition, target, expression): the
-    same eight with the prefix `expression_`. (target): oracle_ccc, the CCC that a prediction of each expression's
-    mean label would get on these faces. n (target), expression_n (target, expression) and coverage (target),
-    n over all rows, count the samples that are usable in every condition, labelled and predicted. sign_agreement is
-    the share of labels other than 0 whose prediction has the same sign: a label of 0 has none to agree with, and a
-    prediction of 0 agrees with none.
+    within_pearson. (model, condition, target, expression): the same eight with the prefix `expression_`. (target):
+    oracle_ccc, the CCC that a prediction of each expression's mean label would get on these faces. n (target),
+    expression_n (target, expression) and coverage (target), n over all rows, count the samples that are usable in every
+    condition, labelled and predicted. sign_agreement is the share of labels other than 0 whose prediction has the same
+    sign: a label of 0 has none to agree with, and a prediction of 0 agrees with none.
 
     Raises: InputError where no sample counts; ContractError where results and faces do not match.
     Source: `scope_parts`; `fcx.statistics.bootstrap.interval`; sign agreement, Nicolaou, Gunes and Pantic, IEEE
