@@ -1,6 +1,7 @@
 """CCC, its parts and `evaluate` against loops, SciPy and torchmetrics."""
 
 import importlib
+import itertools
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import stats
 
 from fcx.core.contract import CONDITIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.statistics import bootstrap
 from fcx.statistics.agreement import evaluate
 from fcx.statistics.concordance import ccc, ccc_parts
 
@@ -267,3 +269,17 @@ def test_sign_agreement_counts_labels_that_have_a_sign(many):
     assert out["expression_sign_agreement"].dims == ("model", "condition", "target", "expression")
     many["valence"] = 0 * many["valence"]
     assert evaluate(results, many, draws=2)["sign_agreement"].sel(target="valence").isnull().all()
+
+
+def test_draws_that_take_long_are_counted(many, monkeypatch, capsys):
+    results = results_for(many)
+    quick = evaluate(results, many, draws=20)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", 5 * 20)  # of 20 subjects
+    passed = itertools.count()
+    monkeypatch.setattr("tqdm.std.time", lambda: 1.5 * next(passed))
+    xr.testing.assert_identical(evaluate(results, many, draws=20), quick)
+    assert "evaluate: 100%" in (text := capsys.readouterr().err)
+    assert "40/40" in text  # of predictions, and of labels
+    evaluate(results, many, draws=20, progress=False)
+    assert capsys.readouterr().err == ""

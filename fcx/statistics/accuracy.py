@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -21,11 +21,12 @@ def answers_logits(results) -> dict[str, list[str]]:
     return {name: declared[name]["outputs"] for name in models if declared.get(name, {}).get("kind") == "logit"}
 
 
-def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[str]], *, draws: int,
-               seed: int) -> xr.Dataset:  # fmt: skip
+def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[str]], *, draws: int, seed: int,
+               tick: Callable[[int], object] = lambda draws: None) -> xr.Dataset:  # fmt: skip
     """Return the share of faces whose strongest logit is their expression, with 95 % intervals.
 
-    `prediction` (model, condition, target, sample); `logits` names the outputs of each model that answers logits.
+    `prediction` (model, condition, target, sample); `logits` names the outputs of each model that answers logits;
+    `tick` is that of `resample`.
     (model, condition): accuracy; (model, condition, expression): expression_accuracy, of the faces of each expression;
     each with a `_low` and a `_high`. accuracy_n (model): how many faces count, which are usable in every condition and
     labelled with an expression that the model can answer.
@@ -53,5 +54,5 @@ def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[st
     of = xr.DataArray(label[:, None] == np.array(expressions), dims=("sample", "expression"))
     found = {"accuracy_n": np.isfinite(hit).any("condition").sum("sample")}
     for name, values in (("accuracy", hit), ("expression_accuracy", hit.where(of))):
-        found |= estimates(*means(values, subject, draws, seed), name, f"{name}_low", f"{name}_high")
+        found |= estimates(*means(values, subject, draws, seed, tick), name, f"{name}_low", f"{name}_high")
     return xr.Dataset(found).assign_coords(coords)

@@ -10,13 +10,16 @@ where subjects are known; one draw serves every model, condition and target, so 
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable
 from functools import partial, reduce
 
 import numpy as np
 import xarray as xr
+from tqdm.std import tqdm
 
-from fcx.core.arguments import Count, Seed, checked
+from fcx.core.arguments import Count, Seed, Switch, checked
 from fcx.core.checks import choose
 from fcx.core.contract import TARGETS, Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
@@ -30,7 +33,8 @@ from fcx.statistics.concordance import parts_of_moments
 SCOPES = ("", "expression_", "within_", "oracle_")
 
 
-def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
+def moments(prediction, faces, *, draws: int, seed: int,
+            tick: Callable[[int], object] = lambda draws: None) -> xr.Dataset:  # fmt: skip
     """Return bootstrap sums of 1, t, tt, p, pp, pt over samples, (draw, expression, ..., target), by cluster `present`.
 
     `prediction` is a DataArray (..., target, sample). Samples count that are usable in every condition,
@@ -38,7 +42,7 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
     the faces whose expression is unknown. `signed` counts labels other than 0, and `agreed` those of them whose
     prediction has the same sign. Predictions and labels are centred by their own means, which
     `offset` gives back (the difference, (..., target)); `present` (cluster, expression, target) says which clusters
-    have a sample.
+    have a sample. `tick` is that of `resample`.
 
     Raises: InputError where no sample counts; ContractError as in `match`.
     """
@@ -71,7 +75,7 @@ def moments(prediction, faces, *, draws: int, seed: int) -> xr.Dataset:
         (("p", "pp", "pt", "agreed"), lead, np.stack([p, p * p, p * t, agreed])),
     ):
         values = np.einsum("se,...s->se...", member, features)  # (sample, expression, feature, ..., target)
-        drawn = resample(values, cluster, draws, seed)
+        drawn = resample(values, cluster, draws, seed, tick)
         sums.update({key: (("draw", "expression", *dims, "target"), drawn[:, :, i]) for i, key in enumerate(keys)})
     coords = {name: prediction[name].values for name in (*lead, "target") if name in prediction.coords}
     made = xr.Dataset(sums, {"expression": names, **coords})
@@ -138,7 +142,8 @@ def _central(sums: xr.Dataset) -> tuple:
 
 
 @checked
-def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed = 0) -> xr.Dataset:
+def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed = 0,
+             progress: Switch = True) -> xr.Dataset:  # fmt: skip
     """Return how well each model agrees with the labels, with 95 % intervals, whole and within expression.
 
     Of models that answer logits it is their accuracy (`fcx.statistics.accuracy.accuracies`); what follows is NaN for
@@ -148,7 +153,8 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     oracle_ccc, the CCC that a prediction of each expression's mean label would get on these faces. n (target),
     expression_n (target, expression) and coverage (target), n over all rows, count the samples that are usable in every
     condition, labelled and predicted. sign_agreement is the share of labels other than 0 whose prediction has the same
-    sign: a label of 0 has none to agree with, and a prediction of 0 agrees with none.
+    sign: a label of 0 has none to agree with, and a prediction of 0 agrees with none. A bar on stderr counts
+    the draws where they take longer than two seconds; none without `progress`.
 
     Raises: InputError where no sample counts; ContractError where results and faces do not match.
     Source: `scope_parts`; `fcx.statistics.bootstrap.interval`; sign agreement, Nicolaou, Gunes and Pantic, IEEE
@@ -165,11 +171,13 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     if not asked:
         raise InputError(f"no model answers what can be scored: {' and '.join(TARGETS)}, or logits of expressions")
     parts, faults = [], []
-    for ask in asked:
-        try:
-            parts.append(ask())
-        except InputError as error:  # faces may be labelled for some of the models only
-            faults.append(error)
+    with tqdm(total=2 * draws * len(asked), desc="evaluate", unit="draw", file=sys.stderr, disable=not progress,
+              delay=2) as bar:  # fmt: skip
+        for ask in asked:  # each draws twice
+            try:
+                parts.append(ask(tick=bar.update))
+            except InputError as error:  # faces may be labelled for some of the models only
+                faults.append(error)
     if not parts:
         raise faults[0]
     for fault in faults:
@@ -192,8 +200,8 @@ def _rated(results, logits) -> dict[tuple[str, ...], list[str]]:
     return groups
 
 
-def _concordance(prediction: xr.DataArray, faces, draws: int, seed: int) -> xr.Dataset:
-    sums = moments(prediction, faces, draws=draws, seed=seed)
+def _concordance(prediction: xr.DataArray, faces, draws: int, seed: int, tick) -> xr.Dataset:
+    sums = moments(prediction, faces, draws=draws, seed=seed, tick=tick)
     made = {}
     for scope in SCOPES:
         _, count = scope_sizes(sums, scope)

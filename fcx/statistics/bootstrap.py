@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -28,11 +29,13 @@ def clusters(subjects: np.ndarray) -> np.ndarray:
     return np.unique(np.where(subjects == "", own, subjects), return_inverse=True)[1]
 
 
-def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int,
+             tick: Callable[[int], object] = lambda draws: None) -> np.ndarray:  # fmt: skip
     """Return sums over samples, (1 + draw, ...), of `values` (sample, ...): the data first, then each draw.
 
     A draw takes as many clusters as there are, with replacement; the same (`cluster`, `draws`, `seed`)
-    give the same draws whatever the values are. Draws are NaN where there is only one cluster.
+    give the same draws whatever the values are. Draws are NaN where there is only one cluster. `tick` is told how many
+    draws are done since it was told last.
 
     Raises: InputError for draws or a seed that is not a whole number of at least 1 or 0.
     Source: Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8 (clusters).
@@ -55,6 +58,7 @@ def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int) -> 
             picked = rng.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
             times = np.bincount(picked.ravel(), minlength=size * count).reshape(size, count)
             sums[start : start + size] = times.astype(np.float64) @ totals
+            tick(size)
     return sums.reshape(1 + draws, *values.shape[1:])
 
 
@@ -117,10 +121,12 @@ def estimates(drawn: xr.DataArray, count: xr.DataArray, value: str, low: str, hi
     return {value: data, low: data.copy(data=ends[0]), high: data.copy(data=ends[1])}
 
 
-def means(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
+def means(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int,
+          tick: Callable[[int], object] = lambda draws: None) -> tuple[xr.DataArray, xr.DataArray]:  # fmt: skip
     """Return means over samples (1 + draw, ...), the data first, and how many clusters have a value (...).
 
-    `values` (sample, ...) may lack some (NaN); `subjects` is (sample,) str, "" where not known.
+    `values` (sample, ...) may lack some (NaN); `subjects` is (sample,) str, "" where not known; `tick` is
+    that of `resample`.
 
     Raises: InputError as in `resample`.
     """
@@ -128,7 +134,7 @@ def means(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int) -> 
     flat = values.values.reshape(len(cluster), math.prod(values.shape[1:]))  # (sample, feature)
     # Few columns differ in which samples they lack, so that the samples are counted once for each kind.
     kinds, kind = np.unique(known := np.isfinite(flat), axis=1, return_inverse=True)
-    sums = resample(np.concatenate([np.where(known, flat, 0), kinds], axis=1), cluster, draws, seed)
+    sums = resample(np.concatenate([np.where(known, flat, 0), kinds], axis=1), cluster, draws, seed, tick)
     total, number = np.split(sums, [flat.shape[1]], axis=1)
     drawn = total / np.where(number > 0, number, np.nan)[:, kind]
     count = (cluster_totals(kinds, cluster) > 0).sum(0)
