@@ -85,7 +85,7 @@ def calls(tmp_path_factory):
             "faces": large, "out": folder / "experiment", "parts": "table2", "seeds": 1, "width": 4, "models": None,
             "also": [], "recipe": "modern", "epochs": 1, "batch_size": 2, "workers": 1, "device": "cpu",
             "runs": folder / "runs", "progress": False}),
-        "evaluate": (fcx.evaluate, {"results": results, "faces": faces, "draws": 3, "seed": 0}),
+        "evaluate": (fcx.evaluate, {"results": results, "faces": faces, "draws": 3, "seed": 0, "progress": False}),
         "attribute": (fcx.attribute, {
             "models": models, "faces": faces, "methods": "lrp_epsilon,lrp", "targets": "valence", "out": None,
             "batch_size": 2, "device": "cpu", "dtype": "float32", "seed": 0, "overwrite": False, "store": "",
