@@ -1,4 +1,9 @@
-"""Datasets that print what people ask of them first, a table, and are Datasets in everything else."""
+"""Datasets of scores and of statistics print what people ask of them first, a table; they stay plain Datasets.
+
+xarray has no place to say how a Dataset is printed, and takes a class of its own for another thing than a Dataset
+(`xarray.testing` compares types). So where this module is loaded, `print` looks here first; what has no such table
+prints as xarray prints it.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +13,13 @@ import xarray as xr
 WHOLE = "An xarray Dataset ({dims}) with {count} variables, which info() lists."
 
 
-class TableFirst(xr.Dataset):
-    """A Dataset that prints itself as a table: agreement by model and condition, or attribution by region.
-
-    What has been changed so that there is no such table prints as any Dataset.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        if (table := printed_table(self)) is None:
-            return super().__repr__()
-        frame, caption = table
-        return f"{frame.to_string()}\n\n{caption}\n{_whole(self)}"
-
-    def _repr_html_(self) -> str:
-        if (table := printed_table(self)) is None:
-            return super()._repr_html_()
-        frame, caption = table
-        return f"{frame.to_html(border=0)}<p>{caption}</p>{super()._repr_html_()}"
-
-
-def table_first(dataset: xr.Dataset) -> TableFirst:
-    """Return the same Dataset as one that prints itself as a table."""
-    return TableFirst(dataset.data_vars, dataset.coords, dataset.attrs)
-
-
 def printed_table(dataset: xr.Dataset) -> tuple[pd.DataFrame, str] | None:
     """Return a table of numbers with their intervals, and what they are, or None where there is nothing to tabulate."""
-    if {"ccc_low", "ccc_high"} <= set(dataset.data_vars):
+    if {"ccc", "ccc_low", "ccc_high"} <= set(dataset.data_vars):
         frame = _with_intervals(dataset, "ccc", "target")
         of = f", on {_ends(dataset['n'])} faces" if "n" in dataset else ""
         caption = f"CCC of predictions and ratings (1 is perfect, 0 none) with 95 % intervals{of}."
-    elif {"density_low", "density_high"} <= set(dataset.data_vars):
+    elif {"density_mean", "density_low", "density_high"} <= set(dataset.data_vars):
         frame = _with_intervals(dataset, "density_mean", "region")
         caption = "Attribution of a region over what its area alone would have, with 95 % intervals."
     else:
@@ -70,3 +49,13 @@ def _ends(n) -> str:
 def _whole(dataset: xr.Dataset) -> str:
     dims = ", ".join(f"{name}: {size}" for name, size in dataset.sizes.items())
     return WHOLE.format(dims=dims, count=len(dataset.data_vars))
+
+
+def _printed(dataset: xr.Dataset) -> str:
+    if (table := printed_table(dataset)) is None:
+        return _as_xarray(dataset)
+    frame, caption = table
+    return f"{frame.to_string()}\n\n{caption}\n{_whole(dataset)}"
+
+
+_as_xarray, xr.Dataset.__repr__ = xr.Dataset.__repr__, _printed

@@ -9,14 +9,18 @@ import cv2
 import numpy as np
 
 from fcx.core.contract import usable
+from fcx.core.printed import printed_table
 
 SHEET = 8  # faces on a contact sheet
 SIDE = 84  # pixels of each
 
 
 def dataset_html(dataset) -> str:
-    """Return a Dataset as HTML: a contact sheet of faces, a table of predictions, else as xarray shows it."""
+    """Return a Dataset as HTML: a sheet of faces, a table of predictions, scores or regions; else as xarray does."""
     own = dataset._repr_html_()
+    if table := printed_table(dataset):
+        frame, caption = table
+        return f"{frame.to_html(border=0)}<p>{html.escape(caption)}</p>{own}"
     if {"image", "status", "alpha"} <= set(dataset.data_vars):
         return f"{_sheet(dataset)}{own}"
     if "prediction" in dataset and set(dataset["prediction"].dims) == {"model", "condition", "target", "sample"}:

@@ -19,11 +19,11 @@ import numpy as np
 import xarray as xr
 from tqdm.std import tqdm
 
+from fcx.core import printed as printed  # scores print as a table
 from fcx.core.arguments import Count, Seed, Switch, checked
 from fcx.core.checks import choose
 from fcx.core.contract import TARGETS, Faces, Results, column, match, ordered, usable
 from fcx.core.errors import InputError
-from fcx.core.printed import table_first
 from fcx.core.provenance import nested_attr
 from fcx.core.targets import answered, parse, ratings
 from fcx.statistics.accuracy import accuracies, answers_logits
@@ -185,7 +185,7 @@ def evaluate(results: Results, faces: Faces, *, draws: Count = 2000, seed: Seed 
     table = reduce(xr.Dataset.combine_first, parts) if len(parts) > 1 else parts[0]
     order = {dim: [name for name in results[dim].values if name in table[dim]] for dim in ("model", "target")
              if dim in table.dims}  # fmt: skip
-    return table_first(ordered(table.sel(order))).assign_attrs(parts[-1].attrs)
+    return ordered(table.sel(order)).assign_attrs(parts[-1].attrs)
 
 
 def _rated(results, logits) -> dict[tuple[str, ...], list[str]]:
@@ -209,7 +209,7 @@ def _concordance(prediction: xr.DataArray, faces, draws: int, seed: int, tick) -
             made |= estimates(drawn, count, scope + name, f"{scope}{name}_low", f"{scope}{name}_high")
     made["n"], made["expression_n"] = (scope_sizes(sums, scope)[0] for scope in ("", "expression_"))
     made["coverage"] = made["n"] / sums.attrs["rows"]
-    return table_first(ordered(xr.Dataset(made))).assign_attrs(
+    return ordered(xr.Dataset(made)).assign_attrs(
         rows=sums.attrs["rows"], clusters=sums.attrs["clusters"], draws=draws, seed=seed,
         interval=INTERVAL, moments="population (divided by n)",
     )  # fmt: skip

@@ -15,11 +15,11 @@ import numpy as np
 import xarray as xr
 from scipy import fft
 
+from fcx.core import printed as printed  # statistics print as a table
 from fcx.core.arguments import Count, Seed, checked
 from fcx.core.checks import choose
 from fcx.core.contract import Faces, Results, check, column, match, ordered, usable
 from fcx.core.errors import ContractError
-from fcx.core.printed import table_first
 from fcx.statistics.bootstrap import INTERVAL, estimates, interval, means
 from fcx.statistics.map_scores import QUANTITIES, score_maps
 from fcx.statistics.overlays import OVERLAYS, region_names
@@ -209,7 +209,7 @@ def region_statistics(results: Results, faces: Faces, *, draws: Count = 2000, se
     table = table.assign(made)
     with np.errstate(divide="ignore"):
         table = table.assign({f"enrichment_{end}": np.log2(table[f"density_{end}"]) for end in ("mean", "low", "high")})
-    return table_first(ordered(table)).assign_attrs(draws=draws, seed=seed, interval=INTERVAL)
+    return ordered(table).assign_attrs(draws=draws, seed=seed, interval=INTERVAL)
 
 
 def region_draws(table, quantity: str, valid, draws: int, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
