@@ -13,9 +13,11 @@ from fcx.attribution import METHODS
 from fcx.attribution.runner import DEFAULT
 from fcx.core.contract import REGIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
+from fcx.core.provenance import nested_attr
 from fcx.datasets.synthetic import synthetic_sets
 from fcx.faithfulness.known_truth import _score, known_truth_scores
-from fcx.reporting.notebook_inputs import stored_models
+from fcx.networks.facechannel import Config, FaceChannel
+from fcx.reporting.notebook_inputs import stored_models, stored_residual
 
 
 class Reader(nn.Module):
@@ -122,8 +124,38 @@ def test_methods_may_be_labelled_options_and_default_to_all_that_apply(sets, mon
     assert said == ["mouth: few", "mouth: plain"]
     for name in set(METHODS) - {"gradient", "mean_activation"}:
         monkeypatch.delitem(METHODS, name)
-    asked = known_truth_scores(models, mouth, draws=5)["method"].values.tolist()
-    assert asked == ["gradient", "random", "edges"]  # mean_activation needs a FaceChannel
+    found = known_truth_scores(models, mouth, draws=5)
+    assert found["method"].values.tolist() == ["gradient", "random", "edges"]
+    refused = nested_attr(found, "refused")["mean_activation"]
+    assert refused.keys() == {"mouth", "mouth, untrained"}
+    assert "explains a FaceChannel" in refused["mouth"]
+
+
+def test_a_method_is_left_out_where_it_refuses_a_network(sets):
+    """One network of two, and then one carrier of two, has layers that a method needs."""
+    few = {name: sets[name].isel(sample=slice(0, 2)) for name in ("mouth", "outline")}
+    torch.manual_seed(0)
+    channel, plain = FaceChannel(Config(width=8, hidden=4)).eval(), reader(sets["mouth"])
+    asked = "mean_activation,gradient"
+    both = known_truth_scores({"mouth": {"a": channel, "b": plain}}, {"mouth": few["mouth"]}, asked, draws=5)
+    alone = known_truth_scores({"mouth": channel}, {"mouth": few["mouth"]}, asked, draws=5)
+    one = {"method": "mean_activation"}
+    np.testing.assert_array_equal(both["share"].sel(one), alone["share"].sel(one))
+    assert both["found_each"].sel(one).isnull().any(("carrier", "target")).values.tolist() == [False, True]
+    scores = known_truth_scores({"mouth": channel, "outline": plain}, few, asked, draws=5)
+    assert scores["hit_mean"].sel(one).isnull().any("target").values.tolist() == [False, True]
+    assert not scores["hit_mean"].sel({"method": "gradient"}).isnull().any()
+    assert {"carrier": "outline", "method": "mean_activation"} not in (
+        figures.validity_table(scores).frame[["carrier", "method"]].to_dict("records"))  # fmt: skip
+    assert figures.densest_table(scores).frame.set_index("method").loc["Mean activation", "outline"] == "not asked"
+    said = [item.statement for item in figures.validity_findings(scores).items]
+    assert said[1] == (
+        "Some networks are not explained by every method; left out: Mean activation (outline and outline, untrained)."
+    )
+    with pytest.raises(InputError, match="no method of mean_activation explains the network of outline"):
+        known_truth_scores({"outline": plain}, {"outline": few["outline"]}, "mean_activation", draws=5)
+    with pytest.raises(InputError, match="epsilon is -1"):
+        known_truth_scores({"mouth": channel}, {"mouth": few["mouth"]}, {"lrp": ("lrp", {"epsilon": -1})}, draws=5)
 
 
 def test_what_cannot_be_asked_is_refused(sets):
@@ -187,6 +219,26 @@ def test_networks_are_taught_once(tmp_path, monkeypatch):
         stored_models(sets, tmp_path, epochs=2, width=4, hidden=4)
 
 
+def test_a_residual_network_is_taught_and_asked_as_the_others_are(sets, tmp_path):
+    taught = {"mouth": sets["mouth"]}
+    first = stored_residual(taught, tmp_path, epochs=3)["mouth"]
+    assert (first.outputs, first.metadata["crop"]) == (list(TARGETS), "face")
+    losses = [epoch["loss"] for epoch in first.metadata["history"]]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    [file] = tmp_path.glob("*.safetensors")
+    torch.testing.assert_close(fcx.load_model(file).state_dict(), first.state_dict(), rtol=0, atol=0)
+    file.rename(tmp_path / "other")
+    again = stored_residual(taught, tmp_path, epochs=3)["mouth"]
+    torch.testing.assert_close(again.state_dict(), first.state_dict(), rtol=0, atol=0)
+    few = {"mouth": sets["mouth"].isel(sample=slice(0, 2))}
+    scores = known_truth_scores({"mouth": first}, few, "gradient,lrp_gamma", draws=5)
+    assert scores["untrained"].sel({"method": ["gradient", "lrp_gamma"]}).notnull().all()
+    both = figures.architecture_table({"FaceChannel": scores, "residual network": scores}).frame
+    assert (both["found, FaceChannel"] == both["found, residual network"]).all()
+    assert len(both) == 4 * len(TARGETS)
+
+
 def test_the_default_methods_find_the_truth(tmp_path):
     """A small network that has learnt where the eyes are; the report asks every method about every carrier."""
     model = stored_models(synthetic_sets(("eyes",), count=1200), tmp_path, epochs=8, width=16, hidden=32)
@@ -202,9 +254,10 @@ def test_the_notebook_runs(tmp_path, demo):
     demo.to_zarr(tmp_path / "faces.zarr", zarr_format=2)
     fcx.report(tmp_path / "reports", notebooks="05_validity", progress=False, runs=tmp_path / "runs", count=3, shown=2,
                carriers="outline,brightness", methods="gradient", train_faces=12, epochs=1, width=4,
-               plants="left_cheek", photographs=tmp_path / "faces.zarr")  # fmt: skip
+               residual="outline", plants="left_cheek", photographs=tmp_path / "faces.zarr")  # fmt: skip
     numbers = json.loads((tmp_path / "reports" / "05_validity.json").read_text())
     names = {table["name"] for table in numbers["tables"]}
     assert {"truth", "validity_found", "validity", "densest"} <= names
+    assert {"validity_found_drawn_faces_residual_network", "architectures"} <= names
     assert {"truth_photographs", "validity_found_photographs", "validity_photographs", "densest_photographs"} <= names
     assert "have not learnt their labels" in numbers["findings"][0]["statement"]

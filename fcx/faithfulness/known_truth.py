@@ -56,8 +56,10 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
     `models` and `faces` map the same names (carriers) to a model, or several by name, that learnt it, and to a faces
     Dataset with `truth` (condition, sample, y, x), as `fcx.datasets.synthetic.synthetic_sets` and
     `fcx.datasets.planted.planted_sets` return; a condition without any truth is left out. `methods` are names (None:
-    all that explain these models), or a dict from a label to (name, options). The truth is grown by `margin` pixels.
-    Controls: "random" (normal noise) and "edges" (of the picture), and each method's `untrained`.
+    all), or a dict from a label to (name, options). A method that refuses a network is left out for it, unless it was
+    given options: its values are NaN, or it has none at all, and the attribute `refused` says why, label -> carrier ->
+    reason. The truth is grown by `margin` pixels. Controls: "random" (normal noise) and "edges" (of the picture), and
+    each method's `untrained`.
 
     Variables (carrier, method, target): each of `TRUTH_QUANTITIES` by `sample`, a mean over the networks of a carrier,
     and its `_mean`, `_low` and `_high` over faces, 95 % bootstrap intervals over subjects, of these networks;
@@ -70,7 +72,7 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
     least. Where the truth is everywhere there is nothing outside it: found and AUC are NaN. `progress` is called with
     each label.
 
-    Raises: InputError where models and faces have different names, or nothing can be scored; ContractError for
+    Raises: InputError where models and faces have different names, or no method explains a network; ContractError for
     faces without truth; else as `fcx.attribute`.
     Source: the pointing game, Zhang et al. 2016 (1608.00507), section 4; planted truth, Arras, Osman and Samek
     2022 (2003.07258).
@@ -81,27 +83,27 @@ def known_truth_scores(models: Names, faces: Names, methods=None, *, targets: Wo
         raise InputError(f"models are {sorted(models)} and faces {sorted(faces)}: give both, by the same names")
     whole_number(margin, "margin", 0, GRID)
     targets = chosen_names(targets, TARGETS, "target")
-    rows, described = [], {}
+    explainers = labelled_methods(list(METHODS) if methods is None else methods)
+    rows, refused = [], {}
     for carrier, of_carrier in faces.items():
         given = models[carrier]
         networks = list(resolve_models({carrier: given} if isinstance(given, torch.nn.Module) else given).values())
         shown = check(of_carrier, "faces").sel(condition=[truth_condition(of_carrier)]).isel(sample=usable(of_carrier))
-        able = [name for name, known in METHODS.items() if all(isinstance(one, known.needs) for one in networks)]
-        explainers = labelled_methods(able if methods is None else methods)
-        described |= described_methods(explainers)
-        row = _scored(carrier, networks, shown, explainers, targets, margin, seed,
+        row = _scored(carrier, networks, shown, explainers, targets, margin, seed, refused,
                       {"batch_size": batch_size, "device": device}, progress)  # fmt: skip
         for name in TRUTH_QUANTITIES:
             drawn = means(row[name], column(shown, "subject"), draws, seed)
             row = row.assign(estimates(*drawn, f"{name}_mean", f"{name}_low", f"{name}_high"))
         rows.append(row)
     table = xr.concat(rows, "carrier", join="outer", data_vars="all", coords="minimal", compat="override")
-    attrs = {"margin": margin, "draws": draws, "seed": seed, "methods": described}
+    table = table.isel(method=table["hit"].notnull().any(("carrier", "target", "sample")).values)
+    attrs = {"margin": margin, "draws": draws, "seed": seed, "methods": described_methods(explainers),
+             "refused": refused}  # fmt: skip
     return table.assign_attrs(flat_attrs({**attrs, "provenance": run_provenance(step="validity")}))
 
 
-def _scored(carrier, networks, faces, explainers, targets, margin, seed, how, progress) -> xr.Dataset:
-    """Return the scores of one carrier by (carrier, method, target, sample)."""
+def _scored(carrier, networks, faces, explainers, targets, margin, seed, refused, how, progress) -> xr.Dataset:
+    """Return the scores of one carrier by (carrier, method, target, sample), and note in `refused` what is left out."""
     truth = faces["truth"].values[0] > 0
     if margin:
         truth = ndimage.binary_dilation(truth, np.ones((1, 3, 3)), iterations=margin)
@@ -114,7 +116,7 @@ def _scored(carrier, networks, faces, explainers, targets, margin, seed, how, pr
     cover = np.concatenate([truth[:, None], rest, decoys, regions], axis=1).astype(np.float64)
     rows, agreement = [], []
     for network in networks:
-        row, learnt = _of_network(carrier, network, faces, explainers, targets, seed, how, progress,
+        row, learnt = _of_network(carrier, network, faces, explainers, targets, seed, refused, how, progress,
                                   lambda maps: _score(maps, truth, cover))  # fmt: skip
         rows.append(row), agreement.append(learnt)
     labels = list(row)
@@ -127,7 +129,7 @@ def _scored(carrier, networks, faces, explainers, targets, margin, seed, how, pr
     variables = {n: (dims, _mean(each[n])[None], {"long_name": text}) for n, text in TRUTH_QUANTITIES.items()}
     variables["densest"] = (
         (*dims[:3], "region"),
-        each["densest"].mean(0)[None],
+        _mean(each["densest"])[None],
         {"long_name": "how often it is the densest"},
     )
     variables["found_each"] = (("carrier", "network", *dims[1:3]), each["found"].mean(-1)[None])
@@ -152,21 +154,35 @@ def _decoys(faces, margin: int) -> np.ndarray:
     return ndimage.binary_dilation(there, np.ones((1, 1, 3, 3)), iterations=margin) if margin else there
 
 
-def _of_network(carrier, network, faces, explainers, targets, seed, how, progress, score) -> tuple[dict, np.ndarray]:
+def _of_network(carrier, network, faces, explainers, targets, seed, refused, how, progress, score) -> tuple:
     """Return label -> scores of the methods and controls on one network, and the CCC (target,) that it reaches."""
-    ruined, rows = cascade(network, 1, seed)[-1][1].model, {}
+    ruined, maps, answers = cascade(network, 1, seed)[-1][1].model, {}, None
     for label, (name, options) in explainers.items():
         if progress is not None:
             progress(f"{carrier}: {label}")
-        results, untrained = (attribute({carrier: one}, faces, [name], targets, seed=seed, **how, **options)
-                              for one in (network, ruined))  # fmt: skip
-        rows[label] = score(results["attribution"].values[0, 0, 0])
-        rows[label]["untrained"] = score(untrained["attribution"].values[0, 0, 0])["found"]
-    for label, maps in _control_maps(network, faces, targets, seed).items():
-        rows[label] = score(maps)
-        rows[label]["untrained"] = np.full_like(rows[label]["found"], np.nan)
+        for what, one in (("", network), (", untrained", ruined)):
+            try:
+                results = attribute({carrier: one}, faces, [name], targets, seed=seed, **how, **options)
+            except InputError as error:
+                if options:
+                    raise
+                refused.setdefault(label, {}).setdefault(carrier + what, str(error))
+                continue
+            maps[label, what] = results["attribution"].values[0, 0, 0]
+            if one is network:
+                answers = results["prediction"].values[0, 0].astype("f8")
+    if answers is None:
+        raise InputError(f"no method of {', '.join(explainers)} explains the network of {carrier}: "
+                         f"{next(refused[label][carrier] for label in explainers)}")  # fmt: skip
+    controls = _control_maps(network, faces, targets, seed)
+    blank = {name: np.full_like(values, np.nan) for name, values in score(next(iter(controls.values()))).items()}
+    rows = {}
+    for label in (*explainers, *controls):
+        trained, untrained = controls.get(label, maps.get((label, ""))), maps.get((label, ", untrained"))
+        rows[label] = blank | (score(trained) if trained is not None else {})
+        rows[label]["untrained"] = blank["found"] if untrained is None else score(untrained)["found"]
     labels = np.stack([faces[target].values for target in targets])
-    return rows, ccc(results["prediction"].values[0, 0].astype("f8"), labels.astype("f8"))
+    return rows, ccc(answers, labels.astype("f8"))
 
 
 def _mean(each: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from .card_pictures import maps_picture, masks_picture, training_picture, validi
 from .faithfulness_charts import faithfulness_chart, faithfulness_rows
 from .findings import comparison_findings
 from .known_truth_charts import (
+    architecture_table,
     densest_table,
     found_chart,
     truth_gallery,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import cv2
@@ -10,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from fcx.core.checks import choose
+from fcx.core.provenance import nested_attr
 from fcx.datasets.truth import truth_condition
 from fcx.figures.forest_plots import forest, heights, shifts
 from fcx.figures.montage import Montage, picture, resize
@@ -113,11 +115,14 @@ def _chance(part: pd.DataFrame, quantity: str) -> float:
 
 
 def validity_rows(scores) -> pd.DataFrame:
-    """Return the scores as rows: carrier, method, target, control, area, CCC, and each mean with its interval."""
+    """Return the scores as rows: carrier, method, target, control, area, CCC, and each mean with its interval.
+
+    A method has no row where it refuses every network of a carrier.
+    """
     names = [f"{name}_{end}" for name in (*TRUTH_AXES, "density", "untrained") for end in ("mean", "low", "high")]
     keys = ["carrier", "method", "target"]
     rows = scores[[*names, "empty_mean", "area", "ccc"]].to_dataframe(dim_order=keys).reset_index()
-    return rows[[*keys, "control", "area", "ccc", *names, "empty_mean"]]
+    return rows.loc[rows.hit_mean.notna(), [*keys, "control", "area", "ccc", *names, "empty_mean"]]
 
 
 def validity_table(scores: xr.Dataset, *, on: str = DRAWN) -> Table:
@@ -131,9 +136,24 @@ def validity_table(scores: xr.Dataset, *, on: str = DRAWN) -> Table:
     return Table(_named("validity", on), f"What each method finds where the truth is known, on {on}", kept)
 
 
+def architecture_table(by: Mapping[str, xr.Dataset]) -> Table:
+    """Return how often each method finds the truth in networks of several architectures, by the carriers they share."""
+    shared, parts = [], []
+    for name, scores in by.items():
+        rows = validity_rows(scores)
+        rows["method"] = [method_title(method, scores) for method in rows.method]
+        shared.append(set(rows.carrier))
+        part = rows.set_index(["carrier", "method", "target"])[["ccc", "found_mean", "untrained_mean"]]
+        part.columns = [f"CCC, {name}", f"found, {name}", f"found, {name} untrained"]
+        parts.append(part)
+    table = pd.concat(parts, axis=1).sort_index(axis=1).reset_index()
+    table = table[table.carrier.isin(set.intersection(*shared))]
+    return Table("architectures", f"In how many {DRAWN} the truth is found, by architecture", table)
+
+
 def _named(name: str, on: str) -> str:
     """Return the name of a figure or table, which says what the faces are where they are not drawn."""
-    return name if on == DRAWN else f"{name}_{on.replace(' ', '_')}"
+    return name if on == DRAWN else f"{name}_{re.sub(r'[^a-z0-9]+', '_', on).strip('_')}"
 
 
 def densest_table(scores: xr.Dataset, *, on: str = DRAWN) -> Table:
@@ -147,6 +167,8 @@ def densest_table(scores: xr.Dataset, *, on: str = DRAWN) -> Table:
 
 def _densest(scores, carrier: str, method: str) -> str:
     share = scores["densest"].sel({"carrier": carrier, "method": method}).mean("target")
+    if share.isnull().any():
+        return "not asked"
     return f"{share['region'].values[int(share.values.argmax())]} {float(share.max()):.0%}"
 
 
@@ -158,7 +180,7 @@ def validity_findings(scores: xr.Dataset) -> Findings:
     """Return what the numbers say: which methods find the truth, which fail and where, and what brightness does."""
     rows = validity_rows(scores)
     rows["title"] = [method_title(name, scores) for name in rows.method]
-    findings = [_learnt(rows)]
+    findings = [_learnt(rows), *_refused(scores)]
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
     if len(asked):
         findings += _passed(asked[~asked.control]) + _untrained(asked[~asked.control]) + _controls(asked[asked.control])
@@ -181,6 +203,16 @@ def _learnt(rows) -> Finding:
         return Finding(f"The networks of {listed(failed)} have not learnt their labels (CCC below {LEARNT}) and "
                        "prove nothing; the statements below leave them out.", numbers)  # fmt: skip
     return Finding(f"Every network has learnt its labels (CCC at least {LEARNT}), so it reads its carrier.", numbers)
+
+
+def _refused(scores) -> list[Finding]:
+    """Say which methods were not asked of which networks, and why."""
+    refused = nested_attr(scores, "refused")
+    if not refused:
+        return []
+    names = listed([f"{method_title(name, scores)} ({listed(list(of))})" for name, of in refused.items()])
+    reasons = "; ".join(dict.fromkeys(reason for of in refused.values() for reason in of.values()))
+    return [Finding(f"Some networks are not explained by every method; left out: {names}.", f"Why: {reasons}.")]
 
 
 def _passed(rows) -> list[Finding]:

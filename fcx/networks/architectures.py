@@ -10,8 +10,9 @@ from fcx.core.checks import choose
 from fcx.core.errors import CheckpointError, InputError
 from fcx.networks.inputs import Network, as_network
 from fcx.networks.mini_xception import MiniXception
+from fcx.networks.residual import SmallResNet
 
-ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"mini_xception": MiniXception}
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"mini_xception": MiniXception, "small_resnet": SmallResNet}
 
 
 def network_of(path, metadata: Mapping) -> Network:

@@ -55,9 +55,10 @@ class Run:
         self.optimiser, self.scheduler = self._optimiser(
             recipe.learning_rate if scheme == "scratch" else recipe.fine_rate
         )
-        inhibited = self.model.inhibited if scheme == "last_conv" else torch.nn.Identity()
-        self.first = self.model.trunk if scheme == "last_conv" else self.model.features
-        self.rest = lambda maps: self.model.activation(self.model.tail(inhibited(maps)))
+        if SCHEMES[scheme]:  # the layers of a FaceChannel that are frozen, and the others
+            inhibited = self.model.inhibited if scheme == "last_conv" else torch.nn.Identity()
+            self.first = self.model.trunk if scheme == "last_conv" else self.model.features
+            self.rest = lambda maps: self.model.activation(self.model.tail(inhibited(maps)))
         precision, kind = recipe.precision, group.device.type
         if (precision, kind) == ("float16", "cpu"):
             raise InputError("precision is 'float16', in which a CPU does not train: give bfloat16 or float32, or a "
@@ -170,13 +171,11 @@ class Run:
     def frozen_maps(self, progress) -> dict[str, torch.Tensor] | None:
         """Return the maps (sample, channel, y/8, x/8) that the frozen part answers with, where they are always the same
         and the machine can hold them: "" of the training faces, and by condition of the validation faces."""
+        if not SCHEMES[self.scheme] or self.recipe.augmented:
+            return None
         config, faces = self.model.config, {"": self.data.images, **self.data.validation}
         count = sum(map(len, faces.values()))
-        if (
-            not SCHEMES[self.scheme]
-            or self.recipe.augmented
-            or 4 * count * config.width * (config.size // 8) ** 2 > memory() / 2
-        ):
+        if 4 * count * config.width * (config.size // 8) ** 2 > memory() / 2:
             return None
         with tqdm(total=count, desc=f"{self.out.stem} frozen part", file=sys.stderr, leave=False,
                   disable=not progress) as bar:  # fmt: skip

@@ -15,7 +15,7 @@ from fcx.reporting.execute import find_notebook, fit_parameters, read_notebook, 
 
 NOTEBOOKS = ("01_masks", "02_training", "03_attribution", "04_comparison", "05_validity")
 # What fcx.report gives a notebook where the user does not: known truth in a small version, of minutes.
-SMALL = {"05_validity": {"carriers": "eyes,outline", "plants": "forehead,stripes",
+SMALL = {"05_validity": {"carriers": "eyes,outline", "plants": "forehead,stripes", "residual": "outline",
                          "methods": "lrp_gamma,gradient,lrp_zbox,gradcam,region_ablation", "train_faces": 1300,
                          "count": 24}}  # fmt: skip
 

@@ -110,25 +110,47 @@ def first_trainings(results):
     return first.assign_coords(model=names)
 
 
+# What teaches networks on faces made for it: `modern` at a higher rate, without augmentation, which would relight the
+# faces whose labels are their brightness.
+TAUGHT = {"augmented": False, "learning_rate": 5e-3, "batch_size": 32}
+
+
 def stored_models(sets, runs: str = "", **settings) -> dict:
     """Return carrier -> model, trained on the faces made for it (`synthetic_sets`, `planted_sets`) and kept in `runs`.
 
-    The recipe is `modern` with a higher rate, smaller batches, and without augmentation, which would relight the
-    faces whose labels are their brightness. One thread is as fast for networks this small, and gives the same bits
+    The recipe is `modern` with `TAUGHT`. One thread is as fast for networks this small, and gives the same bits
     on every number of cores. `settings` go to `fcx.train`.
     """
     from fcx.core.recipes import RECIPES
     from fcx.datasets.truth import truth_condition
     from fcx.networks.training import train
 
-    recipe = RECIPES["modern"].changed(augmented=False, learning_rate=5e-3, batch_size=32)
+    recipe = RECIPES["modern"].changed(**TAUGHT)
     models = {}
     for carrier, faces in sets.items():
-        shown = [digest(faces[name].values) for name in ("image", *TARGETS)]
-        out = run_path(runs, "synthetic", carrier, shown, asdict(recipe), settings).with_suffix(".safetensors")
+        out = _taught_path(runs, "synthetic", carrier, faces, recipe, settings)
         models[carrier] = train(faces, out, condition=truth_condition(faces), recipe=recipe, batch_norm=True, threads=1,
                                 progress=False, **settings)  # fmt: skip
     return models
+
+
+def stored_residual(sets, runs: str = "", *, epochs: int, seed: int = 0) -> dict:
+    """Return carrier -> small residual network, taught as `stored_models` teaches FaceChannels and kept in `runs`."""
+    from fcx.core.recipes import RECIPES
+    from fcx.datasets.truth import truth_condition
+    from fcx.networks.residual_training import train_residual
+
+    recipe, models = RECIPES["modern"].changed(**TAUGHT, epochs=epochs), {}
+    for carrier, faces in sets.items():
+        out = _taught_path(runs, "residual", carrier, faces, recipe, seed)
+        models[carrier] = train_residual(faces, out, condition=truth_condition(faces), recipe=recipe, seed=seed,
+                                         threads=1)  # fmt: skip
+    return models
+
+
+def _taught_path(runs, kind: str, carrier: str, faces, recipe, *parts) -> Path:
+    shown = [digest(faces[name].values) for name in ("image", *TARGETS)]
+    return run_path(runs, kind, carrier, shown, asdict(recipe), *parts).with_suffix(".safetensors")
 
 
 def planted_photographs(source: str, plants: str, taught: int, asked: int, runs: str = "", seed: int = 0):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 # Seconds of each notebook of `make report` with empty runs/, on two cores; another notebook's are unknown.
-SECONDS = {"01_masks": 105, "02_training": 20, "03_attribution": 155, "04_comparison": 165, "05_validity": 150}
+SECONDS = {"01_masks": 105, "02_training": 20, "03_attribution": 155, "04_comparison": 165, "05_validity": 165}
 UNKNOWN = 60
 DEMO, NETWORKS = 473, 4
 BY_FACES, BY_NETWORKS = ("01_masks", "03_attribution", "04_comparison"), ("03_attribution", "04_comparison")
