@@ -14,11 +14,13 @@ from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.registry import METHODS
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError, UnknownNameError
+from fcx.core.provenance import nested_attr
 from fcx.faithfulness import measurement as home
 from fcx.faithfulness import randomisation, removal
 from fcx.faithfulness.measurement import contrast, faithfulness_scores
 from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial
 from fcx.networks.facechannel import FaceChannel
+from fcx.networks.inputs import as_network
 
 SIZE = 16
 QUICK = {"steps": 4, "orders": 2, "percentages": (20, 60), "perturbations": 2, "stages": 2, "bins": 20}
@@ -73,7 +75,7 @@ def cases(trial):
     """Yield (target, sample, ask, image, heat) for two faces."""
     for target in (0, 1):
         for sample in (0, 3):
-            image, heat = trial.images[sample].numpy(), trial.maps[target, sample].numpy()
+            image, heat = trial.images[sample, 0].numpy(), trial.maps[target, sample].numpy()
             yield target, sample, ask(trial.scene, target), image, heat
 
 
@@ -89,7 +91,7 @@ def sequences(trial, sample, heat):
 def test_deletion_and_insertion_are_areas_between_curves_in_output_units(channel, tiny, fill):
     trial = trial_of(scene_of(channel, tiny, fills=(fill,)), "lrp")
     scores, steps = MEASURES["deletion"].function(trial), trial.settings.steps
-    instead = removal.filling(trial.scene, fill).numpy()
+    instead = removal.filling(trial.scene, fill)[:, 0].numpy()
     orders = trial.draw("orders", lambda rng: rng.permuted(np.tile(np.arange(trial.size), (2, 1)), axis=1)).numpy()
     for target, sample, f, image, heat in cases(trial):
 
@@ -149,7 +151,7 @@ def test_road_is_half_the_gap_between_the_two_ends_of_the_map(trial):
 
 def test_regions_are_removed_and_kept_alone(trial):
     gains, ranks = (MEASURES[name].function(trial) for name in ("regions", "region_ranks"))
-    instead = removal.filling(trial.scene, "mean").numpy()
+    instead = removal.filling(trial.scene, "mean")[:, 0].numpy()
     for target, sample, f, image, heat in cases(trial):
         cover = trial.batch.regions[sample].numpy()
         there = [i for i, region in enumerate(cover) if region.sum() > 0]
@@ -188,7 +190,7 @@ def test_sensitivity_is_the_largest_move_of_the_map(channel, tiny):
         moves = []
         for number in range(2):
             noise = trial.rng(sample, f"noise {number}").uniform(-0.2, 0.2, (SIZE, SIZE))
-            shown = torch.from_numpy(np.clip(trial.images[sample].numpy() + noise, 0, 1))[None]
+            shown = torch.from_numpy(np.clip(trial.images[sample, 0].numpy() + noise, 0, 1))[None, None]
             moves.append([np.linalg.norm(m - o) for m, o in zip(trial_of(alone, "lrp").explain(shown)[:, 0].numpy(),
                                                                own, strict=True)])  # fmt: skip
         np.testing.assert_allclose(largest[:, sample], np.max(moves, axis=0), rtol=1e-9)
@@ -251,7 +253,9 @@ def test_randomisation_compares_ranks_and_entropies_with_the_ruined_model(channe
     stages = [ruined for _, ruined in randomisation.cascade(trial.batch.subject.model, 2, seed=0)]
     for target, sample, _, image, heat in list(cases(trial))[::3]:
         alone = scene_of(channel, tiny.isel(sample=[sample]))
-        maps = [trial_of(alone, "lrp").explain(torch.from_numpy(image)[None], ruined)[target, 0] for ruined in stages]
+        maps = [
+            trial_of(alone, "lrp").explain(torch.from_numpy(image)[None, None], ruined)[target, 0] for ruined in stages
+        ]
         for suffix, side in (("", np.asarray), ("_absolute", np.abs)):
             alike = [oracles.rank_correlation(side(heat).ravel(), side(m.numpy()).ravel()) for m in maps]
             assert float(scores[f"randomisation{suffix}"][target, sample]) == pytest.approx(np.mean(alike), abs=1e-6)
@@ -263,7 +267,7 @@ def test_randomisation_compares_ranks_and_entropies_with_the_ruined_model(channe
 def test_edges_are_the_pictures_own(tiny, channel):
     scene = scene_of(channel, tiny)
     maps = CONTROLS["edges"](scene.batch)
-    np.testing.assert_allclose(maps[0, 2], oracles.edge_strength(scene.images[2].numpy()), atol=1e-12)
+    np.testing.assert_allclose(maps[0, 2], oracles.edge_strength(scene.images[2, 0].numpy()), atol=1e-12)
     assert torch.equal(maps[0], maps[1])
 
 
@@ -455,6 +459,59 @@ def test_no_usable_face_is_said(channel, tiny):
 def test_every_measure_says_what_it_is():
     assert home.MEASURES is MEASURES
     assert all(m.best in ("high", "low", "zero") and m.unit and m.function.__doc__ for m in MEASURES.values())
+
+
+def coloured(faces, side=SIZE):
+    """Return faces whose colour pictures are their grey ones, of another size."""
+    grey = np.kron(faces["image"].values, np.ones((side // SIZE, side // SIZE), "u1"))
+    dims = ("condition", "sample", "row", "column", "channel")
+    return faces.assign(picture=(dims, np.repeat(grey[..., None], 3, -1)))
+
+
+def test_a_colour_network_is_measured_as_the_grey_one_that_it_amounts_to(tiny):
+    """On pictures without colour, weights of three channels are their sum: every measure must say the same."""
+    weights = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    networks = {}
+    for name, channels, kernel in (("colour", 3, weights), ("grey", 1, weights.sum(1, keepdim=True))):
+        layer = nn.Conv2d(channels, 3, SIZE).double()
+        with torch.no_grad():
+            layer.weight.copy_(kernel), layer.bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
+        networks[name] = as_network(nn.Sequential(layer, nn.Flatten()), size=SIZE, channels=channels,
+                                    outputs=["happy", "sad", "neutral"], kind="logit")  # fmt: skip
+    models = {**networks, "ratings": Linear()}
+    measures = "deletion,road,regions,region_ranks,completeness"
+    scores = faithfulness_scores(models, coloured(tiny), "input_x_gradient", measures, ["happy - sad", "valence"],
+                                 dtype="float64", draws=20, **QUICK)  # fmt: skip
+    of = scores["value"].sel({"method": "input_x_gradient"})
+    asked = of.sel(target="happy - sad")
+    np.testing.assert_allclose(asked.sel(model="colour"), asked.sel(model="grey"), rtol=1e-6, atol=1e-9)
+    assert asked.sel(model=["colour", "grey"]).notnull().any(("condition", "sample")).all()
+    assert asked.sel(model="ratings").isnull().all()
+    assert of.sel(target="valence", model=["colour", "grey"]).isnull().all()
+    assert of.sel(target="valence", model="ratings").notnull().any()
+
+
+def test_maps_of_the_grid_are_asked_of_finer_pixels(tiny):
+    layer = nn.Conv2d(3, 2, 2 * SIZE)
+    network = as_network(nn.Sequential(layer, nn.Flatten()), size=2 * SIZE, channels=3, outputs=["a", "b"])
+    scores = faithfulness_scores({"m": network}, coloured(tiny, 2 * SIZE), "occlusion,gradient", count=2, draws=20,
+                                 **QUICK)  # fmt: skip
+    told = scores["value"].sel(measure=["deletion_mean", "road", "necessity_mean", "max_sensitivity"])
+    assert np.isfinite(told).all()
+
+
+def test_a_method_that_refuses_a_model_is_left_out_for_it(channel, tiny):
+    models = {"channel": channel, "plain": Linear()}
+    scores = faithfulness_scores(models, tiny, "mean_activation,gradient", "deletion", count=2, draws=20, **QUICK)
+    there = scores["value"].notnull().all(("condition", "target", "measure", "sample"))
+    assert there.sel({"method": "mean_activation"}).values.tolist() == [True, False]
+    assert there.sel({"method": ["gradient", "random"]}).all()
+    refused = nested_attr(scores, "refused")
+    assert list(refused) == ["mean_activation"]
+    assert "explains a FaceChannel" in refused["mean_activation"]["plain"]
+    for methods in ("mean_activation", {"a": ("lrp", {"epsilon": -1.0}), "b": "gradient"}):
+        with pytest.raises(InputError, match=r"explains a FaceChannel|epsilon is -1"):
+            faithfulness_scores(models, tiny, methods, "deletion", count=2, draws=20, **QUICK)
 
 
 def test_faces_channel_of_any_preset_and_a_plain_module_can_be_measured(tiny):

@@ -54,7 +54,7 @@ def trial(model):
 @pytest.fixture(scope="module")
 def given(trial):
     """What Quantus takes: pictures, one output for each and maps, with the explanation as a function."""
-    pictures = trial.images[:, None].numpy()
+    pictures = trial.images.numpy()
 
     def explain(model, inputs, targets, **_):
         batch = Batch(Subject("q", model), torch.as_tensor(inputs, dtype=torch.float32))
@@ -76,7 +76,7 @@ def test_deletion_curves_are_those_of_pixel_flipping_where_its_softmax_is_off(mo
 
 def test_imputation_is_that_of_road(trial):
     rng = np.random.default_rng(0)
-    for picture in trial.images.double().numpy():
+    for picture in trial.images[:, 0].double().numpy():
         gone = rng.permutation(SIZE**2)[: int(rng.integers(1, SIZE**2 - 1))]
         mask = np.zeros((SIZE, SIZE), bool)
         mask.ravel()[gone] = True

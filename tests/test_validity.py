@@ -17,6 +17,7 @@ from fcx.core.provenance import nested_attr
 from fcx.datasets.synthetic import synthetic_sets
 from fcx.faithfulness.known_truth import _score, known_truth_scores
 from fcx.networks.facechannel import Config, FaceChannel
+from fcx.networks.inputs import as_network
 from fcx.reporting.notebook_inputs import stored_models, stored_residual
 
 
@@ -149,13 +150,19 @@ def test_a_method_is_left_out_where_it_refuses_a_network(sets):
         figures.validity_table(scores).frame[["carrier", "method"]].to_dict("records"))  # fmt: skip
     assert figures.densest_table(scores).frame.set_index("method").loc["Mean activation", "outline"] == "not asked"
     said = [item.statement for item in figures.validity_findings(scores).items]
-    assert said[1] == (
-        "Some networks are not explained by every method; left out: Mean activation (outline and outline, untrained)."
-    )
+    assert said[1] == ("Some networks are not explained by every method; left out: Mean activation (outline).")
     with pytest.raises(InputError, match="no method of mean_activation explains the network of outline"):
         known_truth_scores({"outline": plain}, {"outline": few["outline"]}, "mean_activation", draws=5)
     with pytest.raises(InputError, match="epsilon is -1"):
         known_truth_scores({"mouth": channel}, {"mouth": few["mouth"]}, {"lrp": ("lrp", {"epsilon": -1})}, draws=5)
+
+
+def test_a_colour_network_of_another_size_is_asked_too():
+    faces = synthetic_sets(("mouth",), count=2, seed=4, pictures=True)
+    layer = nn.Conv2d(3, 2, 96)
+    network = as_network(nn.Sequential(layer, nn.Flatten()), size=96, channels=3, outputs=list(TARGETS))
+    scores = known_truth_scores({"mouth": network}, faces, "gradient", draws=5)
+    assert scores["hit_mean"].notnull().all()
 
 
 def test_what_cannot_be_asked_is_refused(sets):

@@ -90,8 +90,8 @@ class Batch:
             check_input(images, self.model.config.size)
 
     def again(self, images: torch.Tensor | None = None, subject: Subject | None = None) -> Batch:
-        """Return the same faces for another method, as other `images` (sample, y, x) or for another model if given."""
-        pixels = self.images if images is None else images[:, None]
+        """Return the same faces for another method, as other `images` or for another model where they are given."""
+        pixels = self.images if images is None else images
         return Batch(subject or self.subject, pixels, self.position, self.weights, self.reference,
                      reader=self.reader, condition=self.condition)  # fmt: skip
 

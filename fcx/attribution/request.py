@@ -96,9 +96,17 @@ def check_models(models: Mapping[str, nn.Module], faces, methods: Iterable[str])
         check_crop(getattr(model, "metadata", {}), faces, f"the model {name!r}")
         read_variable(model, faces)
         for method in methods:
-            if not isinstance(model, needs := METHODS[method].needs):
-                able = [other for other, m in METHODS.items() if isinstance(model, m.needs)]
-                raise InputError(
-                    f"method {method!r} explains a {needs.__name__}, and model {name!r} is a "
-                    f"{type(model).__name__}: for it use {', '.join(able)}"
-                )
+            check_needs(method, name, model)
+
+
+def check_needs(method: str, name: str, model: nn.Module) -> None:
+    """Refuse a model of a type that a method does not explain.
+
+    Raises: InputError naming the methods that do.
+    """
+    if not isinstance(model, needs := METHODS[method].needs):
+        able = [other for other, m in METHODS.items() if isinstance(model, m.needs)]
+        raise InputError(
+            f"method {method!r} explains a {needs.__name__}, and model {name!r} is a {type(model).__name__}: for it "
+            f"use {', '.join(able)}"
+        )

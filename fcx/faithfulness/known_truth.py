@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from scipy import ndimage
 
-from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.batch import Batch, Subject, spread
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import chosen_names
 from fcx.attribution.runner import attribute
@@ -29,7 +29,7 @@ from fcx.datasets.truth import truth_condition
 from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
 from fcx.faithfulness.randomisation import cascade
 from fcx.networks.checkpoints import resolve_models
-from fcx.networks.inputs import as_pixels
+from fcx.networks.inputs import as_pixels, read_variable
 from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
 from fcx.statistics.map_scores import score_maps
@@ -193,10 +193,10 @@ def _mean(each: np.ndarray) -> np.ndarray:
 
 def _control_maps(network, faces, targets, seed: int) -> dict[str, np.ndarray]:
     """Return (target, sample, y, x) of each control."""
-    images = as_pixels(network, faces["image"].values[0])
+    images = as_pixels(network, faces[read_variable(network, faces)].values[0])
     weights = torch.eye(len(TARGETS))[[TARGETS.index(target) for target in targets]]
     batch = Batch(Subject("control", network), images, weights=weights)
-    return {name: function(batch, seed=seed).numpy() for name, function in CONTROLS.items()}
+    return {name: spread(function(batch, seed=seed), (GRID, GRID)).numpy() for name, function in CONTROLS.items()}
 
 
 def _score(maps: np.ndarray, truth: np.ndarray, cover: np.ndarray) -> dict[str, np.ndarray]:

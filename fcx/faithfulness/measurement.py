@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,14 +22,13 @@ from fcx.attribution.batch import Batch, Subject, own_mode
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import FILLS
 from fcx.attribution.registry import METHODS
-from fcx.attribution.request import check_models, chosen_names
+from fcx.attribution.request import check_models, check_needs, chosen_names, model_targets, tell_lacking
 from fcx.attribution.runner import DEFAULT, DTYPES
 from fcx.core.arguments import Count, Names, Seed, Words, checked
 from fcx.core.checks import choose, real_number, whole_number
-from fcx.core.contract import TARGETS, Faces, column, usable
+from fcx.core.contract import Faces, column, usable
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, run_provenance
-from fcx.core.targets import parse_all
 from fcx.faithfulness.measures import (
     CONTROLS,
     MEASURES,
@@ -40,7 +40,7 @@ from fcx.faithfulness.measures import (
 )  # fmt: skip
 from fcx.networks.checkpoints import network_hash, resolve_models
 from fcx.networks.inference import piece_size, pieces, usable_device
-from fcx.networks.inputs import outputs_of, read_variable
+from fcx.networks.inputs import outputs_of
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
 
 SCORE_DIMS = ("model", "condition", "method", "target", "measure", "sample")
@@ -49,7 +49,7 @@ LEAST = {"steps": 1, "orders": 1, "perturbations": 1, "stages": 1, "bins": 2, "s
 
 
 @checked
-def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words | None = None, targets=TARGETS, *,
+def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words | None = None, targets=None, *,
                         count: Count | None = 64, shuffled: Names | None = None, batch_size: Count = 64, device="cpu",
                         dtype: str = "float32", draws: Count = 2000, seed: Seed = 0,
                         **settings) -> xr.Dataset:  # fmt: skip
@@ -63,7 +63,10 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
     that one method may stand there with several options. `measures` are names in `MEASURES`; None is all of them,
     "shuffled_labels" only where `shuffled` is given: a dict from names of models to torch modules that were trained
     on shuffled labels. `count` faces are drawn from those that are usable in every condition; None takes all, with
-    NaN for those that are not usable. A value depends on `seed` and the face, not on `batch_size`.
+    NaN for those that are not usable. A value depends on `seed` and the face, not on `batch_size`. What is removed are
+    pixels as a model reads them, of all its colours. A target is NaN for a model that lacks one of its outputs. A
+    method that refuses a model is left out for it, or for a measure, unless it was given options: its values are NaN,
+    and the attribute `refused` says why, label -> model -> reason.
 
     `settings`: `fills` for removed pixels ("black", "grey", "mean", "blur", "mask"), `steps` of a removal curve,
     random `orders` that it is compared with, `percentages` removed for ROAD, `radius` (grey in [0, 1]) and number
@@ -71,31 +74,34 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
     of the histogram whose entropy is compared.
 
     Raises: UnknownNameError for a model, method, measure, target, fill or setting that does not exist; InputError
-    for numbers out of range, for faces of another crop rule than a model's, and where no face is usable.
+    for numbers out of range, for faces of another crop rule than a model's, where no face is usable, and where no
+    method explains a model.
 
     >>> faithfulness_scores("plain_scratch", faces, "lrp,gradcam", "deletion")["mean"]  # doctest: +SKIP
     """
     settled, measures = _settings(settings, seed), _measures(measures, shuffled)
-    explainers = _explainers(methods, seed)
+    explainers, fixed = _explainers(methods, seed)
     kind, device = DTYPES[choose(dtype, DTYPES, "dtype")], usable_device(device)
     resolved, rivals = resolve_models(models), resolve_models(dict(shuffled)) if shuffled else {}
     for name in rivals:
         choose(name, resolved, "model that `shuffled` has a twin of")
     for every in (resolved, rivals):
-        check_models(every, faces, [name for name, _ in explainers.values() if name in METHODS])
-        check_grey(every, faces)
-    targets = parse_all(targets)
+        check_models(every, faces, ())
+    targets = model_targets(resolved, targets)
+    tell_lacking(resolved, targets)
     rows = _rows(faces, count, seed)
     lead = (len(resolved), faces.sizes["condition"], len(explainers), len(targets))
     values: dict[str, np.ndarray] = {}
+    refusals = Refusals(list(explainers), fixed)
     total = len(resolved) * len(explainers) * int((faces["status"].values[:, rows] == "ok").sum())
     bar = tqdm(total=total, desc="faithfulness", unit="face", file=sys.stderr, delay=PATIENCE, leave=False)
     with own_mode(device), bar:
-        for scene, (m, c, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device, kind):
-            for e, explainer in enumerate(explainers.values()):
-                for name, scores in _scores(scene, *explainer, measures):
+        for scene, (m, c, own, some) in _scenes(resolved, rivals, faces, rows, targets, settled, batch_size, device,
+                                                kind):  # fmt: skip
+            for e, (label, explainer) in enumerate(explainers.items()):
+                for name, scores in _scores(scene, *explainer, measures, partial(refusals.note, label)):
                     kept = values.setdefault(name, np.full((*lead, len(rows)), np.nan))
-                    kept[m, c, e][:, some] = scores[:, : len(some)].double().cpu().numpy()
+                    kept[m, c, e][np.ix_(own, some)] = scores[:, : len(some)].double().cpu().numpy()
                 bar.update(len(some))
     coords = {
         "model": list(resolved), "condition": faces["condition"].values, "method": list(explainers),
@@ -106,6 +112,7 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
         **{name: faces.attrs[name] for name in faces.attrs if name == "crop" or name.startswith("mask")},
         "methods": described_methods(explainers),
         "checkpoints": {name: network_hash(model) for name, model in resolved.items()},
+        "refused": refusals.reasons,
         "settings": asdict(settled),
         "interval": INTERVAL,
         "provenance": run_provenance(step="faithfulness", dtype=dtype, seed=seed, draws=draws),
@@ -113,11 +120,45 @@ def faithfulness_scores(models, faces: Faces, methods=DEFAULT, measures: Words |
     return _summary(values, coords, faces.isel(sample=rows), draws, seed, flat_attrs(attrs))
 
 
-def _scores(scene: Scene, name: str, options: Mapping, measures: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield ("family measure", values (target, sample)) of one method for the faces of a scene."""
+class Refusals:
+    """Which methods refuse which models, label -> model, or model and measure -> reason."""
+
+    def __init__(self, labels: list[str], fixed: set[str]):
+        self.labels, self.fixed = labels, fixed
+        self.reasons: dict[str, dict[str, str]] = {}
+
+    def note(self, label: str, model: str, error: InputError) -> None:
+        """Leave a method out for a model.
+
+        Raises: the error, of controls and of methods that were given options, or where no method is left.
+        """
+        if label in self.fixed:
+            raise error
+        self.reasons.setdefault(label, {}).setdefault(model, str(error))
+        if all(model in self.reasons.get(other, ()) for other in self.labels if other not in CONTROLS):
+            raise error
+
+
+def _scores(scene: Scene, name: str, options: Mapping, measures: list[str], refuse) -> Iterator:
+    """Yield ("family measure", values (target, sample)) of one method for the faces of a scene.
+
+    `refuse` is called with the model, or the model and the measure, and the error, where the method refuses it.
+    """
+    subject = scene.batch.subject
     trial = Trial(scene, METHODS[name].function if name in METHODS else CONTROLS[name], options)
+    try:
+        if name in METHODS:
+            check_needs(name, subject.name, subject.model)
+        trial.maps  # noqa: B018  what measures share
+    except InputError as error:
+        return refuse(subject.name, error)
     for family in measures:
-        for part, scores in MEASURES[family].function(trial).items():
+        try:
+            parts = MEASURES[family].function(trial)
+        except InputError as error:  # of the model with other weights
+            refuse(f"{subject.name}, {family}", error)
+            continue
+        for part, scores in parts.items():
             yield f"{family} {part}", scores
 
 
@@ -160,13 +201,17 @@ def _intervals(values: xr.DataArray, subjects: np.ndarray, draws: int, seed: int
 
 
 def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device, dtype):
-    """Yield (scene, (model, condition, samples)) for each batch of usable faces."""
+    """Yield (scene, (model, condition, targets, samples)) for each batch of usable faces."""
     reader = FaceReader(faces)
-    weights, reference = (
-        torch.tensor(values, dtype=dtype, device=device)
-        for values in ([t.weights for t in targets], [t.reference for t in targets])
-    )
     for m, name in enumerate(resolved):
+        has = outputs_of(resolved[name])
+        if not (own := [number for number, target in enumerate(targets) if target.of_outputs(has)]):
+            continue
+        weights, reference = (
+            torch.tensor(values, dtype=dtype, device=device)
+            for values in ([[targets[t].needs.get(output, 0.0) for output in has] for t in own],
+                           [targets[t].reference for t in own])
+        )  # fmt: skip
         subject = Subject.of(name, resolved[name], device, dtype)
         rival = Subject.of(name, rivals[name], device, dtype) if name in rivals else None
         for c, condition in enumerate(reader.conditions):
@@ -176,19 +221,7 @@ def _scenes(resolved, rivals, faces, rows, targets, settings, batch_size, device
                 images = reader.pixels(condition, rows[some], subject.model, weights)
                 place = torch.from_numpy(rows[some]).to(device)
                 batch = Batch(subject, images, place, weights, reference, reader=reader, condition=condition)
-                yield Scene(batch, settings, rival), (m, c, some[:count])
-
-
-def check_grey(models: Mapping[str, torch.nn.Module], faces) -> None:
-    """Refuse networks that do not read the grey grid and answer arousal and valence, which measures remove pixels of.
-
-    Raises: InputError.
-    """
-    for name, model in models.items():
-        size = getattr(model, "size", faces.sizes["x"])
-        if read_variable(model, faces) != "image" or size != faces.sizes["x"] or outputs_of(model) != TARGETS:
-            raise InputError(f"faithfulness is measured for networks that read the grey grid of the faces and answer "
-                             f"{' and '.join(TARGETS)}; model {name!r} does not")  # fmt: skip
+                yield Scene(batch, settings, rival), (m, c, own, some[:count])
 
 
 def _rows(faces, count: int | None, seed: int) -> np.ndarray:
@@ -202,13 +235,15 @@ def _rows(faces, count: int | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(able)[:count])
 
 
-def _explainers(methods, seed: int) -> dict[str, tuple[str, dict]]:
-    """Return label -> (name, options with defaults filled in) of the methods, then of the controls."""
-    explainers = {}
+def _explainers(methods, seed: int) -> tuple[dict[str, tuple[str, dict]], set[str]]:
+    """Return label -> (name, options with defaults filled in) of the methods, then of the controls, and the labels of
+    controls and of methods whose options were given."""
+    explainers, fixed = {}, set(CONTROLS)
     for label, (name, options) in labelled_methods(methods).items():
         given = {**options, "seed": seed}
         explainers[label] = name, {o: given.get(o, default) for o, default in METHODS[name].options.items()}
-    return explainers | {name: (name, {"seed": seed}) for name in CONTROLS}
+        fixed |= {label} if options else set()
+    return explainers | {name: (name, {"seed": seed}) for name in CONTROLS}, fixed
 
 
 def _measures(measures, shuffled) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fcx.attribution.batch import Batch, Subject
+from fcx.attribution.batch import Batch, Subject, spread
 from fcx.attribution.registry import METHODS
 from fcx.attribution.request import chosen_names
 from fcx.core.checks import choose
@@ -118,13 +118,13 @@ class Scene:
 
     @property
     def images(self) -> torch.Tensor:
-        """The faces, (sample, y, x) in [0, 1]."""
-        return self.batch.images[:, 0]
+        """The faces as the model reads them, (sample, channel, y, x) in [0, 1]."""
+        return self.batch.images
 
     def answer(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the explained outputs (target, sample) of images (sample, y, x), before the activation of a head."""
+        """Return the explained outputs (target, sample) of images as `images` are, before the activation of a head."""
         with torch.no_grad():
-            return self.batch.values(self.batch.explained(images[:, None])).T
+            return self.batch.values(self.batch.explained(images)).T
 
     @cached_property
     def output(self) -> torch.Tensor:
@@ -134,7 +134,7 @@ class Scene:
     @property
     def size(self) -> int:
         """The number of pixels of a face."""
-        return self.images[0].numel()
+        return self.images[0, 0].numel()
 
     def rng(self, sample: int, *words) -> np.random.Generator:
         """Return the random generator of one face for one purpose."""
@@ -172,17 +172,22 @@ class Trial:
 
     def explain(self, images: torch.Tensor | None = None, subject: Subject | None = None) -> torch.Tensor:
         """Return maps (target, sample, y, x), of other images or by another model where they are given."""
-        return self.function(self.scene.batch.again(images, subject), **self.options).detach()
+        return self._map(self.scene.batch.again(images, subject))
+
+    def _map(self, batch: Batch) -> torch.Tensor:
+        """Return maps of the pixels that the model reads; some methods make them on the grid of the faces."""
+        maps, sides = self.function(batch, **self.options).detach(), self.images.shape[-2:]
+        return maps if maps.shape[-2:] == sides else spread(maps, sides)
 
     @cached_property
     def explained(self) -> tuple[torch.Tensor, dict]:
         """The maps, and what the method recorded beside them."""
         batch = self.scene.batch.again()
-        return self.function(batch, **self.options).detach(), batch.recorded
+        return self._map(batch), batch.recorded
 
     @property
     def maps(self) -> torch.Tensor:
-        """The maps of the faces as they are, (target, sample, y, x)."""
+        """The maps of the faces as they are, (target, sample, y, x) of the pixels that the model reads."""
         return self.explained[0]
 
 
@@ -201,9 +206,12 @@ def random_map(batch: Batch, *, seed: int = 0) -> torch.Tensor:
 
 @control("edges")
 def sobel(batch: Batch, *, seed: int = 0) -> torch.Tensor:
-    """Return the magnitude of the picture's Sobel gradient, the same for every target: (target, sample, y, x)."""
+    """Return the magnitude of the picture's Sobel gradient, the same for every target: (target, sample, y, x).
+
+    Of a colour picture that of the mean of its channels.
+    """
     kernel = batch.images.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    padded = nn.functional.pad(batch.images.detach(), (1, 1, 1, 1), mode="replicate")
+    padded = nn.functional.pad(batch.images.detach().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     slopes = nn.functional.conv2d(padded, torch.stack([kernel, kernel.T])[:, None])
     return slopes.square().sum(1).sqrt().expand(len(batch.weights), -1, -1, -1)
 

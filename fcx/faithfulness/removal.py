@@ -24,8 +24,8 @@ NOISE = 0.01  # of ROAD's imputation, in units of grey in [0, 1], as in its publ
 
 
 def filling(scene: Scene, name: str) -> torch.Tensor:
-    """Return the fill `name` of the scene's faces, (sample, y, x)."""
-    return scene.once(("fill", name), lambda: filled(scene.batch, name)[:, 0])
+    """Return the fill `name` of the scene's faces, (sample, channel, y, x)."""
+    return scene.once(("fill", name), lambda: filled(scene.batch, name))
 
 
 def removal_order(scene: Scene, values: torch.Tensor) -> torch.Tensor:
@@ -55,13 +55,18 @@ def removal_curve(scene: Scene, order: torch.Tensor, name: str) -> torch.Tensor:
     instead = filling(scene, name)
     points = [scene.output]
     for count in fractions(scene.settings.steps, scene.size)[1:-1]:
-        gone = (order < count).reshape(len(order), *scene.images.shape)
+        gone = _as_pictures(order < count, scene)
         points.append(_own(scene, [torch.where(g, instead, scene.images) for g in gone]))
     return torch.stack([*points, scene.once(("filled", name), lambda: scene.answer(instead))], -1)
 
 
+def _as_pictures(pixels: torch.Tensor, scene: Scene) -> torch.Tensor:
+    """Return what is said of flat pixels (..., sample, pixel) as pictures, (..., sample, 1, y, x)."""
+    return pixels.reshape(*pixels.shape[:-1], 1, *scene.images.shape[2:])
+
+
 def _own(scene: Scene, images: list[torch.Tensor]) -> torch.Tensor:
-    """Return the outputs (target, sample) where each target has images of its own, or one has those of all."""
+    """Return the outputs (target, sample) where each target has images of its own, or all have the same."""
     if len(images) == 1:
         return scene.answer(images[0])
     return torch.stack([scene.answer(one)[t] for t, one in enumerate(images)])
@@ -150,11 +155,11 @@ def linear_imputation(picture: np.ndarray, gone: np.ndarray) -> np.ndarray:
 
 
 def imputed(scene: Scene, gone: torch.Tensor) -> torch.Tensor:
-    """Return the faces (sample, y, x) with the pixels that are `gone` (sample, y, x) imputed, and a little noise."""
-    noise = scene.draw("road", lambda rng: NOISE * rng.standard_normal(scene.images.shape[1:]))
-    pairs = zip(scene.images.double().cpu().numpy(), gone.cpu().numpy(), strict=True)
-    solved = torch.from_numpy(np.stack([linear_imputation(picture, out) for picture, out in pairs])).to(scene.images)
-    return torch.where(gone, solved + noise, scene.images)
+    """Return the faces with the pixels that are `gone` (sample, 1, y, x) imputed, and a little noise of grey."""
+    noise = scene.draw("road", lambda rng: NOISE * rng.standard_normal(scene.images.shape[2:]))[:, None]
+    pairs = zip(scene.images.double().cpu().numpy(), gone[:, 0].cpu().numpy(), strict=True)
+    solved = np.stack([[linear_imputation(channel, out) for channel in picture] for picture, out in pairs])
+    return torch.where(gone, torch.from_numpy(solved).to(scene.images) + noise, scene.images)
 
 
 @measure("road", unit="output", best="high")
@@ -177,8 +182,8 @@ def _road_answers(trial: Trial, absolute: bool) -> tuple[torch.Tensor, torch.Ten
     counts = [int(trial.size * p / 100) for p in trial.settings.percentages]
 
     def answers(order):
-        grid = order.reshape(len(order), *trial.images.shape)
-        return torch.stack([_own(trial.scene, [imputed(trial.scene, g < count) for g in grid]) for count in counts])
+        ranks = _as_pictures(order, trial.scene)
+        return torch.stack([_own(trial.scene, [imputed(trial.scene, r < count) for r in ranks]) for count in counts])
 
     return _both_ends(trial, "road", absolute, answers)
 
@@ -190,7 +195,7 @@ def effects_of_filling(scene: Scene, name: str) -> dict[str, torch.Tensor]:
     """
 
     def compute():
-        face, instead = scene.batch.images, filling(scene, name)[:, None]
+        face, instead = scene.images, filling(scene, name)
         cover = scene.batch.regions.movedim(1, 0)  # (region, sample, y, x)
         need, less = effects(scene.batch, face, instead, cover), effects(scene.batch, instead, face, cover)
         both = {"necessity": need.movedim(1, -1), "sufficiency": -less.movedim(1, -1)}
@@ -202,7 +207,7 @@ def effects_of_filling(scene: Scene, name: str) -> dict[str, torch.Tensor]:
 
 def _region_pairs(trial: Trial):
     """Yield (measure, score of the map, effect), both (target, sample, region): net mass, then absolute mass."""
-    cover = trial.batch.regions
+    cover = trial.batch.at_input(trial.batch.regions)
     for name in trial.settings.fills:
         for kind, effect in effects_of_filling(trial.scene, name).items():
             for suffix, maps, change in (("", trial.maps, effect), ("_absolute", trial.maps.abs(), effect.abs())):

@@ -29,6 +29,7 @@ WANTED = 0.95  # of faces, in which a method must find the truth
 LEAD = 0.5  # how much more often at least than in the map of an untrained network
 LEARNT = 0.9  # the CCC below which a network cannot be asked
 DRAWN = "drawn faces"
+UNTRAINED = ", untrained"
 TINT = np.array([213, 94, 0])
 
 
@@ -210,8 +211,10 @@ def _refused(scores) -> list[Finding]:
     refused = nested_attr(scores, "refused")
     if not refused:
         return []
-    names = listed([f"{method_title(name, scores)} ({listed(list(of))})" for name, of in refused.items()])
-    reasons = "; ".join(dict.fromkeys(reason for of in refused.values() for reason in of.values()))
+    where = {name: [key for key in of if key.removesuffix(UNTRAINED) not in of or not key.endswith(UNTRAINED)]
+             for name, of in refused.items()}  # fmt: skip
+    names = listed([f"{method_title(name, scores)} ({'; '.join(of)})" for name, of in where.items()])
+    reasons = "; ".join(refused[name][of[0]].partition(": for it use")[0] for name, of in where.items())
     return [Finding(f"Some networks are not explained by every method; left out: {names}.", f"Why: {reasons}.")]
 
 

@@ -65,7 +65,7 @@ def test_a_deletion_curve_beside_pixel_flipping(scene, capsys):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.array([
-                flipping(model=model, x_batch=scene.images[:, None].numpy().copy(), y_batch=np.full(FACES, output),
+                flipping(model=model, x_batch=scene.images.numpy().copy(), y_batch=np.full(FACES, output),
                          a_batch=maps[output][:, None].numpy(), channel_first=True, softmax=False)
                 for output in (0, 1)
             ])  # fmt: skip
@@ -82,7 +82,7 @@ def test_a_deletion_curve_beside_pixel_flipping(scene, capsys):
 
 
 def test_imputation_beside_quantus(scene, capsys):
-    rng, picture = np.random.default_rng(0), scene.images[0].double().numpy()
+    rng, picture = np.random.default_rng(0), scene.images[0, 0].double().numpy()
     for share in (0.2, 0.5, 0.9):
         gone = rng.permutation(4096)[: int(4096 * share)]
         mask = np.zeros((64, 64), bool)
