@@ -127,6 +127,25 @@ def test_reports_show_of_each_network_a_target_that_it_answers(target, groups):
         shown_targets(results, "pain")
 
 
+def test_the_report_on_maps_tells_the_outputs_methods_and_trainings_of_the_run():
+    faces, results = mixed()
+    words = figures.networks_told(results)
+    assert words == "There are maps of arousal and valence for a and b, and of happy, sad and neutral for logits."
+    seeds = results.assign_coords(family=("model", ["a", "logits", "a"]), seed=("model", [0, 0, 1]))
+    assert figures.networks_told(seeds).endswith(
+        "Of a several trainings were given: maps that are drawn are of the first."
+    )
+    hostile = results.assign_coords(model=["<b>", "logits", "b"])
+    assert "<b>" not in figures.networks_told(hostile)
+    words = figures.methods_told(results)
+    assert words.startswith("- **Gradient** is how much the output would change")
+    assert "LRP" not in words  # which was not asked
+    for (target, some), question in zip(shown_targets(results), ["rating of valence", "answer “happy”"], strict=True):
+        opening = figures.attribution_opening(some, fcx.region_statistics(some, faces, draws=5), target=target,
+                                              source="mine")  # fmt: skip
+        assert opening.question == f"Which parts of a face move a network's {question}?"
+
+
 def test_reports_score_ratings_and_logits_each_by_its_own():
     faces, results = mixed()
     scored = rated_predictions(results, faces)

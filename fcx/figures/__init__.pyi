@@ -15,6 +15,7 @@ from .known_truth_charts import (
 )
 from .landmark_charts import failure_gallery, landmark_table, mask_shift_chart, robustness_chart
 from .leakage_charts import leakage_chart, leakage_findings
+from .maps_told import methods_told, networks_told
 from .mask_galleries import style_gallery, wearing_gallery
 from .opening import Opening, Picture, Verdict, Verdicts
 from .openings import (

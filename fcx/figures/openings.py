@@ -211,7 +211,10 @@ def attribution_opening(results: xr.Dataset, statistics: xr.Dataset, headline: F
         same = int((table == table[:1]).all(0).sum())
         answer.append(f"Another method may say otherwise: all {count_word(len(named))} methods name the same region in "
                       f"{same or 'none'} of {table[0].size} cases (network, with and without mask).")  # fmt: skip
-    return Opening(f"Which parts of a face move a network's rating of {target}?", answer, headline, picture)
+    declared = nested_attr(results, "outputs") or {}
+    logits = any(declared.get(str(name), {}).get("kind") == "logit" for name in results["model"].values)
+    what = f"answer “{target}”" if logits else f"rating of {target}"
+    return Opening(f"Which parts of a face move a network's {what}?", answer, headline, picture)
 
 
 def _density(cell, models: list[str], region: str) -> str:
