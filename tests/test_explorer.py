@@ -22,7 +22,7 @@ from fcx.explorer.answers import Answers
 from fcx.explorer.drawn import inside
 from fcx.explorer.live import Live, mask_of
 from fcx.explorer.packing import LEVELS, PARTS, POWER, SHOWN, eight_bits, from_eight_bits
-from fcx.explorer.static import SCRIPT, payload
+from fcx.explorer.static import PIECES, ROOM, module_text, payload
 from fcx.explorer.view import View
 from fcx.statistics.overlays import OVERLAYS
 from fcx.statistics.region_mass import region_cover
@@ -122,13 +122,20 @@ def test_the_page_is_one_file_that_asks_for_nothing(explorer, tmp_path):
     assert "default-src 'none'" in page
     assert page.count("<script") == page.count("</script>") == 2
     assert not re.search(r"(src|href)=|@import|url\(http|fetch\(|XMLHttp", page)
-    assert "</script" not in SCRIPT.read_text()
+    assert "</script" not in module_text()
     store = json.loads(re.search(r'application/json">(.*?)</script>', page, re.S)[1])
     names = [face["id"] for face in store["header"]["faces"]]
     assert len(names) == 3
     assert "face2" in names  # the one that is shown first
     assert explorer.html(3) in page
     assert page == explorer.write(tmp_path / "again.html", count=3).read_text()
+
+
+def test_every_piece_of_the_page_is_in_its_module():
+    assert sorted(PIECES) == sorted(path.stem for path in (ROOM / "page").iterdir())
+    text = module_text()
+    for name in re.findall(r"\b(with[A-Z]\w+) =", text):
+        assert re.search(rf"^const PARTS = .*\b{name}\b", text, re.M)  # else its methods would be missing
 
 
 def test_names_of_files_are_no_markup(pair, tmp_path):

@@ -15,7 +15,10 @@ from fcx.explorer.view import View
 from fcx.figures.theme import POLICY
 
 ROOM = Path(__file__).parent
-SCRIPT, STYLE = ROOM / "explorer.js", ROOM / "explorer.css"
+STYLE = ROOM / "explorer.css"
+# The module of the page in pieces, the first needed by those that follow; their names are known in all of them.
+PIECES = ("sources", "elements", "shapes", "state", "controls", "faces", "pictures", "regions", "mask", "copies",
+          "explorer")  # fmt: skip
 TITLE = "Where networks look: faces and maps by hand"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -49,9 +52,14 @@ def explorer_section(pack: Pack, rows: Iterable[int], view: View) -> str:
     start = f'const home = document.getElementById("{name}");\n' + (
         "mount(home, packed(JSON.parse(home.previousElementSibling.textContent)));"
     )
-    style, script = (file.read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
+    style = STYLE.read_text(encoding="utf-8")
     return (f'<style>{style}</style>\n<script type="application/json">{store}</script><div id="{name}"></div>\n'
-            f'<script type="module">{script}\n{start}</script>')  # fmt: skip
+            f'<script type="module">{module_text()}\n{start}</script>')  # fmt: skip
+
+
+def module_text() -> str:
+    """Return the one ES module of `PIECES`: a page that is opened from a folder may not import any other."""
+    return "\n".join((ROOM / "page" / f"{name}.js").read_text(encoding="utf-8") for name in PIECES)
 
 
 def explorer_page(pack: Pack, rows: Iterable[int], view: View) -> str:

@@ -10,14 +10,14 @@ import traitlets
 
 from fcx.core.checks import choose_all
 from fcx.explorer.answers import Answers
-from fcx.explorer.static import SCRIPT, STYLE
+from fcx.explorer.static import STYLE, module_text
 from fcx.explorer.view import VIEW_OPTIONS, View
 
 
 class ExplorerWidget(anywidget.AnyWidget):
     """What the page shows (`view`) and what it is told at first (`header`); all else it asks for."""
 
-    _esm = SCRIPT.read_text(encoding="utf-8")
+    _esm = module_text()
     _css = STYLE.read_text(encoding="utf-8")
     header = traitlets.Unicode().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
