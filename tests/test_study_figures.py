@@ -172,7 +172,8 @@ def test_reasons_say_what_gains(drawn):
     levels = LEVELS | {"small_plain": {**LEVELS["small_plain"], "patch": 2.5}}
     reasons = ladder_reasons(drawn_scores(made_scores(levels, count=200), draws=50))
     assert (
-        figures.reason_findings(reasons).items[0].statement == "That the upper face suffices gains arousal and valence."
+        figures.reason_findings(reasons, faces="made").items[0].statement
+        == "Made: that the upper face suffices explains a gain in arousal and valence."
     )
 
 

@@ -91,17 +91,18 @@ def _longer(differences: pd.DataFrame, start: str) -> list[Finding]:
     return [Finding(f"{start}: {longer}, is {listed(parts)}.", f"{numbers}.")]
 
 
-def reason_findings(reasons: pd.DataFrame) -> Findings:
-    """Return what of the gain of training on masks each reason makes (`fcx.studies.ladder_reasons`)."""
+def reason_findings(reasons: pd.DataFrame, *, faces: str) -> Findings:
+    """Return what of the gain of training on masks each reason explains (`fcx.studies.ladder_reasons`)."""
     findings = []
     for reason, rows in reasons.groupby("reason", sort=False):
         what, _, how = reason.partition(": ")
         words = []
-        for sign, verb in (("above", "gains"), ("below", "costs"), ("", "changes nothing clear in")):
+        for sign, words_of in (("above", "a gain in"), ("below", "a loss in"), ("", "nothing clear in")):
             if of_sign := [r.target for r in rows.itertuples() if _sign(r) == sign]:
-                words.append(f"{verb} {listed(of_sign)}")
+                words.append(f"{words_of} {listed(of_sign)}")
         numbers = "; ".join(f"{r.target} {_number(r, '+z.2f')}" for r in rows.itertuples())
-        findings.append(Finding(f"That {what} {listed(words)}.", f"{_upper(how)}: {numbers}. {_basis(rows)}"))
+        statement = f"{_upper(faces)}: that {what} explains {listed(words)}."
+        findings.append(Finding(statement, f"{_upper(how)}: {numbers}. {_basis(rows)}"))
     return Findings(findings)
 
 
