@@ -134,7 +134,7 @@ def test_prepare_evaluate_attribute_in_a_row(run, checkpoints, tmp_path):
 
 
 def test_attribute_runs_the_methods_that_the_library_runs():
-    assert inspect.signature(cli.attribute).parameters["methods"].default == ",".join(DEFAULT)
+    assert inspect.signature(cli.network_commands.attribute).parameters["methods"].default == ",".join(DEFAULT)
 
 
 def test_mask_writes_files_of_the_same_name(run, photo):
