@@ -80,8 +80,8 @@ def main(source: str, licence: str, out: str) -> None:
     sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
     from oracles import keras_answers
 
-    from fcx.networks.checkpoints import weights_hash, write_tensors
     from fcx.networks.mini_xception import OUTPUTS, SIZE, MiniXception
+    from fcx.networks.tensor_files import weights_hash, write_tensors
 
     layers, weights = _read(Path(source))
     model = MiniXception().double().eval()

@@ -16,6 +16,7 @@ from fcx.core.contract import GRID
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.core.provenance import nested_attr
 from fcx.networks.inputs import as_network, as_pixels
+from fcx.networks.resolving import resolve_models
 
 LOGITS = ["happy", "sad", "neutral"]
 
@@ -196,9 +197,9 @@ def test_networks_come_from_functions(tmp_path, monkeypatch):
 
     weights = {"1.weight": torch.ones(3, 4096), "1.bias": torch.arange(3.0)}
     save_file(weights, "w.safetensors")
-    models = fcx.networks.checkpoints.resolve_models("mine_of_test:face@w.safetensors")
+    models = resolve_models("mine_of_test:face@w.safetensors")
     assert list(models) == ["w"]  # called as its weights
     torch.testing.assert_close(models["w"](torch.zeros(1, 1, 64, 64)), torch.arange(3.0)[None])
     for name, text in (("broken", "KeyError"), ("none", "allowed: a function"), ("absent", "has no attribute")):
         with pytest.raises(InputError, match=text):
-            fcx.networks.checkpoints.resolve_models(f"mine_of_test:{name}")
+            resolve_models(f"mine_of_test:{name}")

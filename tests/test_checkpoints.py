@@ -10,17 +10,12 @@ from safetensors.torch import save_file
 
 from fcx.core.contract import FAMILIES, family_and_seed
 from fcx.core.errors import CheckpointError, InputError, UnknownNameError
-from fcx.networks import checkpoints
-from fcx.networks.checkpoints import (
-    FORMAT,
-    load_model,
-    read_metadata,
-    resolve_models,
-    save_model,
-    shipped,
-    weights_hash,
-)
+from fcx.networks import shipped_networks, tensor_files
+from fcx.networks.checkpoints import load_model, read_metadata, save_model
 from fcx.networks.facechannel import PRESETS, FaceChannel
+from fcx.networks.resolving import resolve_models
+from fcx.networks.shipped_networks import shipped
+from fcx.networks.tensor_files import FORMAT, weights_hash
 
 
 @pytest.fixture
@@ -166,7 +161,7 @@ def test_an_interrupted_write_keeps_the_old_file(model, file, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "save_file", dies)
+    monkeypatch.setattr(tensor_files, "save_file", dies)
     with pytest.raises(KeyboardInterrupt):
         save_model(model, file, {})
     assert file.read_bytes() == before
@@ -208,7 +203,7 @@ def test_shipped_checkpoints_load_and_say_what_they_are():
 
 
 def test_a_family_is_its_first_training(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "shipped_folder", lambda _: tmp_path)
+    monkeypatch.setattr(shipped_networks, "shipped_folder", lambda _: tmp_path)
     for name in ("plain_scratch-2", "masked_scratch-1", "plain_scratch-10", "shuffled-1", "plain_scratch-1"):
         save_model(model, tmp_path / f"{name}.safetensors", {"called": name})
     assert list(shipped()) == ["plain_scratch-1", "plain_scratch-2", "plain_scratch-10", "masked_scratch-1",

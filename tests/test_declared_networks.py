@@ -16,8 +16,10 @@ from fcx.core.errors import CheckpointError, InputError, StoreError, UnknownName
 from fcx.core.targets import answered, ratings
 from fcx.explorer.live import Live
 from fcx.figures.one_picture import photograph_panel
-from fcx.networks.checkpoints import network_hash, resolve_models, weights_hash
+from fcx.networks.checkpoints import network_hash
 from fcx.networks.inputs import as_network
+from fcx.networks.resolving import resolve_models
+from fcx.networks.tensor_files import weights_hash
 from fcx.reporting.notebook_inputs import (
     able_methods,
     logit_accuracies,

@@ -16,7 +16,7 @@ from fcx.attribution.batch import Batch, Subject
 from fcx.attribution.face_reader import FaceReader
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.core.provenance import nested_attr
-from fcx.networks.checkpoints import resolve_models
+from fcx.networks.resolving import resolve_models
 
 SIZE = 16
 KINDS = {

@@ -10,8 +10,9 @@ from oracles import keras_answers
 
 from fcx.attribution import attribute
 from fcx.core.contract import EXPRESSIONS
-from fcx.networks.checkpoints import load_model, shipped, shipped_others
+from fcx.networks.checkpoints import load_model
 from fcx.networks.mini_xception import OUTPUTS, MiniXception
+from fcx.networks.shipped_networks import shipped, shipped_others
 
 
 @pytest.fixture(scope="module")

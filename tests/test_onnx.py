@@ -16,10 +16,11 @@ from fcx.attribution.lrp_engine import Engine
 from fcx.attribution.lrp_rules import Rule
 from fcx.core.errors import CheckpointError, InputError
 from fcx.networks import onnx_export
-from fcx.networks.checkpoints import load_model, resolve_models, save_model
+from fcx.networks.checkpoints import load_model, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.onnx_export import write_onnx
 from fcx.networks.onnx_import import onnx_module, read_words
+from fcx.networks.resolving import resolve_models
 
 EPSILON = Rule("epsilon", "rule")
 

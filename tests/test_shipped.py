@@ -8,8 +8,9 @@ import pytest
 
 from fcx.attribution import METHODS, attribute
 from fcx.core.contract import FAMILIES, TARGETS, family_and_seed
-from fcx.networks.checkpoints import all_seeds, load_model, read_metadata, shipped
+from fcx.networks.checkpoints import load_model, read_metadata
 from fcx.networks.inference import predict
+from fcx.networks.shipped_networks import all_seeds, shipped
 from fcx.studies import read_study
 from fcx.studies.contrasts import drawn_scores
 from fcx.studies.study_tables import table3

@@ -13,10 +13,11 @@ from fcx.core.contract import TARGETS
 from fcx.core.errors import CheckpointError, FcxError, InputError, UnknownNameError
 from fcx.networks import training_loop
 from fcx.networks.augmentation import augment
-from fcx.networks.checkpoints import load_model, read_metadata, read_tensors, save_model, write_tensors
+from fcx.networks.checkpoints import load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel, Shunt
 from fcx.networks.inference import predict
 from fcx.networks.losses import loss_of
+from fcx.networks.tensor_files import read_tensors, write_tensors
 from fcx.networks.training import Data, train
 from fcx.networks.training_loop import SCHEMES, trained_modules
 from fcx.statistics.agreement import evaluate

@@ -17,9 +17,10 @@ from fcx.attribution.request import check_models
 from fcx.core.arguments import checked
 from fcx.core.contract import TARGETS, Faces
 from fcx.core.provenance import flat_attrs, run_provenance
-from fcx.networks.checkpoints import Models, network_hash, resolve_models
+from fcx.networks.checkpoints import network_hash
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE, pieces
+from fcx.networks.resolving import Models, resolve_models
 from fcx.statistics.overlays import region_names
 
 

@@ -27,9 +27,10 @@ from fcx.core.files import digest
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.core.store import Store
 from fcx.core.targets import Target
-from fcx.networks.checkpoints import Models, network_hash, resolve_models
+from fcx.networks.checkpoints import network_hash
 from fcx.networks.inference import family_of, usable_device
 from fcx.networks.inputs import declarations, read_variable
+from fcx.networks.resolving import Models, resolve_models
 from fcx.statistics.overlays import region_names
 
 DEFAULT = ("lrp_gamma", "gradient")  # what finds the truth where it is known: docs/validity.md
@@ -44,7 +45,7 @@ def attribute(models: Models, faces: Faces, methods: Words = DEFAULT, targets: s
               ranks: int | None = None, **options: object) -> xr.Dataset:  # fmt: skip
     """Return a results Dataset with `prediction` and `attribution (model, condition, method, target, sample, y, x)`.
 
-    `models` is what `fcx.networks.checkpoints.resolve_models` takes, `faces` a faces Dataset; `methods` are names,
+    `models` is what `fcx.networks.resolving.resolve_models` takes, `faces` a faces Dataset; `methods` are names,
     a list or comma-separated, and so are `targets`: outputs, quadrants or linear expressions, with or without a
     reference value (see `fcx.core.targets`); None is every output. A target is NaN for a model that lacks one of its
     outputs; the attribute `outputs` says which model has which. A reference changes the maps of methods with the

@@ -109,8 +109,8 @@ def predict(
     from fcx.core.contract import usable
     from fcx.core.files import replacing
     from fcx.figures.one_picture import photograph_panel
-    from fcx.networks.checkpoints import resolve_models
     from fcx.networks.inputs import UNKNOWN, all_outputs, crop_of, outputs_of
+    from fcx.networks.resolving import resolve_models
 
     choose(method, METHODS, "method")
     resolved = resolve_models(models or None)

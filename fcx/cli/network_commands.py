@@ -24,7 +24,7 @@ def evaluate(
     import fcx
     from fcx.core.arguments import count
     from fcx.datasets.face_stores import stored_faces
-    from fcx.networks.checkpoints import resolve_models
+    from fcx.networks.resolving import resolve_models
 
     count(draws, "draws")  # before faces are prepared
     resolved, chosen = resolve_models(models or None), stored_faces(faces)
@@ -94,7 +94,7 @@ def attribute(
     import fcx
     from fcx.attribution.runner import check_request
     from fcx.datasets.face_stores import stored_faces
-    from fcx.networks.checkpoints import resolve_models
+    from fcx.networks.resolving import resolve_models
 
     how = {"out": out, "batch_size": batch_size, "store": store, "workers": workers, "rank": rank, "ranks": ranks,
            "device": device, "overwrite": overwrite, "shunt_rule": shunt_rule}  # fmt: skip
@@ -112,8 +112,8 @@ def onnx(
     overwrite: Overwrite = False,
 ):
     """Write a network as ONNX, for any number of faces at once, after onnxruntime answered with it what torch does."""
-    from fcx.networks.checkpoints import resolve_models
     from fcx.networks.onnx_export import write_onnx
+    from fcx.networks.resolving import resolve_models
 
     resolved = resolve_models(checkpoint)
     if len(resolved) > 1:

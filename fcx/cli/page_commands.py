@@ -26,7 +26,8 @@ def explore(
     from fcx.attribution.registry import METHODS
     from fcx.attribution.request import chosen_names
     from fcx.datasets.face_stores import stored_faces
-    from fcx.networks.checkpoints import first_seeds, resolve_models
+    from fcx.networks.resolving import resolve_models
+    from fcx.networks.shipped_networks import first_seeds
     from fcx.reporting.notebook_inputs import stored_results
 
     whole_number(count, "count")

@@ -46,7 +46,7 @@ def explore(faces: Faces, results: xr.Dataset | str | Iterable[str] | Mapping | 
     choose_all(view, VIEW_OPTIONS, "option of explore")
     if not isinstance(results, xr.Dataset):
         from fcx.attribution import attribute
-        from fcx.networks.checkpoints import resolve_models
+        from fcx.networks.resolving import resolve_models
 
         models = resolve_models(results)
         results = attribute(models, faces, methods, targets)

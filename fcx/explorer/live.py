@@ -25,9 +25,10 @@ from fcx.explorer.packing import SHOWN, Pack
 from fcx.geometry.crops import crop_face, scaled
 from fcx.masks import MASK_OPTIONS, STYLES, MaskOptions, mask_options
 from fcx.masks.shapes import WEARINGS
-from fcx.networks.checkpoints import network_hash, resolve_models
+from fcx.networks.checkpoints import network_hash
 from fcx.networks.inference import piece_size, usable_device
 from fcx.networks.inputs import all_outputs, read_variable
+from fcx.networks.resolving import resolve_models
 from fcx.statistics.map_scores import score_maps
 from fcx.statistics.region_mass import region_cover
 

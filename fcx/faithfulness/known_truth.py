@@ -28,8 +28,8 @@ from fcx.core.provenance import flat_attrs, run_provenance
 from fcx.datasets.truth import truth_condition
 from fcx.faithfulness.measures import CONTROLS, described_methods, labelled_methods
 from fcx.faithfulness.randomisation import cascade
-from fcx.networks.checkpoints import resolve_models
 from fcx.networks.inputs import as_pixels, read_variable
+from fcx.networks.resolving import resolve_models
 from fcx.statistics.bootstrap import estimates, means
 from fcx.statistics.concordance import ccc
 from fcx.statistics.map_scores import score_maps

@@ -38,9 +38,10 @@ from fcx.faithfulness.measures import (
     described_methods,
     labelled_methods,
 )  # fmt: skip
-from fcx.networks.checkpoints import network_hash, resolve_models
+from fcx.networks.checkpoints import network_hash
 from fcx.networks.inference import piece_size, pieces, usable_device
 from fcx.networks.inputs import outputs_of
+from fcx.networks.resolving import resolve_models
 from fcx.statistics.bootstrap import INTERVAL, estimates, means
 
 SCORE_DIMS = ("model", "condition", "method", "target", "measure", "sample")

@@ -27,7 +27,7 @@ from fcx.core.checks import choose
 from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.seeds import worded_generator
-from fcx.networks.checkpoints import weights_hash
+from fcx.networks.tensor_files import weights_hash
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,7 @@ def masks_opening(faces: xr.Dataset, audit: xr.Dataset, headline: Figure | Pictu
 
 def run_limits(results: xr.Dataset, *, source: str) -> str:
     """Return what limits this run, as a list in Markdown: what its networks learnt from, and what its faces are."""
-    from fcx.networks.checkpoints import shipped
+    from fcx.networks.shipped_networks import shipped
 
     limits = []
     if set(family_members(results)) & {name.rpartition("-")[0] for name in shipped()}:

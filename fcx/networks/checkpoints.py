@@ -9,33 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from fcx.core.arguments import FilePath, Names, checked, mapping, words
-from fcx.core.checks import choose
-from fcx.core.contract import FAMILIES, family_and_seed
+from fcx.core.arguments import FilePath, Names, checked
 from fcx.core.errors import CheckpointError, InputError
-from fcx.core.files import replacing
-from fcx.core.paths import shipped_folder
 from fcx.networks.architectures import network_of
 from fcx.networks.facechannel import Config, FaceChannel
 from fcx.networks.inputs import UNKNOWN, Network
+from fcx.networks.shipped_networks import find
+from fcx.networks.tensor_files import FORMAT, OTHER, check_name, read_tensors, weights_hash, write_tensors
 
-FORMAT = "fcx-facechannel-1"
-OTHER = "fcx-network-1"  # of an architecture that the header names
-SUFFIX = ".safetensors"
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
-# That `resolve_models` takes.
-MODELS = "a dict from a name to a torch module, or names or files of checkpoints, or package.module:function"
-Models = str | os.PathLike | Iterable[str | os.PathLike] | Mapping[str, nn.Module] | None
 
 
 @checked
@@ -158,121 +147,6 @@ def _check_format(path: Path, metadata: Mapping) -> None:
         raise CheckpointError(f"{path} is not a checkpoint of fcx: its header lacks the format {FORMAT!r}")
 
 
-def shipped() -> dict[str, Path]:
-    """Return the trainings that come with fcx, name -> file: the families in their order, then controls."""
-    order = {family: number for number, family in enumerate(FAMILIES)}
-    files = {path.stem: path for path in shipped_folder("checkpoints").glob(f"*-[1-9]*{SUFFIX}")}
-    ranks = {name: (order.get(family_and_seed(name)[0], len(order)), *family_and_seed(name)) for name in files}
-    return {name: files[name] for name in sorted(files, key=ranks.get)}
-
-
-def shipped_others() -> dict[str, Path]:
-    """Return the networks that come with fcx and are not its own, name -> file."""
-    ours = shipped()
-    files = sorted(shipped_folder("checkpoints").glob(f"*{SUFFIX}"))
-    return {path.stem: path for path in files if path.stem not in ours}
-
-
-def first_seeds() -> list[str]:
-    """Return the families that ship; the name of a family stands for its first training."""
-    there = {family_and_seed(name)[0] for name in shipped()}
-    return [family for family in FAMILIES if family in there]
-
-
-def all_seeds() -> list[str]:
-    """Return the names of every training of the families that ship."""
-    return [name for name in shipped() if family_and_seed(name)[0] in FAMILIES]
-
-
-def find(name_or_path) -> Path:
-    """Return the file of a shipped name or a path; a family is its first training.
-
-    Raises: CheckpointError where there is no such file; UnknownNameError for an unknown name.
-    """
-    path, name = Path(name_or_path), str(name_or_path)
-    if path.is_file():
-        return path
-    files = shipped() | shipped_others()
-    if name in files or f"{name}-1" in files:
-        return files.get(name) or files[f"{name}-1"]
-    allowed = [*first_seeds(), *files]
-    if path.suffix or len(path.parts) != 1:
-        raise CheckpointError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a checkpoint's "
-                              f"file, or one of {', '.join(allowed)}")  # fmt: skip
-    if name in FAMILIES:
-        raise CheckpointError(f"the checkpoint {name!r} is not in this copy of fcx: train it, or give a file")
-    choose(name, allowed, "checkpoint")
-    raise AssertionError("unreachable")
-
-
-def resolve_models(models: Models = None) -> dict[str, nn.Module]:
-    """Return name -> module for a name, a path, several of them, or a dict of modules.
-
-    Several may be a list or a comma-separated string. A file is called by its stem. None is the first training of
-    each family that ships, "all" is every one. A name may also be "package.module:function", of a function without
-    arguments that returns a network, and "package.module:function@weights.safetensors" with weights for it.
-
-    Raises: InputError for nothing, for two of one name, or for something that is not a model or has no weights.
-
-    >>> list(resolve_models("plain_scratch, masked_scratch"))
-    ['plain_scratch', 'masked_scratch']
-    """
-    if models is None or (isinstance(models, str) and models == "all"):
-        models = first_seeds() if models is None else all_seeds()
-    if isinstance(models, Mapping):
-        for name, model in mapping(models, "models").items():
-            if not isinstance(model, nn.Module):
-                raise InputError(f"model {name!r} is a {type(model).__name__}, not a torch module")
-            if any(tensor.is_meta for tensor in model.state_dict().values()):
-                raise InputError(f"model {name!r} has no weights (they are on the device 'meta'): load them first")
-        resolved = dict(models)
-    else:
-        if isinstance(models, nn.Module):
-            raise InputError(f"models is a {type(models).__name__}; allowed: {MODELS}")
-        from fcx.networks.functions import imported  # which reads this module
-
-        resolved = {}
-        for model in [models] if isinstance(models, str) and _is_file(models) else words(models, "models", MODELS):
-            if not model:
-                continue
-            name, network = (Path(model).stem, None) if _is_file(model) else imported(model)
-            if name in resolved:
-                raise InputError(f"two models are called {name!r}: give a dict with a name for each")
-            resolved[name] = load_model(model) if network is None else network
-    if not resolved:
-        raise InputError(f"no model was given; these ship with fcx: {', '.join(shipped()) or 'none'}")
-    return resolved
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # many names in a row are too long for one; ValueError: a NUL
-        return False
-
-
-def check_name(path) -> Path:
-    """Return `path` if a checkpoint can be written there.
-
-    Raises: InputError for a name that does not end in .safetensors.
-    """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path} is no name for a checkpoint: it must end in {SUFFIX}")
-    return path
-
-
-def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and values of tensors, in the order of their names."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        # As bytes before numpy, which has no bfloat16.
-        values = value.reshape(-1).view(torch.uint8).numpy().tobytes()
-        total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode() + values)
-    return total.hexdigest()
-
-
 def network_hash(model: nn.Module) -> str:
     """Return the SHA-256 by which results know a network: of a FaceChannel that of its weights.
 
@@ -295,63 +169,3 @@ def check_crop(metadata: Mapping, faces, what: str) -> None:
     if trained and given and trained not in (given, UNKNOWN):
         raise InputError(f"{what} was trained on faces with the crop {trained!r}, these have {given!r}: "
                          f"prepare the faces with crop={trained!r}")  # fmt: skip
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping) -> None:
-    """Write tensors and a header (name -> anything JSON can hold) as safetensors, whole or not at all.
-
-    Raises: InputError where the header is not JSON, or the file cannot be written.
-    """
-    try:
-        texts = {name: json.dumps(value) for name, value in header.items()}
-    except (TypeError, ValueError, RecursionError) as error:  # the last for what holds itself, or is nested too deeply
-        raise InputError(f"the metadata of {path} must be what JSON can hold: {error}") from error
-    # Copies: safetensors refuses tensors that share memory or are not contiguous.
-    copies = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
-    }
-    try:
-        with replacing(path) as temporary:
-            save_file(copies, temporary, texts)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: {error}") from error
-
-
-def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch.Tensor], dict]:
-    """Return the tensors ({} with `header_only`) and the header that `write_tensors` wrote.
-
-    Raises: CheckpointError for a pickle, and for a file that is damaged.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-        if start in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
-            raise CheckpointError(
-                f"{path} is a pickle of PyTorch, which fcx never opens because it can run code: "
-                "load it where you trust it, and write it again: a FaceChannel with fcx.save_model, the state of "
-                "another network with safetensors.torch.save_file"
-            )
-        with safe_open(path, "pt") as file:
-            header = _header(path, file.metadata() or {})
-            names = () if header_only else file.keys()
-            return {name: file.get_tensor(name) for name in names}, header
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or is damaged or truncated ({error})") from error
-
-
-def _header(path: Path, texts: Mapping[str, str]) -> dict:
-    """Return what a header holds, {} where it is another program's.
-
-    Raises: CheckpointError naming the field that cannot be read.
-    """
-    header, faults = {}, {}
-    for name, text in texts.items():
-        try:
-            header[name] = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            faults[name] = error
-    if faults and header.get("format") not in (FORMAT, OTHER):
-        return {}
-    for name, error in faults.items():
-        raise CheckpointError(f"{path} is damaged: the field {name!r} of its header is no JSON ({error})")
-    return header

@@ -10,8 +10,9 @@ from torch import nn
 
 from fcx.core.checks import described
 from fcx.core.errors import CheckpointError, InputError
-from fcx.networks.checkpoints import check_shapes, read_tensors
+from fcx.networks.checkpoints import check_shapes
 from fcx.networks.inputs import Network
+from fcx.networks.tensor_files import read_tensors
 
 
 def imported(name: str) -> tuple[str, nn.Module | None]:

@@ -18,9 +18,10 @@ from fcx.core.checks import check_memory, described
 from fcx.core.contract import Faces, family_and_seed
 from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
-from fcx.networks.checkpoints import Models, check_crop, network_hash, resolve_models
+from fcx.networks.checkpoints import check_crop, network_hash
 from fcx.networks.facechannel import Config, FaceChannel
 from fcx.networks.inputs import all_outputs, as_pixels, checked_answer, declarations, outputs_of, read_variable
+from fcx.networks.resolving import Models, resolve_models
 
 # Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
 # otherwise, which decides where activations are equal. Fewer are slower, more are not faster on a CPU.
@@ -32,7 +33,7 @@ LONG = 5000  # faces, from which on a bar is shown
 def predict(models: Models, faces: Faces, *, batch_size: Count = 256, device: str | torch.device = "cpu") -> xr.Dataset:
     """Return a results Dataset with `prediction (model, condition, target, sample)`, NaN for unusable faces.
 
-    `models` is what `fcx.networks.checkpoints.resolve_models` takes. float32, or float64 where a model is. Targets are
+    `models` is what `fcx.networks.resolving.resolve_models` takes. float32, or float64 where a model is. Targets are
     the outputs of all models, NaN for a model that lacks one; the attribute `outputs` says which has which.
     The models that are given stay as they are: copies are run, in eval mode.
 

@@ -20,10 +20,12 @@ from torch import nn
 from fcx.core.arguments import FilePath, Switch, checked
 from fcx.core.errors import InputError
 from fcx.core.files import replacing
-from fcx.networks.checkpoints import read_metadata, shipped, weights_hash
+from fcx.networks.checkpoints import read_metadata
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import private_copy
 from fcx.networks.inputs import checked_answer, words_of
+from fcx.networks.shipped_networks import shipped
+from fcx.networks.tensor_files import weights_hash
 
 SUFFIX = ".onnx"
 OPSET = 18  # which runtimes know since 2023

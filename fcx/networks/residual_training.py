@@ -12,11 +12,12 @@ from fcx.core.arguments import FilePath, Seed, Threads, checked
 from fcx.core.contract import GRID, TARGETS, Faces
 from fcx.core.provenance import run_provenance
 from fcx.core.recipes import Recipe
-from fcx.networks.checkpoints import OTHER, check_name, load_model, read_metadata, weights_hash, write_tensors
+from fcx.networks.checkpoints import load_model, read_metadata
 from fcx.networks.inputs import Network, as_network
 from fcx.networks.residual import SmallResNet
 from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import Group
+from fcx.networks.tensor_files import OTHER, check_name, weights_hash, write_tensors
 from fcx.networks.training import Data, using_threads
 from fcx.networks.training_loop import Run
 

@@ -23,12 +23,13 @@ from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.provenance import nested_attr, run_provenance
 from fcx.core.recipes import RECIPE_OPTIONS, RECIPES, Recipe
-from fcx.networks.checkpoints import check_crop, check_name, load_facechannel, load_model, read_metadata, save_model
+from fcx.networks.checkpoints import check_crop, load_facechannel, load_model, read_metadata, save_model
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict
 from fcx.networks.inputs import read_variable
 from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import join, share_layers
+from fcx.networks.tensor_files import check_name
 from fcx.networks.training_loop import SCHEMES, Run
 from fcx.statistics.agreement import evaluate
 

@@ -17,12 +17,12 @@ from fcx.core.contract import TARGETS
 from fcx.core.errors import CheckpointError, FcxError, InputError
 from fcx.core.files import replacing
 from fcx.networks.augmentation import augment, random_changes
-from fcx.networks.checkpoints import read_tensors, write_tensors
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inputs import as_pixels
 from fcx.networks.losses import loss_of
 from fcx.networks.run_settings import same_settings
 from fcx.networks.sharing import Group
+from fcx.networks.tensor_files import read_tensors, write_tensors
 from fcx.statistics.concordance import ccc, parts_of_moments
 
 LOG = logging.getLogger(__name__)

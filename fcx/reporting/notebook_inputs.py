@@ -39,8 +39,9 @@ def stored_results(models: str, faces, methods: str, runs: str = "", **settings)
     Raises: what `fcx.attribute` raises.
     """
     from fcx.attribution import attribute
-    from fcx.networks.checkpoints import network_hash, resolve_models
+    from fcx.networks.checkpoints import network_hash
     from fcx.networks.inputs import read_variable
+    from fcx.networks.resolving import resolve_models
 
     resolved = resolve_models(models)
     weights = {name: network_hash(model) for name, model in resolved.items()}
@@ -75,7 +76,7 @@ def able_methods(models: str, methods: str) -> str:
 
     from fcx.attribution import METHODS
     from fcx.attribution.request import chosen_names
-    from fcx.networks.checkpoints import resolve_models
+    from fcx.networks.resolving import resolve_models
 
     names, networks = chosen_names(methods, METHODS, "method"), resolve_models(models).values()
     able = [name for name in names if all(isinstance(network, METHODS[name].needs) for network in networks)]
@@ -93,7 +94,8 @@ def all_trainings(models: str) -> str:
     >>> all_trainings("mine.safetensors")
     'mine.safetensors'
     """
-    from fcx.networks.checkpoints import FAMILIES, all_seeds
+    from fcx.core.contract import FAMILIES
+    from fcx.networks.shipped_networks import all_seeds
 
     names = []
     for name in parts_of(models):
@@ -185,7 +187,7 @@ def stored_study(scores: str, faces: str, runs: str = ""):
     ours = shipped_folder("checkpoints") / "scores"
     if ours.is_dir() and faces == "demo":
         return read_study(ours)
-    from fcx.networks.checkpoints import shipped
+    from fcx.networks.shipped_networks import shipped
     from fcx.studies import experiment
 
     out = run_path(runs, "experiment", Path(faces).stem, faces).with_suffix("")

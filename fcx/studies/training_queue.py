@@ -14,7 +14,8 @@ from pathlib import Path
 from fcx.core.errors import CheckpointError, FcxError, InputError
 from fcx.core.files import replacing
 from fcx.core.parallel import in_order
-from fcx.networks.checkpoints import SUFFIX, read_metadata, read_tensors
+from fcx.networks.checkpoints import read_metadata
+from fcx.networks.tensor_files import SUFFIX, read_tensors
 from fcx.networks.training import train
 from fcx.studies.training_plan import LADDER_MASKS, PARTS, Scale, Training, plan_table, trainings_of
 

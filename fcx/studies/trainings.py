@@ -21,9 +21,11 @@ from fcx.core.recipes import RECIPES
 from fcx.datasets.face_stores import stored_faces
 from fcx.datasets.ferplus import ferplus_ceiling
 from fcx.masks import MASK_OPTIONS
-from fcx.networks.checkpoints import Models, find, load_facechannel, read_metadata, shipped
+from fcx.networks.checkpoints import load_facechannel, read_metadata
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import predict, usable_device
+from fcx.networks.resolving import Models
+from fcx.networks.shipped_networks import find, shipped
 from fcx.studies.costs import learning_curves, training_records
 from fcx.studies.interpolation import STEPS, interpolate
 from fcx.studies.stored_scores import CEILINGS, Study, read_study, scored
