@@ -84,7 +84,7 @@ def test_the_folded_table_holds_every_difference_with_what_each_method_says(comp
     assert row["Region ablation"] == "0.50 [0.35, 0.71]"
     assert rows.loc["my <own> over masked scratch, masked faces", "arousal", "mask"]["methods say"] == "agrees"
     shown = table._repr_mimebundle_()["text/html"]
-    assert shown.startswith("<details><summary>")
+    assert shown.startswith('<details class="fold"><summary>')
     assert "<own>" not in shown
 
 

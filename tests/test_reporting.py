@@ -486,6 +486,9 @@ def test_figures_say_where_their_numbers_are_and_long_tables_and_provenance_are_
     folded = notebook_page(nbformat.v4.new_notebook(cells=[code("x", shown(long))]), "x").html
     assert '<details class="part"><summary>A long table</summary>' in folded
     assert ">within CCC, low end</th>" in folded
+    long.folded = True  # by itself, and not once more
+    folded = notebook_page(nbformat.v4.new_notebook(cells=[code("x", shown(long))]), "x").html
+    assert folded.count("<summary>A long table</summary>") == 1
     assert '<details class="part">' not in page.html
 
 

@@ -34,7 +34,7 @@ class Table:
         content = {"kind": "table", "name": self.name, "title": self.title, "table": plain_table(self.frame)}
         shown = html_table(content["table"], self.title)
         if self.folded:
-            shown = f"<details><summary>{html.escape(self.title)}</summary>{shown}</details>"
+            shown = f'<details class="fold"><summary>{html.escape(self.title)}</summary>{shown}</details>'
         return {MIME: content, "text/html": shown, "text/plain": str(self.frame)}
 
 

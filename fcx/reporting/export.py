@@ -188,7 +188,8 @@ def _ours(carried: dict, shown: str, page: Page) -> str:
         page.keep(kind, carried)
         rows = [dict(zip(carried["table"], row, strict=True)) for row in zip(*carried["table"].values(), strict=True)]
         page.verdicts += rows if kind == "verdicts" else []
-        return _folded(carried["title"], shown, "part") if kind == "table" and len(rows) > LONG else shown
+        long = kind == "table" and len(rows) > LONG and not shown.startswith("<details")
+        return _folded(carried["title"], shown, "part") if long else shown
     if kind == "opening":
         page.opening = carried
     elif kind == "findings":

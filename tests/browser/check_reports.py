@@ -26,6 +26,7 @@ from pathlib import Path
 
 LIMIT, WITH_EXPLORER = 3_000_000, 5_000_000  # bytes
 WIDTHS = (1400, 390)  # pixels
+SHEET = 680  # pixels: A4 within its margins
 PATIENCE = 60  # seconds for a page to draw its figures
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 HERE = Path(__file__).parent
@@ -170,8 +171,10 @@ def check_page(browser: Browser, path: Path, screenshots: Path | None = None) ->
                 wrong += [f"{width} px, {scheme}: {each}" for each in faults]
                 if screenshots:
                     tab.screenshot(screenshots / f"{path.stem}-{width}-{scheme}.png")
-        tab.look(WIDTHS[0], media="print")
-        wrong += [f"on paper: {each}" for each in json.loads(tab.value(PAPER))]
+        tab.look(SHEET, media="print")
+        tab.value("dispatchEvent(new Event('beforeprint'))")
+        faults = [*tab.wait_drawn()["wrong"], *json.loads(tab.value(PAPER))]
+        wrong += [f"on paper: {each}" for each in faults]
         if screenshots:
             paper = tab.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
             (screenshots / f"{path.stem}.pdf").write_bytes(base64.b64decode(paper["data"]))
@@ -179,7 +182,7 @@ def check_page(browser: Browser, path: Path, screenshots: Path | None = None) ->
         tab.socket.close()
     wrong += [f"asks for {url[:120]}" for url in _requests(tab.events) if url != address]
     wrong += [f"console: {text.splitlines()[0][:200]}" for text in _errors(tab.events) if text]
-    limit = WITH_EXPLORER if 'class="fcx-explorer' in path.read_text(encoding="utf-8") else LIMIT
+    limit = WITH_EXPLORER if 'id="fcx-explorer-' in path.read_text(encoding="utf-8") else LIMIT
     if (size := path.stat().st_size) >= limit:
         wrong.append(f"{size / 1e6:.1f} MB, allowed: under {limit / 1e6:.0f} MB")
     return figures, wrong

@@ -1,6 +1,6 @@
 // Draws the figures of a page: in the reader's light or dark, laid anew where the page is narrow, light on paper.
 (() => {
-  const NARROW = 640, PAPER = {width: 680, height: 820}, LINE = 19;
+  const NARROW = 700, PAPER = {width: 680, height: 820, table: 670, letters: 11.3}, LINE = 19;
   const {config: CONFIG, dark: SWAPS} = JSON.parse(document.getElementById('settings').textContent);
   const dark = matchMedia('(prefers-color-scheme: dark)');
   let printing = false;
@@ -35,8 +35,8 @@
   }
 
   // Names of rows in lines that leave room for what is drawn; returns the pixels that a row then needs.
-  function wrap(axis) {
-    const names = (axis.ticktext || []).map(name => lines(name, 15));
+  function wrap(axis, width) {
+    const names = (axis.ticktext || []).map(name => lines(name, Math.max(15, (width - 240) / 10)));
     if (names.length) axis.ticktext = names.map(each => each.join('<br>'));
     return Math.max(1, ...names.map(each => each.length)) * LINE + 8;
   }
@@ -77,7 +77,7 @@
       for (const annotation of layout.annotations || []) annotation.font = {...annotation.font, size: 14};
       const wrapped = {};
       for (const key of axes(layout, 'y')) {
-        wrapped[key] = (layout[key].ticktext?.length || 0) * wrap(layout[key]);
+        wrapped[key] = (layout[key].ticktext?.length || 0) * wrap(layout[key], width);
       }
       for (const key of axes(layout, 'x'))
         if (layout[key].title?.text) {
@@ -156,8 +156,20 @@
   const all = (root = document) => Promise.all([...root.querySelectorAll('.plotly-graph-div')].map(draw));
   let later;
   const again = () => { clearTimeout(later); later = setTimeout(() => { all(); reachAll(); }, 120); };
-  const paper = on => { printing = on; document.querySelectorAll('details.part').forEach(part => {
-    if (on) { part.dataset.was = part.open; part.open = true; } else part.open = part.dataset.was === 'true'; }); all(); };
+  // Tables that are too wide for a sheet are printed smaller: the browser would shrink all pages instead.
+  const fitTable = table => {
+    Object.assign(table.style, {zoom: '', width: printing ? 'min-content' : ''});
+    const least = table.offsetWidth * PAPER.letters / parseFloat(getComputedStyle(table).fontSize);
+    Object.assign(table.style, {zoom: printing && least > PAPER.table ? PAPER.table / least : '', width: ''});
+  };
+  function paper(on) {
+    printing = on;
+    document.querySelectorAll('details.part').forEach(part => {
+      if (on) { part.dataset.was = part.open; part.open = true; } else part.open = part.dataset.was === 'true';
+    });
+    document.querySelectorAll('.wide > table').forEach(fitTable);
+    all();
+  }
   addEventListener('resize', again);
   addEventListener('beforeprint', () => paper(true));
   addEventListener('afterprint', () => paper(false));
