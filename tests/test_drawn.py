@@ -13,6 +13,7 @@ from PIL import ImageDraw
 from fcx import figures
 from fcx.core.contract import CONDITIONS, REGIONS, TARGETS
 from fcx.core.errors import UnknownNameError
+from fcx.figures import agreement_charts
 from fcx.figures.montage import GAP, TILE
 from fcx.figures.one_picture import photograph_panel
 from fcx.figures.wording import plain_name, readable
@@ -348,6 +349,18 @@ def test_the_scatter_draws_labels_against_predictions_in_the_panel_of_their_mode
         seen.add((model, condition))
     assert seen == set(table.index)
     assert len(seen) == 4
+    assert figure.meta["reading"].startswith("Each point is one of 4 faces")
+
+
+def test_the_scatter_of_many_faces_draws_some_and_counts_all(monkeypatch):
+    monkeypatch.setattr(agreement_charts, "POINTS", 3)
+    faces = make_faces(5)
+    figure = figures.prediction_scatter(made_results(faces), faces, target="valence")
+    for trace in figure.data:
+        assert [text.split("<br>")[0] for text in trace.hovertext] == ["face0", "face2", "face4"]
+        assert np.array_equal(trace.x, faces["valence"].values[::2])
+    assert set(figure.table["n"]) == {5}
+    assert figure.meta["reading"].startswith("Points are 3 of 5 faces")
     assert [(s.x0, s.y0, s.x1, s.y1) for s in figure.layout.shapes] == [(-1, -1, 1, 1)] * 4
 
 

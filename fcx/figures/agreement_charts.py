@@ -17,6 +17,7 @@ from fcx.figures.wording import how_many, plain_name, readable
 from fcx.statistics.families import family_members
 from fcx.studies.paper import TABLE3 as TABLE3
 
+POINTS = 500  # faces of a scatter
 SCOPE_WORDS = {"": "over the whole set", "within_": "within expression"}
 CHANGES = {"condition": "What the mask changes, by model", "model": "How the models differ, by condition"}
 
@@ -111,13 +112,17 @@ def differences(comparisons, between: str) -> pd.DataFrame:
 
 
 def prediction_scatter(results: xr.Dataset, faces: xr.Dataset, *, target: str) -> Figure:
-    """Draw predictions against the labels, a panel for each model and condition, with the line of equality."""
+    """Draw predictions against the labels, a panel for each model and condition, with the line of equality.
+
+    Of many faces `POINTS` in even steps are drawn, so that the page stays small; the numbers are of all.
+    """
     choose(target, results["target"].values.tolist(), "target")
     models, conditions = (results[dim].values.tolist() for dim in ("model", "condition"))
     labels = ratings(faces, target)
     labelled = usable(faces) & np.isfinite(labels)
     shown, labels, count = faces.isel(sample=labelled), labels[labelled], int(labelled.sum())
-    coords = shown[["sample", "expression"]].to_dataframe().reset_index()
+    drawn = np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int))
+    coords = shown[["sample", "expression"]].isel(sample=drawn).to_dataframe().reset_index()
     names = [f"{readable(row.sample)}<br>{readable(row.expression)}" for row in coords.itertuples()]
     figure = make_subplots(
         len(conditions), len(models), shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02,
@@ -129,7 +134,9 @@ def prediction_scatter(results: xr.Dataset, faces: xr.Dataset, *, target: str) -
             one = results["prediction"].sel(model=model, condition=condition, target=target)
             predicted = one.sel(sample=shown["sample"].values).values
             marker = {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}
-            figure.add_trace(dots(labels, predicted, names, marker=marker, showlegend=False), row=r, col=c)
+            figure.add_trace(
+                dots(labels[drawn], predicted[drawn], names, marker=marker, showlegend=False), row=r, col=c
+            )
             line = {"color": INK, "width": 1, "dash": "dot"}
             figure.add_shape(type="line", x0=-1, y0=-1, x1=1, y1=1, line=line, row=r, col=c)
             moments = (labels.mean(), predicted.mean(), labels.std(), predicted.std())
@@ -141,7 +148,8 @@ def prediction_scatter(results: xr.Dataset, faces: xr.Dataset, *, target: str) -
     figure.update_xaxes(title_text=f"{target}, rated", row=len(conditions))
     figure.update_yaxes(title_text="predicted", col=1)
     numbers = "; ".join(f"{readable(m)}, {c}: r = {r:.2f}" for m, c, *_, r in rows) + "."
-    reading = f"Each point is one of {count} faces, each panel a model and condition; the dotted line is equality."
+    points = f"Points are {len(drawn)}" if len(drawn) < count else "Each point is one"
+    reading = f"{points} of {count} faces, each panel a model and condition; the dotted line is equality."
     table, height = pd.DataFrame(rows, columns=columns), 160 + 280 * len(conditions)
     return finish(figure, f"scatter_{target}", f"Predicted against rated {target}", reading, numbers, table, height)
 
