@@ -40,7 +40,9 @@ AXE = """(async options => {
   return JSON.stringify(found.violations.map(v => [v.id, v.nodes.length, String(v.nodes[0].target)]));
 })"""
 # On a dark page figures are dark too, and what is written in them is light.
-DARK = """(() => {
+DARK = """(async () => {
+  for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);  // the page hears of the dark
+  await Promise.all([...document.querySelectorAll('.plotly-graph-div')].map(plot => plot.ready));
   const dark = colour => !colour.endsWith(', 0)') && colour.match(/\\d+/g).slice(0, 3).every(part => part < 128);
   if (!dark(getComputedStyle(document.body).backgroundColor)) return '[]';
   const wrong = [...document.querySelectorAll('.plotly-graph-div')].filter(plot => {
