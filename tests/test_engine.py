@@ -60,6 +60,38 @@ def by_zennit(model, images, weights, rule):
     return torch.stack(maps)[:, :, 0]
 
 
+class Moody(FaceChannel):
+    """One that reads bright pictures otherwise."""
+
+    def features(self, images):
+        return super().features(images) * (2 if images.mean() > 0.5 else 1)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_pass_that_is_followed_is_the_pass_recorded(name, dtype):
+    engine = Engine(kind(name).to(dtype))
+    for images in (pictures(3, seed=1, dtype=dtype), pictures(3, seed=2, dtype=dtype) - 0.5):
+        engine.tape(images.flip(0))
+        followed, recorded = engine.tape(images), engine.recorded(images)
+        assert [node.name for node in followed.nodes] == [node.name for node in recorded.nodes]
+        for mine, theirs in zip(followed.nodes, recorded.nodes, strict=True):
+            for a, b in zip(mine.values, theirs.values, strict=True):
+                assert a.tensor.dtype == b.tensor.dtype
+                assert torch.equal(a.tensor, b.tensor)
+                assert (a.nonnegative, a.pixels, a.gate, a.rows) == (b.nonnegative, b.pixels, b.gate, b.rows)
+                assert [reader.name for reader in a.readers] == [reader.name for reader in b.readers]
+        assert torch.equal(followed.marks["features"].tensor, recorded.marks["features"].tensor)
+    assert all(value.tensor is None for tape in engine._patterns.values() for n in tape.nodes for value in n.values)
+
+
+def test_a_network_of_the_users_is_recorded_each_time():
+    engine = Engine(Moody(kind("paper").config).double().eval())
+    for shade in (0.2, 0.8):
+        tape = engine.tape(pictures(2) * 0.1 + shade)
+        assert torch.equal(tape.outputs.tensor, outputs_of(engine.model, tape.images.tensor))
+
+
 def assert_close(found, expected, tolerance):
     scale = expected.abs().amax((-1, -2), keepdim=True)
     assert (scale > 0).all()

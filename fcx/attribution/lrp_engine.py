@@ -60,13 +60,14 @@ class Engine:
         self.constants = Constants(self.model)
         self.memory: dict = {}  # what was worked out with this model and may be asked for again
         self._checked: set = set()
+        self._patterns: dict[tuple, Tape] = {}
 
     @cached_property
     def wide(self) -> Engine:
         """The same in double precision."""
         wide = copy.copy(self)
         wide.model = copy.deepcopy(self.model).double()
-        wide.constants = Constants(wide.model)
+        wide.constants, wide._patterns = Constants(wide.model), {}
         return wide
 
     def answer(self, images: torch.Tensor, tape: Tape) -> torch.Tensor:
@@ -76,7 +77,21 @@ class Engine:
         return self.model(images)
 
     def tape(self, images: torch.Tensor) -> Tape:
-        """Return the tape of one pass of images (sample, channel, y, x), all at once."""
+        """Return the tape of one pass of images (sample, channel, y, x), all at once.
+
+        A FaceChannel does the same to all pictures, so that its pass is recorded once and then followed.
+        """
+        if type(self.model) is not FaceChannel:
+            return self.recorded(images)
+        key = images.shape, images.device, bool((images >= 0).all())
+        if key in self._patterns:
+            return self._patterns[key].of(images)
+        tape = self.recorded(images)
+        self._patterns[key] = tape.pattern()
+        return tape
+
+    def recorded(self, images: torch.Tensor) -> Tape:
+        """Return the tape of one pass of images (sample, channel, y, x), recorded."""
         return Tape(self.answer, images, self.constants, widens=isinstance(self.model, FaceChannel))
 
     def tapes(self, images: torch.Tensor) -> Iterator[Tape]:
@@ -138,9 +153,9 @@ class Engine:
             return
         wide, some = self.wide, images[:1].double()
         noise = torch.rand(some.shape, generator=torch.Generator().manual_seed(0), dtype=some.dtype).to(some)
-        tape = wide.tape(torch.cat([some, noise]))
+        tape = wide.recorded(torch.cat([some, noise]))
         if not self._checked:
-            check_tapes(tape, wide.tape(torch.cat([1 - some, noise.flip(-1)])), weights)
+            check_tapes(tape, wide.recorded(torch.cat([1 - some, noise.flip(-1)])), weights)
         check_rule(tape, weights, rule)
         self._checked.add(rule)
 

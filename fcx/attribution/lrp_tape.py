@@ -8,6 +8,7 @@ operation that made some. Nothing of the network is changed, and nothing but its
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -144,6 +145,11 @@ class Constants:
         return self._derived[key]
 
 
+def _in_memory(images: torch.Tensor) -> torch.Tensor:
+    """Return pictures with their channels last, which convolutions read twice as fast."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
 def _place(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
@@ -167,8 +173,8 @@ class Tape:
     def __init__(self, answer: Callable, images: torch.Tensor, constants: Constants, widens: bool = False):
         self.constants, self.nodes, self.tainted, self.widens = constants, [], {}, widens
         self.samples, self.dtype, self._kept = len(images), images.dtype, []
-        images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-        self.images = Value(images, pixels=True, nonnegative=bool((images >= 0).all()))
+        self.images = Value(_in_memory(images), pixels=True, nonnegative=bool((images >= 0).all()))
+        images = self.images.tensor
         self._values = {id(images): self.images}
         self.marks: dict[str, Value] = {}
         with torch.no_grad(), _plain_operations(), _Recorder(self):
@@ -184,6 +190,40 @@ class Tape:
             for value in node.read:
                 value.readers.append(node)
         del self._values, self._kept
+
+    def pattern(self) -> Tape:
+        """Return what was done, without a tensor that a picture reached."""
+        return self._anew(None)
+
+    def of(self, images: torch.Tensor) -> Tape:
+        """Return the tape of other pictures, as many and of the same sign, to which the network does the same.
+
+        What was done is done again, which is sooner done than recorded; that it is the same, the caller has to know.
+        """
+        with torch.no_grad():
+            return self._anew(_in_memory(images))
+
+    def _anew(self, images: torch.Tensor | None) -> Tape:
+        tape, values = copy.copy(self), {}
+
+        def value_like(value, tensor, node=None):
+            values[value] = Value(tensor, node, value.nonnegative, value.pixels, value.gate, value.rows)
+            return values[value]
+
+        tape.images, tape.nodes = value_like(self.images, images), []
+        for old in self.nodes:
+            args = each(lambda a: values[a] if isinstance(a, Value) else a, old.args)
+            node, results = Node(old.name, old.call, args, old.kwargs), [None] * len(old.values)
+            if images is not None:
+                given = each(lambda a: a.tensor if isinstance(a, Value) else a, args)
+                results = flat([node.call(*self._wide(node, given), **node.kwargs)])
+            node.values = [value_like(*pair, node) for pair in zip(old.values, results, strict=True)]
+            for value in node.read:
+                value.readers.append(node)
+            tape.nodes.append(node)
+        tape.outputs = values[self.outputs]
+        tape.marks = {name: values[value] for name, value in self.marks.items()}
+        return tape
 
     def mark(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Call the value of a tensor by a name, and return the tensor."""
