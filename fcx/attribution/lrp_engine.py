@@ -141,6 +141,7 @@ class Engine:
         for tape in tapes:
             sweep = Sweep(tape, weights, rule).start(reference).run()
             parts.append(Relevance(sweep.maps().sum(2), sweep.value, sweep.ledger))
+            del tape, sweep  # before the next tape takes as much memory again
         maps, value, ledger = reduce(Relevance.beside, parts)
         return Relevance(maps[:, :count], value[:, :count], {name: v[..., :count] for name, v in ledger.items()})
 

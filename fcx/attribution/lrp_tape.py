@@ -353,6 +353,11 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.tape = tape
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: nothing is compiled here, and what torch would load for that takes seconds and 60 MB."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return self.tape._record(func, args, kwargs or {})
 
