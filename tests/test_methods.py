@@ -160,13 +160,13 @@ def test_integrated_gradients_are_complete(baseline, small):
 def test_the_gap_of_integrated_gradients_is_what_is_missing_and_shrinks(name, small):
     model, gaps = kind(name), []
     change = (Explained(model)(pixels(small)) - Explained(model)(0 * pixels(small))).T.detach().numpy()
-    for steps in (5, 400):
+    for steps in (5, 160):
         results = run(model, small, "integrated_gradients", steps=steps)
         total = results["attribution"].values[0, 0, 0].sum((-1, -2))
         gaps.append(results["completeness_gap"].values[0, 0, 0])
         np.testing.assert_allclose(gaps[-1], total - change, atol=1e-12)
     assert np.abs(gaps[1]).max() < 0.2 * np.abs(gaps[0]).max()
-    assert (np.abs(gaps[1]) <= 2e-3 * np.abs(change).max()).all()
+    assert (np.abs(gaps[1]) <= 5e-3 * np.abs(change).max()).all()
 
 
 class Square(nn.Module):
@@ -202,10 +202,10 @@ def test_drawn_maps_nearly_repeat_with_another_seed_and_say_how_nearly(method, d
 
 def test_random_numbers_depend_on_the_face_and_the_seed_alone(small):
     model = kind("paper")
-    found = maps(model, small, "smoothgrad", seed=3)
-    np.testing.assert_array_equal(found, maps(model, small, "smoothgrad", seed=3))
-    assert np.abs(found - maps(model, small, "smoothgrad", seed=4)).max() > 1e-3 * np.abs(found).max()
-    alone = maps(model, small.isel(sample=[2]), "smoothgrad", seed=3)
+    found = maps(model, small, "smoothgrad", seed=3, samples=8)
+    np.testing.assert_array_equal(found, maps(model, small, "smoothgrad", seed=3, samples=8))
+    assert np.abs(found - maps(model, small, "smoothgrad", seed=4, samples=8)).max() > 1e-3 * np.abs(found).max()
+    alone = maps(model, small.isel(sample=[2]), "smoothgrad", seed=3, samples=8)
     np.testing.assert_allclose(alone, found[:, 2:], atol=1e-12 * np.abs(found).max())
 
 
@@ -242,7 +242,7 @@ def test_the_gap_of_expected_gradients_is_what_is_missing_and_shrinks(small):
     exact = run(net, small, "expected_gradients", samples=3)
     assert np.abs(exact["completeness_gap"]).max() < 1e-12
     gaps = [
-        np.abs(run(kind("paper"), small, "expected_gradients", samples=n)["completeness_gap"]).mean() for n in (4, 256)
+        np.abs(run(kind("paper"), small, "expected_gradients", samples=n)["completeness_gap"]).mean() for n in (4, 128)
     ]
     assert gaps[1] < 0.3 * gaps[0]
 
