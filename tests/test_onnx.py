@@ -1,6 +1,7 @@
 """ONNX files: what is written answers what the network answers, and what is read can be explained."""
 
 import copy
+import json
 import sys
 import warnings
 
@@ -169,6 +170,12 @@ def test_what_cannot_be_read_is_refused(file, tmp_path):
     silent = traced(nn.Flatten(), tmp_path / "silent.onnx", channels=1)
     with pytest.raises(InputError, match=r"does not say what it reads and answers.*fcx\.as_network\(fcx\.networks"):
         load_model(silent)
+    for number, words in enumerate(({"size": 64, "outputs": ["a", "a"]}, {"sizes": 64}, 5)):
+        graph, path = onnx.load(silent), tmp_path / f"wrong_{number}.onnx"
+        onnx.helper.set_model_props(graph, {"network": json.dumps(words)})
+        onnx.save(graph, path)
+        with pytest.raises(CheckpointError, match=rf"wrong_{number}\.onnx does not describe a network"):
+            load_model(path)
     path = traced(nn.Flatten(), tmp_path / "flat.onnx", channels=4)
     with pytest.raises(InputError, match=r"reads \('n', 4, 64, 64\) and answers 1 arrays; allowed: pictures"):
         onnx_module(path)

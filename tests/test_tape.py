@@ -233,6 +233,26 @@ def test_relevance_of_pixels_goes_back_to_where_they_were(first):
     torch.testing.assert_close(flipped.relevance(images, BOTH.float(), rule).maps, expected)
 
 
+@pytest.mark.parametrize("shade", [0.0, 0.5])
+def test_what_is_put_around_pictures_is_no_pixel(shade):
+    """By the flat rule: each place of the first layer shares among those of its 2x2 window that are pixels."""
+    padding, first, head = nn.ConstantPad2d(2, shade), nn.Conv2d(1, 1, 2), nn.Linear(121, 2, bias=False)
+    net = nn.Sequential(padding, first, nn.Flatten(), head).double()
+    images = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    answer = Engine(net).relevance(images, BOTH, Rule("epsilon", "flat"))
+    units = (head.weight.view(2, 11, 11) * first(padding(images))[0, 0]).detach()
+    expected, lost = torch.zeros(2, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for row in range(11):
+        for column in range(11):
+            window = [(y - 2, x - 2) for y in (row, row + 1) for x in (column, column + 1)]
+            inside = [(y, x) for y, x in window if 0 <= y < 8 and 0 <= x < 8]
+            lost += units[:, row, column] * (not inside)
+            for y, x in inside:
+                expected[:, y, x] += units[:, row, column] / len(inside)
+    torch.testing.assert_close(answer.maps[:, 0], expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(answer.absorbed[0, :, 0], lost, rtol=1e-9, atol=1e-12)
+
+
 def masked(net, x):
     mask = x.new_zeros(x.shape[-2:])
     mask[:3] = 1  # of the shape alone, as Swin makes its masks
@@ -274,7 +294,9 @@ def by_softmax(net, x):
     [
         (by_numpy, "by a way that torch does not see"),
         (at_random, "drawn at random"),
-        (in_part, "part of which was written in place"),
+        (in_part, "Written writes into a part of a tensor in place"),
+        (lambda net, x: net.head(F.pad(x, (1, 1, 1, 1), "circular").flatten(1)[:, :256]), "Written writes into a part"),
+        (lambda net, x: net.rows(x[:, 0])[0][:, -1, :2], r"LSTM\(16, 4, batch_first=True\) writes into a part"),
         (by_softmax, r"for the operation '_softmax' [(]a softmax is never explained"),
         (lambda net, x: net.head(x.flatten(1)).sort(1)[0], "no rule for the operation 'sort'"),
         (lambda net, x: net.head(1 / (1 + x.flatten(1))), "a constant that is divided"),
@@ -284,7 +306,7 @@ def by_softmax(net, x):
 )
 def test_what_cannot_be_explained_is_refused_by_name(forward, text):
     torch.manual_seed(0)
-    net = Written(forward, head=nn.Linear(256, 2))
+    net = Written(forward, head=nn.Linear(256, 2), rows=nn.LSTM(16, 4, batch_first=True))
     with pytest.raises(InputError, match=text):
         attribute({"net": net}, make_faces(2, size=16), "lrp_epsilon")
 

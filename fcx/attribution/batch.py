@@ -216,7 +216,7 @@ class Batch:
     @property
     def shares_a_pass(self) -> bool:
         """Whether gradients, channels and LRP go back over one pass: for a FaceChannel, which is known to allow it."""
-        return isinstance(self.model, FaceChannel) and self.subject.once(check_answer)
+        return isinstance(self.model, FaceChannel) and self.subject.once(answers_by_its_layers)
 
     @cached_property
     def tapes(self) -> list[Tape]:
@@ -270,7 +270,7 @@ def _overlap(count: int, size: int) -> torch.Tensor:
     return inside.clamp(min=0)
 
 
-def check_answer(model: FaceChannel) -> bool:
+def answers_by_its_layers(model: FaceChannel) -> bool:
     """Return True for a FaceChannel that answers what its layers give.
 
     Raises: InputError for one that answers something else than its `features`, `tail` and `activation`.

@@ -10,7 +10,7 @@ import torch
 
 from fcx.attribution.lrp_rules import FIRST_RULES, Part, first_rule, operation
 from fcx.attribution.lrp_sweep import Multiplier, Sweep
-from fcx.attribution.lrp_tape import Node, Value
+from fcx.attribution.lrp_tape import VIEWS, Node, Value
 from fcx.core.errors import InputError
 
 
@@ -205,13 +205,18 @@ def dense(sweep: Sweep, node: Node, m: Multiplier) -> None:
 
 @first_rule
 def flat(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
-    """Hand the relevance of a unit to all that it reads alike (Lapuschkin et al. 2019, 1902.10178)."""
+    """Hand the relevance of a unit to all pixels that it reads alike (Lapuschkin et al. 2019, 1902.10178).
+
+    What was put around a picture is no pixel; of a unit that reads nothing else it is a bias.
+    """
     total = m.times(layer.activation).whole
     box = torch.ones_like(layer.weight)
     if layer.geometry[-1] == 1 and not layer.geometry[3]:  # the same of every unit of a place
         total, box = total.sum(2, keepdim=True), box[:1]
-    pixels = layer(torch.ones_like(layer.x.tensor[:1]), box)
-    sweep.carry(layer.x, layer.adjoint(total / pixels, box))
+    live = _live(layer.x)
+    pixels = layer(live, box)
+    layer.absorb("bias", torch.where(pixels > 0, 0, total))
+    sweep.carry(layer.x, layer.adjoint(torch.where(pixels > 0, total / pixels, 0), box) * live)
 
 
 @first_rule
@@ -231,6 +236,18 @@ def zbox(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
 def rule(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
     """Go by the rule of the other convolutions."""
     sweep.give(layer.x, layer.descend(m))
+
+
+def _live(value: Value) -> torch.Tensor:
+    """Return what is a pixel of one picture, 1, and what was put around it, 0."""
+    node = value.node
+    if node is None:
+        return torch.ones_like(value.tensor[:1])
+    if node.name == "constant_pad_nd":
+        return node.call(_live(node.args[0]), node.args[1], 0)
+    if node.name in VIEWS:
+        return node.again(lambda v: _live(v).expand_as(v.tensor))[node.values.index(value)][:1]
+    return _live(node.read[0]).expand_as(value.tensor[:1])
 
 
 def _box(value: Value, shade: float) -> torch.Tensor:

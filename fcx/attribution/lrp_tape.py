@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -235,7 +236,10 @@ class Tape:
         if kwargs and any(isinstance(one, torch.Tensor) for one in kwargs.values()):
             raise InputError("LRP cannot explain this network: it writes into a tensor that it has (out=)")
         if self.tainted and any(self._is_tainted(one) for one in flat(args)):
-            raise InputError("LRP cannot explain this network: it reads a tensor part of which was written in place")
+            _, where = next(self.tainted[_place(one)] for one in flat(args) if self._is_tainted(one))
+            raise InputError(f"LRP cannot explain this network: {where} writes into a part of a tensor in place, as "
+                             "circular padding and recurrent layers such as LSTM do, and where relevance goes from "
+                             "there cannot be told")  # fmt: skip
         if operation is torch.ops.aten._convolution.default:  # what torch.jit.trace keeps of a convolution
             operation, args = torch.ops.aten.convolution.default, args[:9]
         if self.dtype == torch.float64:
@@ -244,7 +248,7 @@ class Tape:
         if not node.read or node.name in SHAPED:
             return operation(*args, **kwargs)
         if operation._schema.is_mutable and operation._schema.name.endswith("_"):
-            self._keep(args[0])
+            self._keep(args[0], node.name)
         results = operation(*self._wide(node, args), **kwargs)
         for tensor in flat([results]):
             if isinstance(tensor, torch.Tensor):
@@ -287,7 +291,7 @@ class Tape:
         """Return the value of a tensor that a picture reached, anything else as it is."""
         return self._values.get(id(one), one)
 
-    def _keep(self, target: torch.Tensor) -> None:
+    def _keep(self, target: torch.Tensor, name: str) -> None:
         """Copy what an operation in place is about to change, where values share its memory."""
         place = _place(target)
         for key, value in list(self._values.items()):
@@ -295,7 +299,7 @@ class Tape:
                 value.tensor = value.tensor.clone()
                 if key != id(target):
                     del self._values[key]
-        self.tainted[place] = target
+        self.tainted[place] = target, _Writer(name, _running_layer())
 
     def _value(self, node: Node, tensor: torch.Tensor) -> Value:
         """Return a value with what is known of it."""
@@ -346,6 +350,26 @@ class Tape:
         if len(owner) != shape[0] or not (owner.flatten(1) == rows).all():
             raise InputError(f"LRP cannot explain this network: whose samples {node.name!r} mixes cannot be told")
         return rows.view(-1, *[1] * (len(shape) - 1)).expand(shape)
+
+
+class _Writer(NamedTuple):
+    """An operation in place, and the module that did it."""
+
+    name: str
+    module: nn.Module | None
+
+    def __str__(self) -> str:
+        if self.module is None:
+            return f"the operation {self.name!r}"
+        return type(self.module).__name__ if any(self.module.children()) else repr(self.module)
+
+
+def _running_layer() -> nn.Module | None:
+    """Return the innermost module whose method is running."""
+    frame = sys._getframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), nn.Module):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
 
 
 class _Recorder(TorchDispatchMode):

@@ -69,7 +69,7 @@ def prepared(model: nn.Module, shunt_rule: str) -> nn.Module:
 
 def normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Return pictures (sample, channel, y, x) as what a network wraps reads them."""
-    return (images - model.mean) / model.std if isinstance(model, Network) else images
+    return model.normalised(images) if isinstance(model, Network) else images
 
 
 def relevance(peer: nn.Module, images: torch.Tensor, weights: torch.Tensor, composite) -> torch.Tensor:

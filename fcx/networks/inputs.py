@@ -45,7 +45,11 @@ class Network(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map (sample, channel, y, x) in [0, 1] to (sample, output)."""
-        return self.module((pixels - self.mean) / self.std)
+        return self.module(self.normalised(pixels))
+
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return pixels as the module reads them."""
+        return (pixels - self.mean) / self.std
 
 
 @checked

@@ -85,7 +85,7 @@ def write_onnx(model: nn.Module, path: FilePath, *, overwrite: Switch = False) -
     metadata = {"network": {**words, "mean": 0, "std": 1}, **metadata}
     onnx.helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
     onnx.checker.check_model(graph)
-    _compare(model, graph.SerializeToString(), words)
+    _check_written(model, graph.SerializeToString(), words)
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(graph.SerializeToString(deterministic=True))
@@ -129,7 +129,7 @@ def _metadata(model: nn.Module) -> dict:
     return {"crop": known.get("crop", "unknown"), "licence": licence, "sha256": sha256, **made}
 
 
-def _compare(model: nn.Module, graph: bytes, words: Mapping) -> None:
+def _check_written(model: nn.Module, graph: bytes, words: Mapping) -> None:
     """Refuse a graph that does not answer what a network answers, for several numbers of faces.
 
     Raises: InputError with the largest difference.
@@ -141,10 +141,15 @@ def _compare(model: nn.Module, graph: bytes, words: Mapping) -> None:
         with torch.inference_mode():
             answers = checked_answer(model, model(torch.from_numpy(faces)), count).numpy()
         (given,) = session.run(None, {"faces": faces})
-        worst = np.abs(given - answers).max() if given.shape == answers.shape else np.inf
+        worst = largest_difference(given, answers)
         if not worst <= TOLERANCE * max(1, np.abs(answers).max()):
             raise InputError(f"onnxruntime answers something else than torch to {count} faces, by up to {worst:.2g}; "
                              f"allowed: {TOLERANCE:g} of the largest answer, or of 1")  # fmt: skip
+
+
+def largest_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the largest absolute difference of two answers, infinity where their shapes differ."""
+    return np.abs(one - other).max() if one.shape == other.shape else np.inf
 
 
 def onnx_session(graph: bytes, threads: int = 1):

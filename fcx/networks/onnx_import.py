@@ -18,7 +18,7 @@ from torch import nn
 from fcx.core.arguments import FilePath, checked
 from fcx.core.errors import CheckpointError, InputError
 from fcx.networks.inputs import Network, as_network
-from fcx.networks.onnx_export import library, onnx_session
+from fcx.networks.onnx_export import largest_difference, library, onnx_session
 
 TOLERANCE = 1e-4  # of the largest answer
 FREE = 64  # pixels, where a file says no size
@@ -43,7 +43,7 @@ def onnx_module(path: FilePath) -> nn.Module:
             module = library("onnx2pytorch").ConvertModel(_simplified(path, graph)).eval().requires_grad_(False)
         except (NotImplementedError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} cannot be converted by onnx2pytorch: {error!r}") from error
-        _compare(path, module, graph)
+        _check_converted(path, module, graph)
     return module
 
 
@@ -57,9 +57,10 @@ def read_onnx(path: Path) -> Network:
         raise InputError(f"{path} does not say what it reads and answers, as fcx onnx writes it: declare it in Python, "
                          f"fcx.as_network(fcx.networks.onnx_import.onnx_module({str(path)!r}), size=..., channels=..., "
                          "mean=..., std=..., outputs=[...], kind=...)")  # fmt: skip
+    module = onnx_module(path)
     try:
-        network = as_network(onnx_module(path), **words["network"])
-    except TypeError as error:
+        network = as_network(module, **words["network"])
+    except (TypeError, InputError) as error:  # TypeError: other words, or no dict of them
         raise CheckpointError(f"{path} does not describe a network: {error}") from error
     network.metadata = words
     return network.eval()
@@ -136,7 +137,7 @@ def _simplified(path: Path, graph):
     return simple
 
 
-def _compare(path: Path, module: nn.Module, graph) -> None:
+def _check_converted(path: Path, module: nn.Module, graph) -> None:
     """Refuse a module that does not answer what onnxruntime answers.
 
     Raises: InputError with the largest difference.
@@ -151,7 +152,7 @@ def _compare(path: Path, module: nn.Module, graph) -> None:
     except Exception as error:
         raise InputError(f"{path} does not answer to {len(faces)} faces at once: export it for any number of them "
                          f"({error})") from error  # fmt: skip
-    worst = np.abs(wanted - answers).max() if wanted.shape == answers.shape else np.inf
+    worst = largest_difference(wanted, answers)
     if not worst <= TOLERANCE * np.abs(wanted).max():
         raise InputError(f"what onnx2pytorch made of {path} answers something else than onnxruntime, by up to "
                          f"{worst:.2g}")  # fmt: skip
