@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_faces
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from test_any_network import LOGITS, colour_faces, small
 
 import fcx
@@ -269,6 +269,24 @@ def test_weights_of_a_function_are_those_of_its_module_or_of_all(tmp_path, monke
         assert torch.equal(model.module[1].weight, weights["1.weight"])
     with pytest.raises(CheckpointError, match=r"is a pickle .* safetensors\.torch\.save_file"):
         resolve_models("weighed_of_test:net@w.pt")
+
+
+def test_tied_weights_are_those_that_were_written_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tied_of_test.py").write_text(
+        "import fcx, torch\nfrom torch import nn\n"
+        "def inner():\n    one, two = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)\n    two.weight = one.weight\n"
+        "    return nn.Sequential(one, two, nn.Flatten(), nn.Linear(3600, 2))\n"
+        "def whole():\n    return fcx.as_network(inner(), outputs=['a', 'b'])\n"
+    )
+    for function in ("inner", "whole"):
+        [network] = resolve_models(f"tied_of_test:{function}").values()
+        save_model(network, f"{function}.safetensors")
+        [read] = resolve_models(f"tied_of_test:{function}@{function}.safetensors").values()
+        torch.testing.assert_close(read.state_dict(), network.state_dict(), rtol=0, atol=0)
+    save_file({"0.bias": torch.zeros(1)}, "few.safetensors")
+    with pytest.raises(CheckpointError, match=r"few\.safetensors is of another shape: 0\.weight is nothing"):
+        resolve_models("tied_of_test:inner@few.safetensors")
 
 
 def test_networks_of_another_kind_are_not_taught(tmp_path):

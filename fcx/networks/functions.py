@@ -6,6 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fcx.core.checks import described
@@ -41,8 +42,21 @@ def imported(name: str) -> tuple[str, nn.Module | None]:
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist: give the weights of {place!r} as safetensors")
         tensors = read_tensors(path)[0]
-        of_all = not isinstance(network, Network) or tensors.keys() == network.state_dict().keys()
+        of_all = not isinstance(network, Network) or tensors.keys() <= network.state_dict().keys()
         target = network if of_all else network.module  # whichever of the two was saved
+        tensors = _with_tied(tensors, target)
         check_shapes(path, tensors, target)
         target.load_state_dict(tensors)
     return Path(weights).stem if weights else function_name, network.eval()
+
+
+def _with_tied(tensors: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return tensors with those of weights that share their memory with one of them, which safetensors writes once."""
+    state = network.state_dict()
+    known = {_view(state[name]): v for name, v in tensors.items() if name in state and state[name].data_ptr()}
+    return tensors | {name: known[_view(weight)] for name, weight in state.items()
+                      if name not in tensors and _view(weight) in known}  # fmt: skip
+
+
+def _view(tensor: torch.Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()

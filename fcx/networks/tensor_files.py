@@ -62,7 +62,7 @@ def read_tensors(path: Path, header_only: bool = False) -> tuple[dict[str, torch
             raise CheckpointError(
                 f"{path} is a pickle of PyTorch, which fcx never opens because it can run code: "
                 "load it where you trust it, and write it again: a FaceChannel with fcx.save_model, the state of "
-                "another network with safetensors.torch.save_file"
+                "another network with safetensors.torch.save_file (save_model where weights are shared)"
             )
         with safe_open(path, "pt") as file:
             header = _header(path, file.metadata() or {})
