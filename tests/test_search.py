@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +332,22 @@ def test_the_chart_draws_every_trial_and_both_choices(searched):
     assert len(figure.table) == TRIALS
     bare = Search(made.trials, made.importance.iloc[:0], made.checks)  # too few trials for importances
     assert "explains" not in figures.search_chart(bare).meta["alt"]
+
+
+def test_findings_say_whether_every_training_of_the_best_leads():
+    made = read_search(Path(__file__).parent.parent / "checkpoints" / "scores" / "search")
+    best, paper = (made.checks[made.checks.choice == name][["arousal", "valence"]].mean(axis=1)
+                   for name in ("best", "paper"))  # fmt: skip
+    [finding] = figures.search_findings(made).items
+    assert best.min() > paper.max()
+    assert (
+        finding.statement
+        == f"The best choice beats the paper's in every training, by {best.mean() - paper.mean():.3f}."
+    )
+    swapped = made.checks[["arousal", "valence"]].iloc[[0, 4, 2, 3, 1, 5]].to_numpy()
+    mixed = replace(made, checks=made.checks.assign(arousal=swapped[:, 0], valence=swapped[:, 1]))
+    assert "cannot be told" in figures.search_findings(mixed).items[0].statement
+    lost = replace(made, checks=made.checks.assign(valence=np.nan))
+    alone = replace(made, checks=made.checks[made.checks.choice == "paper"])
+    assert figures.search_findings(alone).items[0].statement == "The paper's choice is the best."
+    assert "not all trainings" in figures.search_findings(lost).items[0].statement

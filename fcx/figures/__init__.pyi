@@ -28,7 +28,7 @@ from .openings import (
 from .panels import choose_faces, mask_gallery, region_overlay, saliency_panel
 from .profiles_told import profile_findings
 from .region_charts import mask_area_chart, region_chart
-from .search_charts import search_chart
+from .search_charts import search_chart, search_findings
 from .study_charts import (
     contrast_chart,
     cost_chart,

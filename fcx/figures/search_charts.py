@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from fcx.core.contract import TARGETS
 from fcx.figures.forest_plots import heights, shifts
+from fcx.figures.tables import Finding, Findings
 from fcx.figures.theme import PALETTE, SYMBOLS, Figure, dots, finish, looks
 from fcx.figures.wording import listed
 
@@ -52,6 +53,31 @@ def search_chart(searched: Any) -> Figure:
     return finish(
         figure, "search", title, reading, _sentences(searched), trials.drop(columns="reason"), height, margin_t=150
     )
+
+
+def search_findings(searched: Any) -> Findings:
+    """Return how far the best choice of a search leads the paper's, and how sure that is.
+
+    `searched` is what `fcx.networks.search.search` or `read_search` returns.
+    """
+    scores = {
+        choice: part[list(TARGETS)].mean(axis=1, skipna=False)
+        for choice, part in searched.checks.groupby("choice", sort=False)
+    }
+    best, paper = next(iter(scores.values())), list(scores.values())[-1]
+    if len(scores) == 1:
+        statement = "The paper's choice is the best."
+    elif best.isna().any() or paper.isna().any():
+        statement = "Of the best and the paper's choice not all trainings with fresh seeds came to their end."
+    elif best.min() > paper.max() or paper.min() > best.max():
+        verb = "beats" if best.mean() > paper.mean() else "stays behind"
+        statement = f"The best choice {verb} the paper's in every training, by {abs(best.mean() - paper.mean()):.3f}."
+    else:
+        statement = f"The best choice cannot be told from the paper's: it differs by {best.mean() - paper.mean():+.3f}."
+    ranges = "; ".join(f"{name} {values.mean():.3f} ({values.min():.3f} to {values.max():.3f} in {len(values)} "
+                       "trainings)" for name, values in scores.items())  # fmt: skip
+    behind = f"Mean CCC over arousal and valence on validation faces, trained with fresh seeds: {ranges}. "
+    return Findings([Finding(statement, behind + _sentences(searched))])
 
 
 def _history(figure: Figure, trials: pd.DataFrame) -> None:

@@ -194,6 +194,18 @@ def stored_study(scores: str, faces: str, runs: str = ""):
     return experiment(faces, out, models=list(shipped()), runs=runs_folder(runs))
 
 
+def stored_search(scores: str, faces: str):
+    """Return what `fcx search` left in the folder `search` of some scores, or of those that ship; None without one.
+
+    Raises: what `fcx.networks.search.read_search` raises.
+    """
+    from fcx.networks.search import read_search
+
+    folder = Path(scores) if scores else shipped_folder("checkpoints") / "scores"
+    folder = folder / "search"
+    return read_search(folder) if folder.is_dir() and (scores or faces == "demo") else None
+
+
 def shown_targets(results, target: str = "") -> list[tuple]:
     """Return (target, results of the networks that answer it) to show, so that each network is in one of them.
 
