@@ -222,13 +222,18 @@ def test_gradcam_equals_its_definition(name, small):
 
 
 def test_one_pass_serves_all_methods_and_both_targets(small, monkeypatch):
-    shapes, begin = [], lrp_tape.Tape.__init__
+    shapes, begin, follow = [], lrp_tape.Tape.__init__, lrp_tape.Tape.of
 
     def recorded(tape, answer, images, constants, **how):
         shapes.append((len(images), images.dtype == torch.float64))
         begin(tape, answer, images, constants, **how)
 
+    def followed(tape, images):
+        shapes.append((len(images), images.dtype == torch.float64))
+        return follow(tape, images)
+
     monkeypatch.setattr(lrp_tape.Tape, "__init__", recorded)
+    monkeypatch.setattr(lrp_tape.Tape, "of", followed)
     attribute({"m": kind("paper").float()}, small, "gradcam,lrp,lrp_gamma,gradient,input_x_gradient,mean_activation")
     checks = [(2, True)] * 3  # two sets of pictures before the first rule, and one before the other
     assert sorted(shapes) == sorted([*checks, *[(PIECE, False)] * 3])  # the rehearsal, each condition

@@ -16,7 +16,7 @@ from torch import nn
 
 from fcx.attribution.batch import Batch, spread
 from fcx.attribution.layers import Layers, laid_out, last_map
-from fcx.attribution.lrp_tape import Constants, Value
+from fcx.attribution.lrp_values import Constants, Value
 from fcx.attribution.registry import method
 from fcx.core.arguments import switch
 from fcx.core.checks import choose

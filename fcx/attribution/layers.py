@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import torch
 from torch import nn
 
-from fcx.attribution.lrp_tape import DENSE, PIXELWISE, VIEWS, Constants, Node, Tape, Value
+from fcx.attribution.lrp_tape import Tape
+from fcx.attribution.lrp_values import DENSE, PIXELWISE, VIEWS, Constants, Node, Value
 
 AVERAGES = ("mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d")  # of cells: the head's
 MIXERS = ("bmm", "matmul", "baddbmm")

@@ -12,7 +12,8 @@ import torch
 from fcx.attribution.lrp_operations import ACTIVATIONS, at_zero, shares
 from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.lrp_sweep import Sweep
-from fcx.attribution.lrp_tape import Node, Tape, Value
+from fcx.attribution.lrp_tape import Tape
+from fcx.attribution.lrp_values import Node, Value
 from fcx.core.errors import InputError
 
 HELD = (*ACTIVATIONS, "mul", "div", "bmm", "native_layer_norm", "native_group_norm")

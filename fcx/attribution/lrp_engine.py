@@ -15,7 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fcx.attribution.lrp_check import check_rule, check_tapes
 from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.lrp_sweep import Reference, Slopes, Sweep
-from fcx.attribution.lrp_tape import Constants, Tape
+from fcx.attribution.lrp_tape import Tape
+from fcx.attribution.lrp_values import Constants
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import PIECE
 

@@ -10,7 +10,7 @@ import torch
 
 from fcx.attribution.lrp_rules import FIRST_RULES, Part, first_rule, operation
 from fcx.attribution.lrp_sweep import Multiplier, Sweep
-from fcx.attribution.lrp_tape import VIEWS, Node, Value
+from fcx.attribution.lrp_values import VIEWS, Node, Value
 from fcx.core.errors import InputError
 
 
@@ -215,7 +215,7 @@ def flat(sweep: Sweep, layer: Layer, m: Multiplier) -> None:
         total, box = total.sum(2, keepdim=True), box[:1]
     live = _live(layer.x)
     pixels = layer(live, box)
-    layer.absorb("bias", torch.where(pixels > 0, 0, total))
+    layer.absorb("bias", torch.where(pixels > 0, 0, total).flatten(2).sum(2))
     sweep.carry(layer.x, layer.adjoint(torch.where(pixels > 0, total / pixels, 0), box) * live)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from fcx.attribution.lrp_rules import SHUNT_RULES, operation
 from fcx.attribution.lrp_sweep import Multiplier, Sweep
-from fcx.attribution.lrp_tape import VIEWS, Node, Value
+from fcx.attribution.lrp_values import VIEWS, Node, Value
 from fcx.core.errors import InputError
 
 LINEAR = (

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 
 from fcx.attribution.lrp_rules import OPERATIONS, Rule
-from fcx.attribution.lrp_tape import DENSE, Node, Tape, Value
+from fcx.attribution.lrp_tape import Tape
+from fcx.attribution.lrp_values import DENSE, Node, Value
 from fcx.core.errors import InputError
 
 # What changes pixels where they are, so that their relevance stays there.

@@ -1,8 +1,8 @@
 """A tape of what a network does with some pictures: every operation of torch that a picture reaches, in order.
 
 Recorded below autograd, where functions, operators, methods and modules have all become the same few `aten`
-operations; what depends on no picture is a constant and left out. `Value` is a tensor that a picture reached, `Node` an
-operation that made some. Nothing of the network is changed, and nothing but its forward pass has to work.
+operations; what depends on no picture is a constant and left out. Nothing of the network is changed, and nothing
+but its forward pass has to work.
 """
 
 from __future__ import annotations
@@ -10,154 +10,31 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fcx.attribution.lrp_values import (
+    DENSE,
+    GATES,
+    KEEPS_SIGN,
+    PIXELWISE,
+    POSITIVE,
+    SHAPED,
+    VIEWS,
+    Constants,
+    Node,
+    Value,
+    as_named,
+    each,
+    flat,
+    place_of,
+)  # fmt: skip
 from fcx.core.errors import InputError
-
-DENSE = ("addmm", "mm")
-# What looks at the shape of a tensor only, so that no picture reaches it.
-SHAPED = ("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "full_like")
-VIEWS = frozenset((
-    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "slice", "select",
-    "split", "split_with_sizes", "unbind", "cat", "stack", "repeat", "clone", "alias", "detach", "_to_copy", "flip",
-    "roll", "narrow", "pixel_shuffle", "unfold", "index", "index_select",
-))  # fmt: skip
-POSITIVE = ("relu", "sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "exp", "softplus", "abs")
-KEEPS_SIGN = VIEWS | {
-    "add", "mul", "div", "mean", "sum", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "amax",
-    "maximum",
-}  # fmt: skip
-PIXELWISE = VIEWS | {"add", "sub", "rsub", "mul", "div", "neg", "native_batch_norm", "constant_pad_nd"}
-GATES = ("sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "hardtanh")
-
-
-@dataclass(eq=False)
-class Value:
-    """A tensor that a picture reached, and what is known of it from how it was made.
-
-    `rows`: its first dimension is that of the samples. `pixels`: pictures, each pixel by itself changed by constants at
-    most. `gate`: it opens and closes, such as a sigmoid. `readers`: the operations that read it.
-    """
-
-    tensor: torch.Tensor
-    node: Node | None = None
-    nonnegative: bool = False
-    pixels: bool = False
-    gate: bool = False
-    rows: bool = True
-    readers: list[Node] = field(default_factory=list)
-
-    @property
-    def rectified(self) -> bool:
-        """Whether all that read it drop what is negative."""
-        return bool(self.readers) and all(node.name == "relu" for node in self.readers)
-
-
-@dataclass(eq=False)
-class Node:
-    """An operation: its `name` in `torch.ops.aten`, what it was given (a `Value` where a picture reached it), what it
-    made."""
-
-    name: str
-    call: Callable
-    args: tuple
-    kwargs: dict[str, Any]  # never a value
-    values: list[Value] = field(default_factory=list)
-
-    @cached_property
-    def read(self) -> list[Value]:
-        """The values that it read, each once."""
-        return list(dict.fromkeys(one for one in flat((*self.args, *self.kwargs.values())) if isinstance(one, Value)))
-
-    @cached_property
-    def constants(self) -> list:
-        """What it was given beside them."""
-        return [one for one in flat((*self.args, *self.kwargs.values())) if not isinstance(one, Value)]
-
-    @property
-    def value(self) -> Value:
-        """What it made, or the first of that."""
-        return self.values[0]
-
-    def again(self, tensor_of: Callable[[Value], torch.Tensor]) -> list[torch.Tensor]:
-        """Return what it makes where it reads `tensor_of(value)` in the place of each value."""
-        wide = self.value.tensor.dtype == torch.float64
-
-        def given(a):
-            a = tensor_of(a) if isinstance(a, Value) else a
-            return a.double() if wide and isinstance(a, torch.Tensor) and a.is_floating_point() else a
-
-        made = self.call(*each(given, self.args), **self.kwargs)
-        return [one for one in flat([made]) if isinstance(one, torch.Tensor)]
-
-
-def flat(args: Iterable) -> list:
-    """Return the arguments of an operation, those in lists one by one."""
-    return [one for a in args for one in (a if isinstance(a, (list, tuple)) else (a,))]
-
-
-def each(function: Callable, args: Iterable) -> tuple:
-    """Return function(argument) of every argument, also of those in lists."""
-    return tuple([type(a)(map(function, a)) if isinstance(a, (list, tuple)) else function(a) for a in args])
-
-
-@cache
-def _as_named(operation) -> tuple[str, Callable]:
-    """Return the name of an operation, and what does it again: not in place, and to tensors of any layout."""
-    name, call = operation.overloadpacket.__name__, operation.overloadpacket
-    if operation.namespace != "aten":
-        return operation.name(), call
-    if name.endswith("_") and operation._schema.is_mutable:
-        name, call = name[:-1], getattr(torch.ops.aten, name[:-1], call)
-    return name, torch.ops.aten.reshape if name in ("view", "_unsafe_view") else call
-
-
-class Constants:
-    """The weights of a model by name, and what was worked out from them, once."""
-
-    def __init__(self, model: nn.Module):
-        named = chain(model.named_parameters(), model.named_buffers())
-        self.names = {_place(tensor): name.rpartition(".")[0] or name for name, tensor in named}
-        self._derived: dict[tuple, Any] = {}
-        self._places = set(self.names)  # of weights, and of what was worked out from them
-
-    def name(self, tensor, otherwise: str) -> str:
-        """Return the name of the layer that a tensor is a weight of."""
-        return self.names.get(_place(tensor), otherwise) if isinstance(tensor, torch.Tensor) else otherwise
-
-    def derive(self, function: Callable, *given) -> Any:
-        """Return function(*given), kept where all tensors given are weights of the model or worked out from them."""
-        tensors = [one for one in given if isinstance(one, torch.Tensor)]
-        if not all(_place(tensor) in self._places for tensor in tensors):
-            return function(*given)
-        key = (function, *(_identity(one) if isinstance(one, torch.Tensor) else one for one in given))
-        if key not in self._derived:
-            self._derived[key] = result = function(*given)
-            self._places.update(_place(one) for one in [result] if isinstance(one, torch.Tensor))
-        return self._derived[key]
-
-
-def _in_memory(images: torch.Tensor) -> torch.Tensor:
-    """Return pictures with their channels last, which convolutions read twice as fast."""
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-
-
-def _place(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-def _identity(tensor: torch.Tensor) -> tuple:
-    version = 0 if tensor.is_inference() else tensor._version
-    return _place(tensor), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype, version
 
 
 class Tape:
@@ -236,7 +113,7 @@ class Tape:
         if kwargs and any(isinstance(one, torch.Tensor) for one in kwargs.values()):
             raise InputError("LRP cannot explain this network: it writes into a tensor that it has (out=)")
         if self.tainted and any(self._is_tainted(one) for one in flat(args)):
-            _, where = next(self.tainted[_place(one)] for one in flat(args) if self._is_tainted(one))
+            _, where = next(self.tainted[place_of(one)] for one in flat(args) if self._is_tainted(one))
             raise InputError(f"LRP cannot explain this network: {where} writes into a part of a tensor in place, as "
                              "circular padding and recurrent layers such as LSTM do, and where relevance goes from "
                              "there cannot be told")  # fmt: skip
@@ -244,7 +121,7 @@ class Tape:
             operation, args = torch.ops.aten.convolution.default, args[:9]
         if self.dtype == torch.float64:
             args, kwargs = self._double(args, kwargs)
-        node = Node(*_as_named(operation), each(self._known, args), kwargs)
+        node = Node(*as_named(operation), each(self._known, args), kwargs)
         if not node.read or node.name in SHAPED:
             return operation(*args, **kwargs)
         if operation._schema.is_mutable and operation._schema.name.endswith("_"):
@@ -285,7 +162,7 @@ class Tape:
         )
 
     def _is_tainted(self, one) -> bool:
-        return isinstance(one, torch.Tensor) and _place(one) in self.tainted and id(one) not in self._values
+        return isinstance(one, torch.Tensor) and place_of(one) in self.tainted and id(one) not in self._values
 
     def _known(self, one):
         """Return the value of a tensor that a picture reached, anything else as it is."""
@@ -293,9 +170,9 @@ class Tape:
 
     def _keep(self, target: torch.Tensor, name: str) -> None:
         """Copy what an operation in place is about to change, where values share its memory."""
-        place = _place(target)
+        place = place_of(target)
         for key, value in list(self._values.items()):
-            if _place(value.tensor) == place:
+            if place_of(value.tensor) == place:
                 value.tensor = value.tensor.clone()
                 if key != id(target):
                     del self._values[key]
@@ -350,6 +227,11 @@ class Tape:
         if len(owner) != shape[0] or not (owner.flatten(1) == rows).all():
             raise InputError(f"LRP cannot explain this network: whose samples {node.name!r} mixes cannot be told")
         return rows.view(-1, *[1] * (len(shape) - 1)).expand(shape)
+
+
+def _in_memory(images: torch.Tensor) -> torch.Tensor:
+    """Return pictures with their channels last, which convolutions read twice as fast."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
 class _Writer(NamedTuple):
