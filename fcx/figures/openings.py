@@ -19,6 +19,7 @@ from fcx.statistics.families import family_members
 from fcx.statistics.method_agreement import AGREES, CONTRADICTED
 from fcx.studies.attention_claims import attention_verdicts, by_all_methods
 from fcx.studies.claims import FAILS, HOLDS, OPEN, UNASKED, overall
+from fcx.studies.study_tables import LONGER
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 TAUGHT = {"plain_scratch": "trained on plain faces", "masked_scratch": "trained on masked faces",
@@ -168,7 +169,13 @@ def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataF
 
 
 def the_network(family: str, article: str = "the") -> str:
-    """Return what people call a network by how it was taught: 'the network trained on plain faces', or its name."""
+    """Return what people call a network by how it was taught: 'the network trained on plain faces', or its name.
+
+    >>> the_network("masked_scratch_16", "a")
+    'a network trained on masked faces for 16 epochs'
+    """
+    if LONGER.fullmatch(family):
+        return f"{the_network('masked_scratch', article)} for {family.rpartition('_')[2]} epochs"
     return f"{article} network {TAUGHT[family]}" if family in TAUGHT else plain_name(family)
 
 
