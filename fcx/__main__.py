@@ -28,7 +28,7 @@ def main() -> None:
         signal.signal(number, interrupt)
     sys.unraisablehook = unraisable
     try:
-        from fcx.cli import main as command
+        from fcx.cli import run_command as command
 
         command()
     except BaseException:  # libraries that are interrupted while they load make errors of their own of it

@@ -42,7 +42,7 @@ def run(monkeypatch, capsys, tmp_path):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["fcx", *map(str, words)])
         try:
-            cli.main()
+            cli.run_command()
             code = 0
         except SystemExit as end:
             code = end.code or 0

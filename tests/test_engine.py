@@ -67,6 +67,13 @@ class Moody(FaceChannel):
         return super().features(images) * (2 if images.mean() > 0.5 else 1)
 
 
+class MoodyRelu(nn.Module):
+    """A part that does."""
+
+    def forward(self, x):
+        return x.relu() * (2 if x.mean() > 0.1 else 1)
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_pass_that_is_followed_is_the_pass_recorded(name, dtype):
@@ -86,10 +93,15 @@ def test_a_pass_that_is_followed_is_the_pass_recorded(name, dtype):
 
 
 def test_a_network_of_the_users_is_recorded_each_time():
-    engine = Engine(Moody(kind("paper").config).double().eval())
-    for shade in (0.2, 0.8):
-        tape = engine.tape(pictures(2) * 0.1 + shade)
-        assert torch.equal(tape.outputs.tensor, outputs_of(engine.model, tape.images.tensor))
+    changed, hooked = kind("paper"), kind("paper")
+    changed.trunk.relu1 = MoodyRelu()
+    hooked.trunk.relu1.register_forward_hook(lambda layer, given, made: made * (2 if made.mean() > 0.5 else 1))
+    for model in (Moody(kind("paper").config).double().eval(), changed, hooked):
+        engine = Engine(model)
+        for shade in (0.2, 0.8):
+            tape = engine.tape(pictures(2) * 0.1 + shade)
+            assert torch.equal(tape.outputs.tensor, outputs_of(engine.model, tape.images.tensor))
+        assert not engine._patterns
 
 
 def assert_close(found, expected, tolerance):

@@ -543,7 +543,7 @@ def test_what_is_unknown_excluded_or_faulty_is_counted_and_options_reach_the_dat
         words = ["prepare", str(top), str(tmp_path / out), "--limit", "3", "--of", option]
         monkeypatch.setattr(sys, "argv", ["fcx", *words])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run_command()
         return end.value.code, " ".join(capsys.readouterr().err.split())
 
     text = prepare("faces.zarr", "images=original")[1]

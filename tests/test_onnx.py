@@ -41,7 +41,7 @@ def command(*words):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["fcx", "onnx", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run_command()
     return end.value.code or 0
 
 

@@ -64,8 +64,6 @@ def test_versions_agree():
 def definitions():
     """Yield (module, name) of every public function and class, less commands and what a decorator registers."""
     for name in module_names():
-        if name.startswith("fcx.cli"):
-            continue
         source = importlib.util.find_spec(name).origin
         for node in ast.parse(Path(source).read_text(encoding="utf-8")).body:
             decorators = [ast.unparse(each).split("(")[0] for each in getattr(node, "decorator_list", [])]

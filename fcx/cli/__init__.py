@@ -24,7 +24,7 @@ class _Screen(logging.Handler):
         tqdm.write(f"fcx: {one_line(record.getMessage())}", file=sys.stderr)
 
 
-def main() -> None:
+def run_command() -> None:
     """Run the command line; what a user gave wrong ends in one sentence and exit code 2."""
     log = logging.getLogger("fcx")
     log.handlers = [_Screen()]

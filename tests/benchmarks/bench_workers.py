@@ -22,9 +22,9 @@ COUNTS = [int(count) for count in os.environ.get("FCX_BENCH_WORKERS", "96,1000")
 # The command, which says what its own process took of the processor.
 COMMAND = """
 import resource, sys
-from fcx.cli import main
+from fcx.cli import run_command
 try:
-    main()
+    run_command()
 finally:
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(used.ru_utime + used.ru_stime)
