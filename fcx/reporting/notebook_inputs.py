@@ -114,20 +114,20 @@ def first_trainings(results):
 
 # What teaches networks on faces made for it: `modern` at a higher rate, without augmentation, which would relight the
 # faces whose labels are their brightness.
-TAUGHT = {"augmented": False, "learning_rate": 5e-3, "batch_size": 32}
+DRAWN_RECIPE = {"augmented": False, "learning_rate": 5e-3, "batch_size": 32}
 
 
 def stored_models(sets, runs: str = "", **settings) -> dict:
     """Return carrier -> model, trained on the faces made for it (`synthetic_sets`, `planted_sets`) and kept in `runs`.
 
-    The recipe is `modern` with `TAUGHT`. One thread is as fast for networks this small, and gives the same bits
+    The recipe is `modern` with `DRAWN_RECIPE`. One thread is as fast for networks this small, and gives the same bits
     on every number of cores. `settings` go to `fcx.train`.
     """
     from fcx.core.recipes import RECIPES
     from fcx.datasets.truth import truth_condition
     from fcx.networks.training import train
 
-    recipe = RECIPES["modern"].changed(**TAUGHT)
+    recipe = RECIPES["modern"].changed(**DRAWN_RECIPE)
     models = {}
     for carrier, faces in sets.items():
         out = _taught_path(runs, "synthetic", carrier, faces, recipe, settings)
@@ -142,7 +142,7 @@ def stored_residual(sets, runs: str = "", *, epochs: int, seed: int = 0) -> dict
     from fcx.datasets.truth import truth_condition
     from fcx.networks.residual_training import train_residual
 
-    recipe, models = RECIPES["modern"].changed(**TAUGHT, epochs=epochs), {}
+    recipe, models = RECIPES["modern"].changed(**DRAWN_RECIPE, epochs=epochs), {}
     for carrier, faces in sets.items():
         out = _taught_path(runs, "residual", carrier, faces, recipe, seed)
         models[carrier] = train_residual(faces, out, condition=truth_condition(faces), recipe=recipe, seed=seed,
