@@ -1,6 +1,7 @@
 """Charts, findings and the report of the experiment say what its tables hold."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -129,6 +130,14 @@ def test_the_opening_of_training_reads_naturally_with_one_family_and_without_lab
     card = figures.training_picture(tables["made"])
     assert card.svg.count("<circle") == len(tables["made"]) / 2  # a dot for each family and condition
     assert "masked all layers" in card.svg
+    renamed = tables["made"].assign(
+        family=tables["made"].family.replace("masked_all_layers", "a_network_with_a_long_name")
+    )
+    cut = figures.training_picture(renamed).svg
+    assert ">…rk_with_a_long_name<" in cut
+    names = re.findall(r'<text x="(\d+)" y="[^"]*" text-anchor="end"[^>]*>([^<]*)<', cut)
+    assert len(names) == renamed.family.nunique()
+    assert all(float(x) >= 7 * len(name) for x, name in names)  # none begins before the picture does
     [nothing] = figures.training_opening({}, {}).answer
     assert nothing.startswith("None of these faces carries a rating")
 

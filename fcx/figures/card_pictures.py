@@ -14,10 +14,11 @@ from fcx.figures.montage import colour_scale, data_uri, heat, picture
 from fcx.figures.opening import Picture
 from fcx.figures.panels import choose_faces
 from fcx.figures.theme import looks
-from fcx.figures.wording import method_title, plain_name
+from fcx.figures.wording import end_of, method_title, plain_name
 from fcx.studies.training_plan import family_title
 
-WIDTH, ROW, LEFT = 260, 24, 118  # pixels: of a picture, a row of dots, and the names beside them
+WIDTH, ROW, LETTER = 260, 24, 7  # pixels: of a picture, a row of dots, and at most a letter of the names beside them
+LONGEST = 20  # letters of a name
 
 
 def masks_picture(faces: xr.Dataset, *, count: int = 3) -> Picture:
@@ -73,19 +74,21 @@ def validity_picture(scores: xr.Dataset, *, most: int = 8) -> Picture | None:
 
 def dot_rows(rows: dict[str, list[tuple[float, str, bool]]]) -> str:
     """Return dots between 0 and 1 as SVG, a row for each name: (value, colour, whether it is filled)."""
-    height, reach = ROW * len(rows) + 18, WIDTH - LEFT - 14
+    names = [end_of(plain_name(name), LONGEST) for name in rows]
+    left = LETTER * max(map(len, names)) + 14
+    height, reach = ROW * len(rows) + 18, WIDTH - left - 14
     parts = []
-    for at, (name, dots) in enumerate(rows.items()):
+    for at, (name, dots) in enumerate(zip(names, rows.values(), strict=True)):
         y = at * ROW + ROW / 2
-        parts.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end" font-size="12" fill="currentColor">'
-                     f"{html.escape(plain_name(name))}</text>"
-                     f'<path d="M{LEFT} {y}h{reach}" stroke="currentColor" stroke-opacity=".25"/>')  # fmt: skip
+        parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" font-size="12" fill="currentColor">'
+                     f"{html.escape(name)}</text>"
+                     f'<path d="M{left} {y}h{reach}" stroke="currentColor" stroke-opacity=".25"/>')  # fmt: skip
         for value, colour, filled in dots:
-            x = LEFT + reach * min(max(float(value), 0), 1)
+            x = left + reach * min(max(float(value), 0), 1)
             fill = colour if filled else "none"
             parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>')
     for value in (0, 1):
-        parts.append(f'<text x="{LEFT + reach * value}" y="{height - 3}" text-anchor="middle" font-size="11" '
+        parts.append(f'<text x="{left + reach * value}" y="{height - 3}" text-anchor="middle" font-size="11" '
                      f'fill="currentColor">{value}</text>')  # fmt: skip
     return f'<svg viewBox="0 0 {WIDTH} {height}" style="width:100%">{"".join(parts)}</svg>'
 

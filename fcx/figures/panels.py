@@ -18,7 +18,7 @@ from fcx.core.provenance import nested_attr
 from fcx.core.targets import answered, ratings
 from fcx.figures.montage import Montage, colour_scale, grey_tile, heat, picture, resize
 from fcx.figures.theme import Figure
-from fcx.figures.wording import method_title, plain_name, readable
+from fcx.figures.wording import end_of, method_title, plain_name, readable
 
 LONGEST = 12  # letters of a name under a picture
 REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#8a6d00", "#7a828f")
@@ -153,7 +153,7 @@ def _caption(face) -> str:
     if expression := readable(face["expression"].item()):
         return expression
     name = str(face["sample"].item()).rpartition("/")[2]
-    return html.escape(name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}")
+    return html.escape(end_of(name, LONGEST))
 
 
 def _number(value) -> str:

@@ -21,6 +21,15 @@ def plain_name(name: str) -> str:
     return str(name).replace("_", " ") if name in _shipped_models() else str(name)
 
 
+def end_of(name: str, letters: int) -> str:
+    """Return a name, or of a longer one its end, by which a user tells his own apart.
+
+    >>> end_of("plain", 6), end_of("my/folder/plain", 6)
+    ('plain', '…plain')
+    """
+    return name if len(name) <= letters else f"…{name[1 - letters :]}"
+
+
 @cache
 def _shipped_models() -> set[str]:
     names = {path.stem for path in shipped_folder("checkpoints").glob("*.safetensors")}
