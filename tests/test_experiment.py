@@ -36,11 +36,11 @@ def study(tmp_path_factory):
 
 def test_the_plan_is_table_2_of_the_paper_with_seeds_a_longer_training_and_a_control():
     rows = {row.name: row for row in trainings_of(["table2"], Scale(3, 64, 10, 27_000))}
-    assert len(rows) == 3 * 5 + 1
+    assert len(rows) == 3 * 6 + 1
     tuned = rows["masked_all_layers-2"]
     assert (tuned.condition, tuned.scheme, tuned.start, tuned.seed) == ("masked", "all_layers", "plain_scratch-2", 1)
     assert tuned.options == {"epochs": 6}
-    assert rows["masked_scratch_16-3"].options == {"epochs": 16, "width": 64}
+    assert rows["masked_scratch_16-3"].options == rows["plain_scratch_16-3"].options == {"epochs": 16, "width": 64}
     assert rows["shuffled-1"].options["shuffled_labels"]
     names = list(rows)
     assert all(names.index(row.start) < names.index(row.name) for row in rows.values() if row.start)

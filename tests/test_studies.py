@@ -1,5 +1,7 @@
 """Tables and verdicts of the experiment, from predictions whose truth is known, and what is counted beside them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from oracles import facechannel_multiply_adds
 
 from fcx.core.contract import CONDITIONS, FAMILIES, TARGETS
 from fcx.core.errors import InputError
+from fcx.figures import efficiency_findings
 from fcx.networks.facechannel import Config, FaceChannel
 from fcx.studies import claims
 from fcx.studies.claims import claim_table, overall
@@ -22,6 +25,7 @@ from fcx.studies.study_tables import (
     by_expression,
     calibration_table,
     differences_table,
+    efficiency_differences,
     efficiency_table,
     error_shares,
     forgetting_table,
@@ -256,6 +260,30 @@ def test_efficiency_says_how_many_faces_a_network_was_tuned_with():
     table = efficiency_table(drawn, records).drop_duplicates("family").set_index("family")
     assert table["faces"].to_dict() == {"small_plain": 0, "small_last_conv_500": 500}
     assert table["scheme"].to_dict() == {"small_plain": "not tuned", "small_last_conv_500": "last_conv"}
+
+
+def test_efficiency_compares_schemes_on_as_many_faces_and_fewer_faces_with_all():
+    noise = {"small_plain": 2.0, "small_last_conv_500": 1.2, "small_last_conv_all": 1.2, "small_all_layers_500": 1.2,
+             "small_all_layers_all": 0.4}  # fmt: skip
+    counts = {name: 500 if name.endswith("500") else 27_000 for name in noise}
+    records = pd.DataFrame([
+        {"family": name, "scheme": re.sub(r"small_|_500|_all$", "", name), "train": counts[name],
+         "start": "small_plain-1" * (name != "small_plain")} for name in noise])  # fmt: skip
+    drawn = drawn_scores(made_scores({n: {"plain": 0.5, "masked": level} for n, level in noise.items()}), draws=300)
+    differences = efficiency_differences(drawn, records)
+    pairs = differences[["a", "b"]].drop_duplicates().apply(tuple, axis=1).tolist()
+    assert set(pairs) == {
+        ("small_all_layers_500", "small_last_conv_500"), ("small_all_layers_all", "small_last_conv_all"),
+        ("small_last_conv_500", "small_last_conv_all"), ("small_all_layers_500", "small_all_layers_all")}  # fmt: skip
+    alone = contrast(drawn, {(pairs[0][0], "masked"): 1, (pairs[0][1], "masked"): -1})
+    np.testing.assert_allclose(differences[differences.a.eq(pairs[0][0]) & differences.b.eq(pairs[0][1])]["estimate"],
+                               alone["estimate"])  # fmt: skip
+    findings = efficiency_findings(efficiency_table(drawn, records), differences, faces="faces")
+    words = " ".join(finding.statement for finding in findings.items if "Valence" in finding.statement)
+    assert "tuning all layers is not clearly different from tuning the last convolution with 500 masked faces" in words
+    assert "above tuning the last convolution with 27,000 masked faces" in words
+    assert "tuning all layers with 500 masked faces is below tuning with all 27,000" in words
+    assert "tuning the last convolution with 500 masked faces is not clearly different from" in words
 
 
 SHAPES = (Config(), Config(width=64, batch_norm=True, layers=3), Config("code2020", 32, 8, shunt="none"),

@@ -39,6 +39,7 @@ def test_the_plan_is_printed():
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == [
-        "plain_scratch", "masked_scratch", "masked_scratch_16", "shuffled", "masked_last_conv", "masked_all_layers",
+        "plain_scratch", "masked_scratch", "masked_scratch_16", "plain_scratch_16", "shuffled",
+        "masked_last_conv", "masked_all_layers",
     ]  # fmt: skip
     assert lines[-1].endswith("hours, one training after the other, without validation")

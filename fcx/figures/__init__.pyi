@@ -39,7 +39,14 @@ from .study_charts import (
     forgetting_chart,
     ladder_chart,
 )
-from .study_findings import ceiling_findings, claim_verdicts, family_findings, missed_findings, reason_findings
+from .study_findings import (
+    ceiling_findings,
+    claim_verdicts,
+    efficiency_findings,
+    family_findings,
+    missed_findings,
+    reason_findings,
+)
 from .tables import (
     Finding,
     Findings,

@@ -175,7 +175,8 @@ def the_network(family: str, article: str = "the") -> str:
     'a network trained on masked faces for 16 epochs'
     """
     if LONGER.fullmatch(family):
-        return f"{the_network('masked_scratch', article)} for {family.rpartition('_')[2]} epochs"
+        shorter, _, epochs = family.rpartition("_")
+        return f"{the_network(shorter, article)} for {epochs} epochs"
     return f"{article} network {TAUGHT[family]}" if family in TAUGHT else plain_name(family)
 
 

@@ -12,6 +12,8 @@ from fcx.studies.claims import UNASKED, overall
 from fcx.studies.study_tables import LONGER
 from fcx.studies.training_plan import family_title
 
+SCHEMES = {"last_conv": "the last convolution", "all_layers": "all layers"}
+
 
 def claim_verdicts(table: pd.DataFrame, *, faces: str) -> Verdicts:
     """Return what became of each claim of the paper, with the numbers behind it.
@@ -82,13 +84,42 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
 
 def _longer(differences: pd.DataFrame, start: str) -> list[Finding]:
     """Say how tuning all layers compares with as many epochs on masks from scratch."""
-    rows = differences[differences.a.str.fullmatch(LONGER) & (differences.b == "masked_all_layers")]
+    on_masks = differences.a.str.fullmatch(LONGER) & differences.a.str.startswith("masked")
+    rows = differences[on_masks & (differences.b == "masked_all_layers")]
     parts = [f"{_relation(r)} it on {r.condition_a} faces" for r in rows.itertuples()]
     numbers = "; ".join(f"{r.condition_a} {_number(r, '+z.2f')}" for r in rows.itertuples())
     if not parts:
         return []
     longer = f"{family_title(rows.a.iloc[0])}, with as many epochs as masked all layers has in both of its trainings"
     return [Finding(f"{start}: {longer}, is {listed(parts)}.", f"{numbers}.")]
+
+
+def efficiency_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: str) -> Findings:
+    """Return how many masked faces tuning needs, from `efficiency_table` and `efficiency_differences`."""
+    findings = []
+    for target, rows in differences.groupby("target", sort=False):
+        start, condition = f"{target.capitalize()}, {faces}", rows["condition_a"].iloc[0]
+        reached = table[(table.target == target) & (table.condition == condition)].sort_values("faces")
+        for (a, b), pairs in rows.groupby(["scheme_a", "scheme_b"], sort=False):
+            of_a, of_b = (f"tuning {SCHEMES.get(scheme, scheme)}" for scheme in (a, b))
+            if a != b:
+                words = [f"{of_a} is {relation} {of_b} with {listed(counts)} {condition} faces"
+                         for relation, counts in _counts_by_relation(pairs)]  # fmt: skip
+                numbers = "; ".join(f"{r.faces_a:,.0f} {_number(r, '+z.2f')}" for r in pairs.itertuples())
+            else:
+                everything = f"tuning with all {pairs['faces_b'].iloc[0]:,.0f}"
+                words = [f"{of_a} with {listed(counts)} {condition} faces is {relation} {everything}"
+                         for relation, counts in _counts_by_relation(pairs)]  # fmt: skip
+                numbers = "; ".join(f"{r.faces:,.0f} {_number(r)}" for r in reached[reached.scheme == a].itertuples())
+            findings.append(Finding(f"{start}: {'; '.join(words)}.", f"{numbers}. {_basis(pairs)}"))
+    return Findings(findings)
+
+
+def _counts_by_relation(pairs: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    groups: dict[str, list[str]] = {}
+    for row in pairs.itertuples():
+        groups.setdefault(_relation(row), []).append(f"{row.faces_a:,.0f}")
+    return list(groups.items())
 
 
 def reason_findings(reasons: pd.DataFrame, *, faces: str) -> Findings:

@@ -15,6 +15,7 @@ from .study_tables import (
     by_expression,
     calibration_table,
     differences_table,
+    efficiency_differences,
     efficiency_table,
     error_shares,
     forgetting_table,

@@ -20,7 +20,7 @@ from fcx.studies.stored_scores import labelled_faces
 
 PARTS_SHOWN = ("ccc", "pearson", "scale", "shift", "rmse", "within_ccc", "sign_agreement")
 FIRST = ["family", "condition", "target", "estimate", "low", "high"]
-LONGER = re.compile(r"masked_scratch_\d+")  # as many epochs on masks as tuning has seen in both trainings
+LONGER = re.compile(r"(plain|masked)_scratch_\d+")  # as many epochs from scratch as tuning has seen in both trainings
 SOURCES = ["se_faces", "se_seeds", "share_seeds", "dof", "seeds", "n"]  # of the interval: `crossed`
 
 
@@ -178,6 +178,25 @@ def efficiency_table(drawn: xr.DataArray, records: pd.DataFrame) -> pd.DataFrame
     table["scheme"] = table["family"].map(known["scheme"]).where(tuned, "not tuned")
     table["faces"] = table["family"].map(known["train"]).where(tuned, 0)
     return table[["scheme", "faces", *[name for name in table if name not in ("scheme", "faces")]]]
+
+
+def efficiency_differences(drawn: xr.DataArray, records: pd.DataFrame, condition: str = "masked") -> pd.DataFrame:
+    """Return paired differences between small networks tuned on some number of faces, Holm-corrected.
+
+    Of as many faces, one scheme less another; within a scheme, fewer faces less all. Columns: those of
+    `differences_table`, and scheme_a, faces_a, scheme_b, faces_b.
+    """
+    known = efficiency_table(drawn, records).drop_duplicates("family").set_index("family")[["scheme", "faces"]]
+    tuned = known[known.faces > 0].sort_values("faces", kind="stable")
+    most = tuned.groupby("scheme")["faces"].transform("max")
+    pairs = [((a.Index, condition), (b.Index, condition)) for a in tuned.itertuples() for b in tuned.itertuples()
+             if (a.faces == b.faces and a.scheme < b.scheme)
+             or (a.scheme == b.scheme and a.faces < b.faces == most[b.Index])]  # fmt: skip
+    table = paired(drawn, pairs)
+    for end in ("a", "b"):
+        for name in known:
+            table[f"{name}_{end}"] = table[end].map(known[name])
+    return table
 
 
 def gains_table(table: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:

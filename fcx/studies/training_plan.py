@@ -103,9 +103,10 @@ def part(name: str) -> Callable:
 
 @part("table2")
 def table2(scale: Scale) -> list[Training]:
-    """The rows of the paper's Table 2, a longer training on masks beside the fine-tuned ones, and a control.
+    """The rows of the paper's Table 2, longer trainings beside the fine-tuned ones, and a control.
 
-    What is tuned in all layers has seen the epochs of both trainings, and `masked_scratch_N` sees as many on masks.
+    What is tuned in all layers has seen the epochs of both trainings; `masked_scratch_N` and `plain_scratch_N` see as
+    many, on masks or on plain faces.
     `shuffled` is the first plain training once more, taught each face's labels of another.
     """
     rows = []
@@ -118,6 +119,7 @@ def table2(scale: Scale) -> list[Training]:
             scale.training("masked_last_conv", k, scheme="last_conv", **tuned),
             scale.training("masked_all_layers", k, scheme="all_layers", **tuned),
             scale.training(f"masked_scratch_{longer}", k, longer, condition="masked"),
+            scale.training(f"plain_scratch_{longer}", k, longer),
         ]
     return [*rows, scale.training("shuffled", 1, options={"shuffled_labels": True})]
 
