@@ -20,6 +20,8 @@ from fcx.core.contract import CONDITIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.explorer.answers import Answers
 from fcx.explorer.drawn import inside
+from fcx.explorer.exploring import METHODS as METHODS_ASKED
+from fcx.explorer.exploring import _call
 from fcx.explorer.live import Live, mask_of
 from fcx.explorer.packing import LEVELS, PARTS, POWER, SHOWN, eight_bits, from_eight_bits
 from fcx.explorer.static import PIECES, ROOM, module_text, payload
@@ -164,6 +166,13 @@ def test_the_view_is_checked(pair):
         fcx.explore(faces, results, draws=5, region=[[1, 2], [3, 4]])
     view = fcx.explore(faces, results, draws=5, region=[[1, 2], [3, 4], [5.04, 0]], networks=MODELS[1]).view
     assert (view.region, view.networks) == ([[1, 2], [3, 4], [5, 0]], [MODELS[1]])
+    with pytest.raises(UnknownNameError, match="unknown option of a moved mask 'scael': did you mean 'scale'"):
+        fcx.explore(faces, results, draws=5, mask={"scael": 1})
+    with pytest.raises(InputError, match="allowed: #rrggbb"):
+        fcx.explore(faces, results, draws=5, mask={"colour": "black"})
+    moved = fcx.explore(faces, results, draws=5, mask={"colour": "#00ff00", "shift": "0,-1", "scale": 1})
+    assert list(moved.view.mask.items()) == [("scale", 1), ("shift", [0, -1]), ("colour", "#00ff00")]
+    assert payload(moved.pack, [0], moved.view)["header"]["view"]["mask"] is None  # a page moves none
 
 
 def test_what_cannot_be_explored_is_said(pair):
@@ -290,6 +299,18 @@ def test_the_widget_answers_and_sends_errors_to_the_page(live):
     with pytest.raises(UnknownNameError, match="unknown network 'tow': did you mean 'two'"):
         widget.view = {"networks": "tow"}
     widget.close()
+
+
+def test_the_line_of_python_calls_things_as_the_notebook_does(pair, monkeypatch):
+    assert fcx.explore(*pair, draws=50).pack.call == "faces, results"
+    shell = type("Shell", (), {"user_ns": {"_1": pair[0], "faces": "demo", "data": pair[0], "maps": pair[1]}})()
+    monkeypatch.setattr("fcx.explorer.exploring._shell", lambda: shell)
+    explorer = fcx.explore(*pair, draws=50, models=None)
+    assert explorer.pack.call == payload(explorer.pack, [0], explorer.view)["header"]["call"] == "data, maps"
+    assert _call(pair[0], 'a"b', models=None, methods="lrp_gamma", targets=["valence"]) == (
+        'data, "a\\"b", methods="lrp_gamma", targets=["valence"]'
+    )
+    assert _call(pair[0], None, models=None, methods=METHODS_ASKED, targets=None) == "data"
 
 
 def test_without_a_kernel_a_notebook_shows_the_page(explorer):

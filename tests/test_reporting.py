@@ -387,13 +387,15 @@ def test_a_run_in_a_front_end_does_not_change_what_git_keeps(path):
 
 def test_the_estimate_is_corrected_by_the_pace_of_the_run():
     remaining = Remaining({"a": 100.0, "b": 100.0})
-    remaining.begin("a")
-    assert remaining.seconds(0, 0) == 200
-    slow = remaining.seconds(100, 0.5)
-    assert slow == pytest.approx(150 * 120 / 70)
-    remaining.begin("b")
-    assert remaining.seconds(200, 0) < slow
-    assert remaining.seconds(400, 1) == 0
+    remaining.begin("a", 0)
+    assert remaining.seconds(0) == 200
+    assert remaining.seconds(90) == 110
+    slow = remaining.seconds(200)  # twice what was thought, and not yet done
+    assert slow == pytest.approx(100 * 230 / 130 + 20)
+    remaining.begin("b", 200)
+    assert remaining.seconds(200) == pytest.approx(100 * 230 / 130)
+    assert remaining.seconds(500) == 30
+    assert remaining.seconds(500, ended=True) == 0
 
 
 def test_a_report_takes_longer_with_more_faces_and_networks(tmp_path):
@@ -406,6 +408,7 @@ def test_a_report_takes_longer_with_more_faces_and_networks(tmp_path):
     assert expected_seconds("04_comparison", {"faces": str(tmp_path / "few.csv")}) < demo
     assert expected_seconds("04_comparison", {"faces": str(tmp_path / "missing.csv")}) == demo
     assert expected_seconds("02_training", {"models": "a,b"}) == expected_seconds("02_training", {})
+    assert expected_seconds("02_training", {"faces": "photos"}) > 5 * expected_seconds("02_training", {})
 
 
 def test_a_figure_is_html_too_and_the_first_brings_the_library(monkeypatch):
@@ -514,5 +517,23 @@ def test_what_networks_answer_to_other_faces_is_kept_in_runs_where_no_folder_is_
 
     given = {}
     monkeypatch.setattr("fcx.studies.experiment", lambda faces, out, **others: given.update(out=out, **others))
+    monkeypatch.setattr("fcx.datasets.face_stores.has_ratings", lambda source: True)
     stored_study("", "photos")
     assert given["runs"] == runs_folder() == given["out"].parent
+
+
+@pytest.mark.filterwarnings("ignore:.* is read as plain pictures")
+def test_no_network_is_asked_to_be_scored_on_faces_without_ratings(tmp_path, monkeypatch):
+    from fcx.reporting.notebook_inputs import stored_study
+
+    monkeypatch.setattr("fcx.studies.experiment", lambda *given, **others: "asked")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"not read")
+    table = tmp_path / "faces.csv"
+    pd.DataFrame({"path": ["photos/a.png"], "valence": [None], "arousal": [None]}).to_csv(table, index=False)
+    for source in (tmp_path / "photos", table):
+        study = stored_study("", str(source))
+        assert study.scores == {}
+        assert len(study.trainings)
+    pd.DataFrame({"path": ["photos/a.png"], "valence": [0.5], "arousal": [None]}).to_csv(table, index=False)
+    assert stored_study("", str(table)) == "asked"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from fcx.core.contract import TARGETS
 from fcx.core.paths import run_path
 from fcx.core.provenance import STEP_VERSIONS
 from fcx.core.store import FORMAT, URL
@@ -22,6 +25,17 @@ def stored_faces(source: str, runs: str = "", **settings):
         return open_faces(source)
     parts = open_source(source).fingerprint(), settings, FORMAT, STEP_VERSIONS["faces"]
     return prepare(source, run_path(runs, "faces", Path(source).stem, *parts), **settings)
+
+
+def has_ratings(source: str) -> bool:
+    """Return whether any face of a source, or of a store, has a rating.
+
+    Raises: what `fcx.datasets.open_source` and `fcx.open_faces` raise.
+    """
+    if is_store(source):
+        return bool(open_faces(source)[list(TARGETS)].notnull().any().to_array().any())
+    records = open_source(source).records
+    return bool(np.isfinite([(record.valence, record.arousal) for record in records]).any())
 
 
 def is_store(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -44,13 +45,14 @@ def explore(faces: Faces, results: xr.Dataset | str | Iterable[str] | Mapping | 
     >>> fcx.explore(faces, results, networks="plain_scratch,masked_scratch").write("explorer.html")  # doctest: +SKIP
     """
     choose_all(view, VIEW_OPTIONS, "option of explore")
+    call = _call(faces, results, models=models, methods=methods, targets=targets)
     if not isinstance(results, xr.Dataset):
         from fcx.attribution import attribute
         from fcx.networks.resolving import resolve_models
 
         models = resolve_models(results)
         results = attribute(models, faces, methods, targets)
-    pack = Pack(faces, results, draws=draws)
+    pack = Pack(faces, results, draws=draws, call=call)
     return Explorer(pack, View(**view).of(pack), models)
 
 
@@ -104,8 +106,27 @@ class Explorer:
         return {**shown, "text/plain": words, "text/html": note}, about
 
 
+def _call(faces, results, **options) -> str:
+    """Return how a line of Python gives `explore` the same: names and text as they are, else a variable."""
+    variables = getattr(_shell(), "user_ns", {})
+
+    def written(value, name: str) -> str:
+        if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)):
+            return json.dumps(value)
+        return next((own for own, each in variables.items() if each is value and not own.startswith("_")), name)
+
+    if isinstance(results, xr.Dataset):
+        options = {"models": options["models"]}  # the others are what was asked already
+    parts = [written(faces, "faces"), *([] if results is None else [written(results, "results")])]
+    given = {name: value for name, value in options.items() if value is not None and value is not METHODS}
+    return ", ".join([*parts, *(f"{name}={written(value, name)}" for name, value in given.items())])
+
+
+def _shell():
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def _kernel_answers() -> bool:
     """Return whether a kernel runs that shows widgets, and nobody asked for pages (the variable FCX_EXPLORER)."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    there = getattr(shell, "kernel", None) is not None and importlib.util.find_spec("anywidget") is not None
+    there = getattr(_shell(), "kernel", None) is not None and importlib.util.find_spec("anywidget") is not None
     return there and os.environ.get("FCX_EXPLORER") != "page"

@@ -43,10 +43,12 @@ LEVELS, POWER = 80, 1.5  # steps on each side of 0, which grow with the value; m
 class Pack:
     """The usable faces of results, their statistics, and both as bytes.
 
+    `call` is how a line of Python names what `fcx.explore` is given.
+
     Raises: ContractError where results hold no maps or not the samples of `faces`; InputError where no face is usable.
     """
 
-    def __init__(self, faces, results, *, draws: int = 2000):
+    def __init__(self, faces, results, *, draws: int = 2000, call: str = "faces, results"):
         if "attribution" not in results:
             raise ContractError("these results hold no maps: make them with fcx.attribute, with maps=True")
         rows = match(results, faces)
@@ -54,7 +56,7 @@ class Pack:
         if not keep.any():
             raise InputError("no face is usable in every condition: the coverage table of report 01 gives the reasons")
         self.faces, self.results = faces.isel(sample=rows[keep]), results.isel(sample=keep)
-        self.draws = draws
+        self.draws, self.call = draws, call
         self.models, self.conditions, self.methods, self.targets = (
             names_of(results, dim) for dim in ("model", "condition", "method", "target")
         )
@@ -96,6 +98,7 @@ class Pack:
             "prediction": plain_numbers(predictions[..., rows], 9),
             "means": {name: self._means(name) for name in SHOWN},
             "count": len(self.samples),
+            "call": self.call,
             "colours": {name: colour_table(name == "signed").astype(int).tolist() for name in ("signed", "unsigned")},
             "sprite": {"side": THUMB, "columns": _columns(len(rows))},
         }  # fmt: skip

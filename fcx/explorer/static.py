@@ -74,7 +74,12 @@ def explorer_page(pack: Pack, rows: Iterable[int], view: View) -> str:
 def payload(pack: Pack, rows: Iterable[int], view: View) -> dict:
     """Return all that the page shows, as JSON knows it: bytes as base64, frames compressed before."""
     rows = list(rows)
-    header = {**pack.header(rows), "view": view.plain(), "plain": View().plain(), "error": pack.share_error(rows)}
+    header = {
+        **pack.header(rows),
+        "view": view.plain() | {"mask": None},
+        "plain": View().plain(),
+        "error": pack.share_error(rows),
+    }
     return {
         "header": header,
         "sprite": _text(pack.sprite(rows)),

@@ -21,6 +21,7 @@ from .opening import Opening, Picture, Verdict, Verdicts
 from .openings import (
     attribution_opening,
     comparison_opening,
+    faces_limits,
     masks_opening,
     run_limits,
     training_opening,

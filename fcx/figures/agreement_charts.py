@@ -49,7 +49,7 @@ def ccc_chart(
             _estimates(figure, at, part[part.condition == condition], models, conditions)
         if part.paper.notna().any():
             marker = {"symbol": "x-thin", "size": 11, "line": {"width": 2.5, "color": INK}}
-            hover = [f"paper, on its own faces: {v:.2f}" for v in part.paper]
+            hover = [f"paper, on its own faces: {v:z.2f}" for v in part.paper]
             y = _estimate_heights(part, models, conditions)
             crosses = dots(part.paper, y, hover, marker=marker, name="paper, Table 3", showlegend=at == 1)
             figure.add_trace(crosses, row=1, col=at)
@@ -147,7 +147,7 @@ def prediction_scatter(results: xr.Dataset, faces: xr.Dataset, *, target: str) -
     figure.update_yaxes(range=[-reach, reach], dtick=0.5)
     figure.update_xaxes(title_text=f"{target}, rated", row=len(conditions))
     figure.update_yaxes(title_text="predicted", col=1)
-    numbers = "; ".join(f"{readable(m)}, {c}: r = {r:.2f}" for m, c, *_, r in rows) + "."
+    numbers = "; ".join(f"{readable(m)}, {c}: r = {r:z.2f}" for m, c, *_, r in rows) + "."
     points = f"Points are {len(drawn)}" if len(drawn) < count else "Each point is one"
     reading = f"{points} of {count} faces, each panel a model and condition; the dotted line is equality."
     table, height = pd.DataFrame(rows, columns=columns), 160 + 280 * len(conditions)
@@ -163,7 +163,7 @@ def _strokes(figure: Figure, at: int, scores, models: list[str], up: float) -> N
     for family, of in family_members(scores).items():
         values = scores.sel(model=list(of.values())).values
         marker = {"symbol": "line-ns", "size": 9, "line": {"width": 1.5, "color": looks(models)[family][0]}}
-        hover = [f"{readable(name)}: {value:.3f}" for name, value in zip(of.values(), values, strict=True)]
+        hover = [f"{readable(name)}: {value:z.3f}" for name, value in zip(of.values(), values, strict=True)]
         y = heights(models, [family] * len(values), up - 0.13)
         figure.add_trace(dots(values, y, hover, marker=marker, showlegend=False), row=1, col=at)
 
@@ -174,7 +174,7 @@ def _estimates(figure: Figure, at: int, part: pd.DataFrame, models, conditions) 
     colours, symbols = zip(*(looks(models)[m] for m in part.model), strict=True)
     fill = "" if condition == conditions[0] else "-open"
     marker = {"color": colours, "symbol": [s + fill for s in symbols], "size": 12, "line": {"width": 2}}
-    hover = [f"{readable(r.model)}, {condition}: {r.ccc:.3f} [{r.ccc_low:.3f}, {r.ccc_high:.3f}]"
+    hover = [f"{readable(r.model)}, {condition}: {r.ccc:z.3f} [{r.ccc_low:z.3f}, {r.ccc_high:z.3f}]"
              for r in part.itertuples()]  # fmt: skip
     spread, y = bars(part.ccc, part.ccc_low, part.ccc_high), _estimate_heights(part, models, conditions)
     figure.add_trace(dots(part.ccc, y, hover, marker=marker, error_x=spread, showlegend=False), row=1, col=at)
@@ -190,12 +190,12 @@ def _oracle(figure: Figure, at: int, value: float, count: int) -> None:
 
 
 def _difference(row) -> str:
-    return f"{readable(row.label)}, {row.target}: {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    return f"{readable(row.label)}, {row.target}: {row.difference:+z.3f} [{row.low:+z.3f}, {row.high:+z.3f}]"
 
 
 def _best(table: pd.DataFrame) -> str:
     """Say which model is highest for each target and condition."""
     known = table.dropna(subset="ccc")
     best = known.loc[known.groupby(["target", "condition"], sort=False).ccc.idxmax()]
-    numbers = [f"{r.target}, {r.condition}: highest {r.ccc:.2f} ({readable(r.model)})" for r in best.itertuples()]
+    numbers = [f"{r.target}, {r.condition}: highest {r.ccc:z.2f} ({readable(r.model)})" for r in best.itertuples()]
     return f"{'; '.join(numbers)}." if numbers else "No CCC is defined."

@@ -35,9 +35,14 @@ def _counted(faces, evaluation) -> Finding:
         used = "None carries a label, so there is no agreement to measure."
     else:
         used = f"{how_many(evaluation['n'])} of them carry labels; agreement is measured on these pairs."
-    people = len(set(clusters(column(faces, "subject")[usable(faces)])))
-    if people < FEW:
-        used += f" They are of {people} people; intervals from fewer than {FEW} hold less often than they say."
+    subjects = column(faces, "subject")[usable(faces)]
+    if (people := len(set(clusters(subjects)))) < FEW:
+        who = f"They are of {people} {'person' if people == 1 else 'people'}"
+        if (subjects == "").all():
+            who = "Who they are of is not known, so that each counts as a person"
+        elif (subjects == "").any():
+            who += ", where each face of somebody unknown counts as one"
+        used += f" {who}; intervals from fewer than {FEW} people hold less often than they say."
     return Finding(f"{given}.", used)
 
 

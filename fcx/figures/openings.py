@@ -14,7 +14,7 @@ from fcx.core.provenance import nested_attr
 from fcx.figures.agreed_findings import differences_told, directions
 from fcx.figures.opening import Opening, Picture
 from fcx.figures.theme import Figure
-from fcx.figures.wording import how_many, listed, method_title, plain_name
+from fcx.figures.wording import all_of, how_many, listed, method_title, plain_name
 from fcx.statistics.families import family_members
 from fcx.statistics.method_agreement import AGREES, CONTRADICTED
 from fcx.studies.attention_claims import attention_verdicts, by_all_methods
@@ -87,14 +87,15 @@ def _between(told: pd.DataFrame, methods: int) -> list[str]:
     sure = [rows for _, rows in alike.groupby("region", sort=False)
             if len(rows) == cells and rows["mean"].gt(0).nunique() == 1]  # fmt: skip
     whose = "the other networks all look" if len(others) > 1 else f"{the_network(others[0])} looks"
-    by = "all methods say so" if methods > 1 else "by the one method asked"
+    by = f"{all_of(methods)} methods say so" if methods > 1 else "by the one method asked"
     if sure:
         rows = pd.concat(sure)
         far = max(sure, key=_certainty)
         return [f"On {condition} faces {whose} {directions(rows, here.target.unique(), 'at')} than {first}; {by}, most "
                 f"clearly of the {far.region.iloc[0]} ({_times(far)} as much, for its size)."]  # fmt: skip
     if alike.empty:
-        return [f"On {condition} faces no difference between the networks is told alike by all methods."]
+        told = f"told alike by {all_of(methods)} methods" if methods > 1 else "clear"
+        return [f"On {condition} faces no difference between the networks is {told}."]
     row = max((alike.loc[[index]] for index in alike.index), key=_certainty)
     return [f"On {condition} faces the clearest difference is that {the_network(row.model_a.iloc[0])} looks "
             f"{directions(row, here.target.unique(), 'at')} than {first} ({_times(row)} as much); {by}."]  # fmt: skip
@@ -121,8 +122,8 @@ def _by_the_mask(told: pd.DataFrame, claims: pd.DataFrame, methods: int) -> list
         sentence = f"Of {len(own)} changes that putting on the mask could make (region by region, for each output"
         sentence += " and network), " if own.model_a.nunique() > 1 else "), "
         alike, against = (count_word(count) if count else "none" for count in (alike, against))
-        sentence += (f"all methods tell {alike} alike, and they contradict each other on {against}" if methods > 1
-                     else f"{alike} {'is' if alike == 'one' else 'are'} clear")  # fmt: skip
+        several = f"{all_of(methods)} methods tell {alike} alike, and they contradict each other on {against}"
+        sentence += several if methods > 1 else f"{alike} {'is' if alike == 'one' else 'are'} clear"
     verdicts = {name: by_all_methods(of) for name, of in attention_verdicts(claims).items()}
     if set(verdicts.values()) != {UNASKED}:
         sentence += "; of" * bool(sentence) or "Of"
@@ -217,7 +218,8 @@ def attribution_opening(results: xr.Dataset, statistics: xr.Dataset, headline: F
     if len(named) > 1:
         table = np.stack(list(named.values()))
         same = int((table == table[:1]).all(0).sum())
-        answer.append(f"Another method may say otherwise: all {count_word(len(named))} methods name the same region in "
+        all_named = "both" if len(named) == 2 else f"all {count_word(len(named))}"
+        answer.append(f"Another method may say otherwise: {all_named} methods name the same region in "
                       f"{same or 'none'} of {table[0].size} cases (network, with and without mask).")  # fmt: skip
     declared = nested_attr(results, "outputs") or {}
     logits = any(declared.get(str(name), {}).get("kind") == "logit" for name in results["model"].values)
@@ -265,6 +267,15 @@ def masks_opening(faces: xr.Dataset, audit: xr.Dataset, headline: Figure | Pictu
     return Opening("What do drawn masks hide, and what do they give away?", answer[:3], headline, picture)
 
 
+DEMO_LIMIT = ("The rated demo faces are synthetic, and the two people who made the set rated them: what holds for them "
+              "need not hold for photographs.")  # fmt: skip
+
+
+def faces_limits(source: str) -> str:
+    """Return what limits these faces, as a list in Markdown: "" of those that fcx does not know."""
+    return f"- {DEMO_LIMIT}" if source == "demo" else ""
+
+
 def run_limits(results: xr.Dataset, *, source: str) -> str:
     """Return what limits this run, as a list in Markdown: what its networks learnt from, and what its faces are."""
     from fcx.networks.shipped_networks import shipped
@@ -274,7 +285,7 @@ def run_limits(results: xr.Dataset, *, source: str) -> str:
         limits.append("The networks that ship are small and were trained on proxy labels made from votes on 48 × 48 "
                       "pictures: numbers of this page say how these networks behave on these faces.")  # fmt: skip
     if source == "demo":
-        limits.append("The rated demo faces are synthetic: what holds for them need not hold for photographs.")
+        limits.append(DEMO_LIMIT)
     declared = nested_attr(results, "outputs") or {}
     if unknown := [plain_name(name) for name, of in declared.items() if of.get("crop") == "unknown"]:
         limits.append(f"How faces were cut that {listed(unknown)} learnt from is not known: from faces that are cut "

@@ -24,10 +24,13 @@ def profile_findings(profiles: xr.Dataset, other: str) -> Findings:
             groups: dict[str, list[str]] = {}
             for name in rest:
                 groups.setdefault(tops[name][0], []).append(plain_name(name))
-            beside = "; ".join(f"for {listed(names)} the {region}" for region, names in groups.items())
+            top, beside = tops[other][0], [f"for {listed(names)} the {region}" for region, names in groups.items()]
+            told = "; ".join([f"for {plain_name(other)} the densest region is the {top}", *beside])
+            if list(groups) == [top]:
+                told = f"the densest region of {listed([plain_name(other), *groups[top]])} is the {top}"
             start = f"By {method_title(method, profiles)}, {condition}, {how_many(cell['n'])} faces"
             findings.append(Finding(
-                f"{start}: for {plain_name(other)} the densest region is the {tops[other][0]}; {beside}.",
+                f"{start}: {told}.",
                 f"{'; '.join(f'{plain_name(name)}: {region} {times}' for name, (region, times) in tops.items())}. "
                 f"{_likeness(cell, other, rest)}",
             ))  # fmt: skip

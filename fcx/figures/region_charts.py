@@ -48,7 +48,7 @@ def region_chart(
             symbol += "" if condition == conditions[0] else "-open"
             marker = {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1.6, "color": colour}}
             x = np.arange(len(regions)) + (slot - (len(slots) - 1) / 2) * 0.8 / len(slots)
-            hover = [f"{r.region}<br>{name}: {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}]"
+            hover = [f"{r.region}<br>{name}: {r.mean:z.3f} [{r.low:z.3f}, {r.high:z.3f}]"
                      for r in part.itertuples(name="Row")]  # fmt: skip
             spread = {**bars(part["mean"], part["low"], part["high"]), "color": colour, "width": 2}
             trace = dots(x, part["mean"], hover, marker=marker, error_y=spread, name=name, showlegend=at == 1)
@@ -58,7 +58,7 @@ def region_chart(
                 for name in family_members(cell)[model].values():
                     small = {"color": colour, "symbol": "line-ew", "size": 7, "line": {"width": 1.4, "color": colour}}
                     values = cell.sel(model=name, region=regions).values
-                    hover = [f"{region}<br>{readable(name)}, {condition}: {value:.3f}"
+                    hover = [f"{region}<br>{readable(name)}, {condition}: {value:z.3f}"
                              for region, value in zip(regions, values, strict=True)]  # fmt: skip
                     figure.add_trace(dots(x, values, hover, marker=small, showlegend=False), row=at, col=1)
         for edge in np.arange(len(regions) - 1) + 0.5:
@@ -109,7 +109,7 @@ def mask_area_chart(faces: xr.Dataset) -> Figure:
     figure.update_yaxes(title_text="share of the crop under the mask", rangemode="tozero")
     columns = ["expression", "n", "mean", "SD", "lowest", "lower quartile", "median", "upper quartile", "highest"]
     table = pd.DataFrame(rows, columns=columns)
-    medians = "; ".join(f"{r.expression} {r.median:.2f}" for r in table.itertuples())
+    medians = "; ".join(f"{r.expression} {r.median:z.2f}" for r in table.itertuples())
     title = "How much of the crop the mask covers" + ", by expression" * (len(table) > 1)
     reading = "Each point is a face; boxes are quartiles, the line in them the median."
     return finish(figure, "mask_area", title, reading, f"Medians: {medians}.", table, 430)

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from fcx.core.contract import TARGETS
 from fcx.figures.forest_plots import heights, shifts
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.theme import PALETTE, SYMBOLS, Figure, dots, finish, looks
+from fcx.figures.theme import Figure, dots, finish, looks
 from fcx.figures.wording import listed
 
 WORDS = {
@@ -21,7 +21,6 @@ WORDS = {
     "optimiser": "optimiser",
 }
 OPTIMISERS, GREY = ("adam", "sgd"), "#8b93a1"
-TARGET_COLOURS = dict(zip(TARGETS, PALETTE[2:4], strict=True))
 
 
 def search_chart(searched: Any) -> Figure:
@@ -116,12 +115,12 @@ def _importance(figure: Figure, parameters: pd.DataFrame) -> None:
 
 def _checks(figure: Figure, checks: pd.DataFrame) -> None:
     rows, up = list(checks.choice.unique()), shifts(TARGETS, 0.15)
-    for target, symbol in zip(TARGETS, SYMBOLS[2:4], strict=True):
+    for target, (colour, symbol) in looks(TARGETS).items():
         y = heights(rows, checks.choice, up[target])
         hover = [
             f"{row.choice}, training {row.training}: {target} {getattr(row, target):.3f}" for row in checks.itertuples()
         ]
-        marker = {"symbol": symbol, "size": 11, "color": TARGET_COLOURS[target]}
+        marker = {"symbol": symbol, "size": 11, "color": colour}
         figure.add_trace(dots(checks[target], y, hover, marker=marker, name=target), row=4, col=1)
     figure.update_xaxes(title_text="CCC on validation faces", row=4, col=1)
     ticks = {"tickvals": list(range(len(rows)))[::-1], "ticktext": rows, "range": [-0.6, len(rows) - 0.4]}

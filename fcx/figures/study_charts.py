@@ -41,11 +41,11 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
                       for value in text.split() if value != "nan"]  # fmt: skip
             x, levels, shades = zip(*single, strict=True) if single else ((), (), ())
             seeds = {"symbol": "circle", "size": 5, "color": shades, "opacity": 0.6}
-            figure.add_trace(dots(x, levels, [f"one training: {v:.3f}" for v in x], marker=seeds, showlegend=False),
+            figure.add_trace(dots(x, levels, [f"one training: {v:z.3f}" for v in x], marker=seeds, showlegend=False),
                              row=1, col=at)  # fmt: skip
             marker = {"symbol": [symbol + fill for symbol in symbols], "size": 11, "color": colours,
                       "line": {"width": 2, "color": colours}}  # fmt: skip
-            hover = [f"{_title(r.family)}, {condition}: {r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]"
+            hover = [f"{_title(r.family)}, {condition}: {r.estimate:z.3f} [{r.low:z.3f}, {r.high:z.3f}]"
                      for r in part.itertuples()]  # fmt: skip
             figure.add_trace(dots(part.estimate, y, hover, marker=marker, showlegend=False,
                                   error_x=bars(part.estimate, part.low, part.high)), row=1, col=at)  # fmt: skip
@@ -58,7 +58,7 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
             ):
                 known = part[part[name].notna()]
                 style = {"symbol": symbol, "size": 9, "line": {"width": 2, "color": INK}}
-                hover = [f"{words}, {condition}, on its own faces: {v:.2f}" for v in known[name]]
+                hover = [f"{words}, {condition}, on its own faces: {v:z.2f}" for v in known[name]]
                 if known.empty:
                     continue
                 figure.add_trace(dots(known[name], heights(families, known.family, up[condition]), hover, marker=style,
@@ -78,7 +78,7 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
     )
     if table[["paper", "sheet"]].notna().any(axis=None):
         reading += " Crosses are the paper's, measured on AffectNet with other masks."
-    numbers = "; ".join(f"{_title(r.family)}, {r.condition}, {r.target}: {r.estimate:.2f}"
+    numbers = "; ".join(f"{_title(r.family)}, {r.condition}, {r.target}: {r.estimate:z.2f}"
                         for r in table.itertuples())  # fmt: skip
     title, height = f"CCC of every family{' within expression' * within}, {faces}", 210 + 74 * len(families)
     name = f"families{'_within' * within}_{faces}"
@@ -102,7 +102,9 @@ def contrast_chart(table: pd.DataFrame, labels: Iterable[str], *, name: str, tit
         clear = (part.low > 0) | (part.high < 0)
         marker = {"symbol": np.where(clear, "diamond", "diamond-open"), "size": 11, "color": PALETTE[0],
                   "line": {"width": 2, "color": PALETTE[0]}}  # fmt: skip
-        hover = [f"{html.escape(r.label)}: {r.estimate:+.3f} [{r.low:+.3f}, {r.high:+.3f}]" for r in part.itertuples()]
+        hover = [
+            f"{html.escape(r.label)}: {r.estimate:+z.3f} [{r.low:+z.3f}, {r.high:+z.3f}]" for r in part.itertuples()
+        ]
         spread = bars(part.estimate, part.low, part.high)
         figure.add_trace(dots(part.estimate, heights(rows, part.label), hover, marker=marker, error_x=spread,
                               showlegend=False), row=at, col=1)  # fmt: skip
@@ -113,7 +115,7 @@ def contrast_chart(table: pd.DataFrame, labels: Iterable[str], *, name: str, tit
         f"Differences of CCC on {how_many(table['n'])} faces and {how_many(table['seeds'])} trainings of each family, "
         "paired by face and by seed, with 95 % intervals over both; filled where the interval leaves out 0."
     )
-    numbers = "; ".join(f"{r.label}, {r.target}: {r.estimate:+.2f} [{r.low:+.2f}, {r.high:+.2f}]"
+    numbers = "; ".join(f"{r.label}, {r.target}: {r.estimate:+z.2f} [{r.low:+z.2f}, {r.high:+z.2f}]"
                         for r in table.itertuples())  # fmt: skip
     return finish(figure, name, title, reading, f"{numbers}.", table, height)
 
@@ -130,11 +132,11 @@ def curve_chart(curves: pd.DataFrame, records: pd.DataFrame) -> Figure:
             figure.add_trace(go.Scatter(
                 x=part.epoch, y=part.ccc, mode="lines+markers", marker_size=5, name=_title(family),
                 line={"color": colour, "width": 1.6, "dash": dash}, legendgroup=family, showlegend=at == 0,
-                hovertext=[f"{name}, epoch {r.epoch}: {r.ccc:.3f}" for r in part.itertuples()], hoverinfo="text",
+                hovertext=[f"{name}, epoch {r.epoch}: {r.ccc:z.3f}" for r in part.itertuples()], hoverinfo="text",
             ))  # fmt: skip
     figure.update_xaxes(title_text="epoch", rangemode="tozero").update_yaxes(title_text="validation CCC")
     last = table.sort_values("epoch").groupby("family", sort=False)["ccc"].last()
-    numbers = "; ".join(f"{_title(name)} {value:.2f}" for name, value in last.items())
+    numbers = "; ".join(f"{_title(name)} {value:z.2f}" for name, value in last.items())
     reading = (
         "Each line is a training, scored after every epoch on validation faces of the kind it learns, both targets."
     )
@@ -156,7 +158,7 @@ def forgetting_chart(table: pd.DataFrame, *, faces: str) -> Figure:
             part = table[(table.target == target) & (table.family == family)]
             change = part.pivot(index="t", columns="condition", values="estimate").sort_index()
             steps, x, y = change.index.tolist(), [0.0, *change["plain"]], [0.0, *change["masked"]]
-            hover = [f"{_title(family)}, {t:.0%} of the way: plain {a:+.3f}, masked {b:+.3f}"
+            hover = [f"{_title(family)}, {t:.0%} of the way: plain {a:+z.3f}, masked {b:+z.3f}"
                      for t, a, b in zip([0, *steps], x, y, strict=True)]  # fmt: skip
             colour = looks(families)[family][0]
             figure.add_trace(go.Scatter(
@@ -168,8 +170,8 @@ def forgetting_chart(table: pd.DataFrame, *, faces: str) -> Figure:
     figure.update_xaxes(title_text="CCC on plain faces, change", row=len(targets)).update_xaxes(zeroline=True)
     figure.update_yaxes(title_text="on masked faces")
     ends = table[table.t == 1]
-    numbers = "; ".join(f"{_title(r.family)}, {r.condition}, {r.target}: {r.estimate:+.2f} "
-                        f"[{r.low:+.2f}, {r.high:+.2f}]" for r in ends.itertuples())  # fmt: skip
+    numbers = "; ".join(f"{_title(r.family)}, {r.condition}, {r.target}: {r.estimate:+z.2f} "
+                        f"[{r.low:+z.2f}, {r.high:+z.2f}]" for r in ends.itertuples())  # fmt: skip
     reading = (
         "Lines go from the plain network (open circle) in steps of a quarter to the tuned one (square), every weight "
         "on the straight line between; up is gained on masks, left is lost on plain faces."
@@ -188,7 +190,8 @@ def efficiency_chart(table: pd.DataFrame, *, faces: str, condition: str = "maske
         for scheme, part in tuned[tuned.target == target].groupby("scheme", sort=False):
             (colour, symbol), words = looks([f"masked_{scheme}"])[f"masked_{scheme}"], scheme.replace("_", " ")
             hover = [
-                f"{words}, {r.faces:.0f} faces: {r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in part.itertuples()
+                f"{words}, {r.faces:.0f} faces: {r.estimate:z.3f} [{r.low:z.3f}, {r.high:z.3f}]"
+                for r in part.itertuples()
             ]
             spread = {**bars(part.estimate, part.low, part.high), "color": colour}
             figure.add_trace(go.Scatter(x=part.faces, y=part.estimate, mode="lines+markers", name=words, error_y=spread,
@@ -206,7 +209,7 @@ def efficiency_chart(table: pd.DataFrame, *, faces: str, condition: str = "maske
     figure.update_xaxes(type="log", dtick=1).update_xaxes(title_text="masked faces to tune with", row=len(targets))
     figure.update_yaxes(title_text="CCC")
     numbers = "; ".join(
-        f"{r.scheme.replace('_', ' ')}, {r.faces:.0f}, {r.target}: {r.estimate:.2f}" for r in tuned.itertuples()
+        f"{r.scheme.replace('_', ' ')}, {r.faces:.0f}, {r.target}: {r.estimate:z.2f}" for r in tuned.itertuples()
     )
     reading = (
         f"CCC on {condition} faces after tuning in an equal number of steps, with 95 % intervals over faces and seeds; "
@@ -226,7 +229,7 @@ def ladder_chart(matrix: pd.DataFrame, *, faces: str) -> Figure:
         part = matrix[matrix.target == target]
         wide = part.pivot(index="trained on", columns="scored on", values="estimate").loc[trained, asked]
         cells = part.set_index(["trained on", "scored on"])
-        words = {key: f"{r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}]" for key, r in cells.iterrows()}
+        words = {key: f"{r.estimate:z.3f} [{r.low:z.3f}, {r.high:z.3f}]" for key, r in cells.iterrows()}
         hover = [[f"trained on {row}, scored on {col}: {words[row, col]}" for col in asked] for row in trained]
         figure.add_trace(go.Heatmap(z=wide.values, x=asked, y=trained, text=wide.round(2).values, hovertext=hover,
                                     texttemplate="%{text:.2f}", hoverinfo="text", colorscale=SHADES, zmin=0, zmax=1,
@@ -234,7 +237,7 @@ def ladder_chart(matrix: pd.DataFrame, *, faces: str) -> Figure:
     figure.update_yaxes(autorange="reversed", title_text="trained on").update_xaxes(side="bottom")
     figure.update_xaxes(title_text="scored on", row=len(targets))
     own = matrix[matrix["trained on"] == matrix["scored on"]]
-    numbers = "; ".join(f"{r[1]}, {r.target}: {r.estimate:.2f}" for r in own.itertuples())
+    numbers = "; ".join(f"{r[1]}, {r.target}: {r.estimate:z.2f}" for r in own.itertuples())
     reading = "Each cell is the mean CCC over seeds of networks trained on the row's faces and scored on the column's."
     title = f"The occluder ladder, {faces}"
     return finish(
@@ -253,7 +256,7 @@ def cost_chart(gains: pd.DataFrame, *, faces: str, condition: str = "masked") ->
     figure, words = Figure(), []
     for (family, (colour, symbol)), row in zip(looks(gains["family"]).items(), gains.to_dict("records"), strict=True):
         x, y = row["with those of its start"], row[f"CCC, {condition}"]
-        words.append(f"{_title(family)}: {x:.2g} multiply-adds, CCC {y:.3f}")
+        words.append(f"{_title(family)}: {x:.2g} multiply-adds, CCC {y:z.3f}")
         marker = {"size": 13, "color": colour, "symbol": symbol}
         figure.add_trace(dots([x], [y], words[-1:], marker=marker, name=_title(family)))
     figure.update_xaxes(title_text="multiply-adds", rangemode="tozero")
@@ -275,15 +278,15 @@ def expression_chart(table: pd.DataFrame, *, target: str, faces: str) -> Figure:
     )
     figure = forest([target], names)
     marker = {"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": INK}}
-    hover = [f"{r.expression}, rated: {r.rated:+.2f}" for r in table.itertuples()]
+    hover = [f"{r.expression}, rated: {r.rated:+z.2f}" for r in table.itertuples()]
     figure.add_trace(dots(table.rated, heights(names, names), hover, marker=marker, name="rated"))
     for family, (colour, symbol) in looks(families).items():
-        hover = [f"{e}, {_title(family)}: {v:+.2f}" for e, v in zip(names, table[family], strict=True)]
+        hover = [f"{e}, {_title(family)}: {v:+z.2f}" for e, v in zip(names, table[family], strict=True)]
         marker = {"symbol": symbol, "size": 10, "color": colour}
         figure.add_trace(dots(table[family], heights(names, names), hover, marker=marker, name=_title(family)))
     figure.update_xaxes(title_text=f"mean {target}", zeroline=True)
     worst = table.assign(gap=table[families[0]] - table.rated).sort_values("gap", key=abs, ascending=False).head(3)
-    numbers = "; ".join(f"{r.expression} {r.gap:+.2f}" for r in worst.itertuples())
+    numbers = "; ".join(f"{r.expression} {r.gap:+z.2f}" for r in worst.itertuples())
     reading = (
         f"Strokes are mean ratings of {faces}, symbols the mean answers of each family to plain faces, over its seeds."
     )

@@ -7,7 +7,7 @@ import pandas as pd
 from fcx.figures.agreed_findings import VERDICTS
 from fcx.figures.opening import Verdict, Verdicts
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import ends_of, how_many, listed
+from fcx.figures.wording import ends_of, how_many, listed, set_named
 from fcx.studies.claims import UNASKED, overall
 from fcx.studies.study_tables import LONGER
 from fcx.studies.training_plan import family_title
@@ -35,7 +35,7 @@ def claim_verdicts(table: pd.DataFrame, *, faces: str) -> Verdicts:
             words.append(f"{measured}, to be {of_measured['margin'].iloc[0]}: {'; '.join(each)}")
         numbers = f"{'. '.join(_upper(each) for each in words)}. {_basis(part)}"
         rows.append(Verdict(claim, verdict, numbers, faces))
-    return Verdicts(rows, f"What the paper claims of training, on {faces} faces")
+    return Verdicts(rows, f"What the paper claims of training, on {set_named(faces)}")
 
 
 def _basis(table: pd.DataFrame) -> str:
@@ -58,7 +58,7 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
         words = [f"that of {family_title(r.family)} on {r.condition} faces, {_number(r)}" for r in tops.itertuples()]
         start = f"{target.capitalize()}, {faces}, {how_many(part['n'])} faces"
         statement = f"{start}: the highest CCC is {listed(words)}."
-        each = "; ".join(f"{family_title(r.family)}, {r.condition} {r.estimate:.2f}" for r in part.itertuples())
+        each = "; ".join(f"{family_title(r.family)}, {r.condition} {r.estimate:z.2f}" for r in part.itertuples())
         findings.append(Finding(statement, f"{each}."))
         gained = differences[(differences.target == target) & (differences.b == "plain_scratch")
                              & (differences.condition_a == differences.condition_b)]  # fmt: skip
@@ -150,10 +150,10 @@ def missed_findings(
         return Findings([])
     row = parts[parts.family == first].iloc[0]
     start = f"{target.capitalize()}, {faces}, plain faces, {family_title(first)}"
-    spread = f"{start}: answers have {row.scale:.2f} times the deviation of the ratings, and lie "
-    spread += f"{abs(row['shift']):.2f} deviations {'below' if row['shift'] < 0 else 'above'} them."
+    spread = f"{start}: answers have {row.scale:z.2f} times the deviation of the ratings, and lie "
+    spread += f"{abs(row['shift']):z.2f} deviations {'below' if row['shift'] < 0 else 'above'} them."
     findings = [
-        Finding(spread, f"CCC {row.ccc:.2f}, correlation {row.pearson:.2f}, RMSE {row.rmse:.2f}; {row.n:.0f} faces.")
+        Finding(spread, f"CCC {row.ccc:z.2f}, correlation {row.pearson:z.2f}, RMSE {row.rmse:z.2f}; {row.n:.0f} faces.")
     ]
     shares = shares[(shares.target == target) & (shares.expression != "")].sort_values(first, ascending=False)
     if len(shares) > 3:
@@ -179,10 +179,10 @@ def ceiling_findings(ceilings: pd.DataFrame, table: pd.DataFrame, *, faces: str)
     findings = []
     for row in known.itertuples():
         best = table.loc[table[table.target == row.target]["estimate"].idxmax()]
-        start = f"{row.target.capitalize()}, {faces}: no prediction can have a CCC above {row.network:.2f}"
-        behind = f"labels of as many other raters would agree with {row.full:.2f}; {row.n:.0f} faces"
-        findings.append(Finding(f"{start}; the highest here is {best.estimate:.2f}.",
-                                f"Halves of each face's votes agree with {row.half:.2f}, {behind}."))  # fmt: skip
+        start = f"{row.target.capitalize()}, {faces}: no prediction can have a CCC above {row.network:z.2f}"
+        behind = f"labels of as many other raters would agree with {row.full:z.2f}; {row.n:.0f} faces"
+        findings.append(Finding(f"{start}; the highest here is {best.estimate:z.2f}.",
+                                f"Halves of each face's votes agree with {row.half:z.2f}, {behind}."))  # fmt: skip
     return Findings(findings)
 
 

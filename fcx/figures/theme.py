@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.io import to_json
 
-from fcx.core.contract import FAMILIES, family_and_seed
+from fcx.core.contract import BESIDE, FAMILIES, family_and_seed
 from fcx.figures.standalone import standalone_html
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
@@ -112,14 +112,19 @@ def bars(middle, low, high) -> dict:
 
 
 def looks(names) -> dict[str, tuple[str, str]]:
-    """Return name -> (colour, symbol): a family that ships has its own everywhere, with all of its trainings.
+    """Return name -> (colour, symbol): what ships has its own everywhere, a family with all of its trainings.
 
-    Other names take what is left, in their order; each pair goes once, for up to 64.
+    Other names take, in their order, what is left and no family of the paper has, first in colours that no name beside
+    them has; each pair goes once, for up to 60.
+
+    >>> looks(["mine", "plain_scratch"])
+    {'mine': ('#56B4E9', 'triangle-down'), 'plain_scratch': ('#0072B2', 'circle')}
     """
     turns = [(i, i + i // len(PALETTE)) for i in range(len(PALETTE) * len(SYMBOLS))]
     pairs = [(PALETTE[i % len(PALETTE)], SYMBOLS[j % len(SYMBOLS)]) for i, j in turns]
-    own = dict(zip(FAMILIES, pairs, strict=False))
+    own, left = dict(zip((*FAMILIES, *BESIDE), pairs, strict=False)), pairs[len(FAMILIES) :]
     names = list(dict.fromkeys(map(str, names)))
     known = {name: own[family] for name in names if (family := family_and_seed(name)[0]) in own}
-    free = (pair for pair in pairs if pair not in known.values())
+    taken = {colour for colour, _ in known.values()}
+    free = iter(sorted((pair for pair in left if pair not in known.values()), key=lambda pair: pair[0] in taken))
     return {name: known[name] if name in known else next(free) for name in names}

@@ -41,10 +41,28 @@ def readable(name: str) -> str:
     return html.escape(plain_name(name))
 
 
+def set_named(name: str) -> str:
+    """Return what a set of faces that was scored is called.
+
+    >>> set_named("validation"), set_named("mine")
+    ('validation faces', 'the faces of “mine”')
+    """
+    return f"{name} faces" if name in ("validation", "demo") else f"the faces of “{name}”"
+
+
 def how_many(n) -> str:
     """Return numbers of faces: '412', or '408 to 412' where the cells of a table (n) differ."""
     low, high = int(n.min()), int(n.max())
     return f"{low}" if low == high else f"{low} to {high}"
+
+
+def all_of(count: int) -> str:
+    """Return 'all', or 'both' of two.
+
+    >>> all_of(2), all_of(3)
+    ('both', 'all')
+    """
+    return "both" if count == 2 else "all"
 
 
 def ends_of(low: float, high: float, form: str = ".2f") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +176,7 @@ def stored_study(scores: str, faces: str, runs: str = ""):
     """Return the `Study` of a folder of scores that `fcx experiment` wrote, or of those that ship.
 
     Where `scores` is "" and none ship, or `faces` is not the demo, the networks that ship are asked about `faces`,
-    and what they answer is kept in the folder `runs`. Nothing is trained.
+    and what they answer is kept in the folder `runs`; not where no face has a rating. Nothing is trained.
 
     Raises: what `fcx.studies.read_study` and `fcx.experiment` raise.
     """
@@ -187,6 +187,8 @@ def stored_study(scores: str, faces: str, runs: str = ""):
     ours = shipped_folder("checkpoints") / "scores"
     if ours.is_dir() and faces == "demo":
         return read_study(ours)
+    if ours.is_dir() and not face_stores.has_ratings(faces):
+        return replace(read_study(ours), scores={})
     from fcx.networks.shipped_networks import shipped
     from fcx.studies import experiment
 

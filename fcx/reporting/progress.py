@@ -9,25 +9,29 @@ import time
 from collections.abc import Iterator, Mapping
 
 # Seconds of each notebook of `make report` with empty runs/, on two cores; another notebook's are unknown.
-SECONDS = {"01_masks": 105, "02_training": 20, "03_attribution": 155, "04_comparison": 165, "05_validity": 165}
+SECONDS = {"01_masks": 95, "02_training": 25, "03_attribution": 130, "04_comparison": 160, "05_validity": 145}
 UNKNOWN = 60
-DEMO, NETWORKS = 473, 4
+DEMO, NETWORKS, LEAST = 473, 4, 0.25  # LEAST: the part of the time that is left with the fewest faces and networks
+ASKED = 0.3  # seconds a face that 02_training takes where networks are asked, whose answers to the demo ship
 BY_FACES, BY_NETWORKS = ("01_masks", "03_attribution", "04_comparison"), ("03_attribution", "04_comparison")
-DOUBT = 20  # seconds of a run before its own pace counts for as much as the measured one
+DOUBT = 30  # seconds of finished notebooks before their pace counts for as much as the measured one
+UNENDED = 0.1  # of the time that a notebook took so far: what it takes at least, until its last cell is done
 
 
 def expected_seconds(name: str, parameters: Mapping) -> float:
     """Return about how long a notebook takes with these parameters, as measured: in proportion to faces and networks.
 
     >>> expected_seconds("03_attribution", {"models": "one,two"})
-    77.5
+    65.0
     """
-    seconds = float(SECONDS.get(name, UNKNOWN))
-    if name in BY_FACES and parameters.get("faces", "demo") != "demo":
-        seconds *= max(0.2, _count_faces(parameters["faces"]) / DEMO)
+    seconds, share = float(SECONDS.get(name, UNKNOWN)), 1.0
+    if (faces := parameters.get("faces", "demo")) != "demo" and name in (*BY_FACES, "02_training"):
+        count = _count_faces(faces)
+        seconds += ASKED * count if name == "02_training" else 0
+        share *= count / DEMO if name in BY_FACES else 1
     if name in BY_NETWORKS and parameters.get("models"):
-        seconds *= len(parameters["models"].split(",")) / NETWORKS
-    return seconds
+        share *= len(parameters["models"].split(",")) / NETWORKS
+    return seconds * max(LEAST, share)
 
 
 def _count_faces(source: str) -> int:
@@ -47,18 +51,24 @@ class Remaining:
     """About how long a run still takes, from the expected seconds of its parts (notebooks) and what it took so far."""
 
     def __init__(self, expected: Mapping[str, float]):
-        self.expected, self.done, self.spent, self.part = dict(expected), [], 0.0, ""
+        self.expected, self.done, self.part, self.start = dict(expected), [], "", 0.0
 
-    def begin(self, part: str) -> None:
-        """Note that a part begins, and that those before it are done."""
+    def begin(self, part: str, spent: float) -> None:
+        """Note that a part begins after `spent` seconds, and that those before it are done."""
         self.done += [self.part] if self.part else []
-        self.part = part
+        self.part, self.start = part, spent
 
-    def seconds(self, spent: float, inside: float) -> float:
-        """Return the seconds left after `spent` seconds, where the share `inside` of the present part is done."""
-        finished = sum(self.expected[part] for part in self.done) + inside * self.expected[self.part]
-        pace = (spent + DOUBT) / (finished + DOUBT)
-        return pace * max(sum(self.expected.values()) - finished, 0.0)
+    def seconds(self, spent: float, ended: bool = False) -> float:
+        """Return the seconds left after `spent` seconds; `ended` says that the last cell of the part is done.
+
+        Of a part only its time counts: cells take from no time to minutes, and so say little.
+        """
+        finished, here = sum(self.expected[part] for part in self.done), spent - self.start
+        pace = (self.start + DOUBT) / (finished + DOUBT)
+        if here > pace * self.expected[self.part]:  # longer than was thought, and so perhaps what follows
+            pace = (spent + DOUBT) / (finished + self.expected[self.part] + DOUBT)
+        later = sum(self.expected.values()) - finished - self.expected[self.part]
+        return pace * later + (0.0 if ended else max(pace * self.expected[self.part] - here, UNENDED * here))
 
 
 @contextlib.contextmanager
@@ -75,15 +85,14 @@ def shown_progress(expected: Mapping[str, float], cells: Mapping[str, int], *, q
 
     def show() -> None:
         spent, part = time.monotonic() - start, remaining.part
-        inside = min(at["cell"] / cells[part], 1.0)
-        left = remaining.seconds(spent, inside)
+        left = remaining.seconds(spent, ended=at["cell"] >= cells[part])
         bar.n = round(100 * spent / (spent + left)) if left else 100
         bar.set_description_str(f"{part} ({names.index(part) + 1} of {len(names)})", refresh=False)
         bar.set_postfix_str(f"about {in_words(left)} left", refresh=False)
         bar.refresh()
 
     def begin(part: str) -> None:
-        remaining.begin(part)
+        remaining.begin(part, time.monotonic() - start)
         at["cell"] = 0
         show()
 

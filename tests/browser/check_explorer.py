@@ -27,6 +27,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from check_reports import Browser, Tab, _errors, _requests, find_browser  # noqa: E402
+from explorer_copies import copied, copies  # noqa: E402
 
 ROOT = HERE.parent.parent
 PATIENCE = 300  # seconds for a notebook to run
@@ -41,6 +42,10 @@ class Driver:
 
     def __init__(self, tab: Tab):
         self.tab, self.wrong = tab, []
+        # As in front of somebody who let the page use the clipboard.
+        self.tab.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        allowed = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self.tab.call("Browser.grantPermissions", permissions=allowed)
 
     def ask(self, expression: str):
         """Return what an expression, or its promise, gives in the page."""
@@ -146,8 +151,11 @@ class Driver:
             path.write_bytes(base64.b64decode(self.tab.call("Page.captureScreenshot")["data"]))
 
 
-def hands(drive: Driver, explorer, tolerance: float, faces: int) -> None:
-    """Use the explorer, whichever home it has, and compare its numbers with the library's."""
+def hands(drive: Driver, explorer, call: str, tolerance: float, faces: int) -> None:
+    """Use the explorer, whichever home it has, and compare its numbers with the library's.
+
+    `call` is what the line of Python gives `fcx.explore` first.
+    """
     pack, statistics = explorer.pack, explorer.pack.statistics
     drive.until("document.querySelector('.fx-bars tr[data-region]')", "the table of regions")
     # Choose by keys: the second face.
@@ -180,7 +188,7 @@ def hands(drive: Driver, explorer, tolerance: float, faces: int) -> None:
     drive.until("document.querySelectorAll('.fx-own tbody tr').length === 4", "the numbers of the drawn region")
     from fcx.explorer.drawn import drawn_statistics
 
-    points = json.loads(drive.ask(COPIED.format(text="Copy data")))["drawn"]["points"]
+    points = json.loads(copied(drive, "Copy data"))["drawn"]["points"]
     which = pack.results.sel(sample=pack.results["sample"].values[:faces] if faces else pack.results["sample"].values)
     known = drawn_statistics(which, points, MODELS, METHOD, pack.targets[-1])
     place = [str(each) for each in which["sample"].values].index(name)
@@ -196,21 +204,7 @@ def hands(drive: Driver, explorer, tolerance: float, faces: int) -> None:
     drive.click(".fx-plane svg")
     drive.choose("difference", True)
     drive.until("document.querySelectorAll('.fx-panels canvas').length === 6", "the difference of two networks")
-    line = drive.ask(COPIED.format(text="Copy Python"))
-    import fcx
-
-    with warnings.catch_warnings(action="ignore"):
-        again = eval(line, {"fcx": fcx, "faces": pack.faces, "results": pack.results})
-    drive.expect(f"the line of Python makes another view: {line}",
-                 again.view.sample == name and again.view.difference and again.view.region == points)  # fmt: skip
-
-
-# Presses a button and returns what it would have put into the clipboard.
-COPIED = """(async () => {{
-  let text = ''; const clipboard = {{writeText: async (copied) => {{ text = copied; }}}};
-  Object.defineProperty(navigator, 'clipboard', {{configurable: true, value: clipboard}});
-  [...document.querySelectorAll('.fcx-explorer button')].find((b) => b.textContent === '{text}').click();
-  await new Promise((resolve) => setTimeout(resolve, 100)); return text; }})()"""
+    copies(drive, pack, call, {"sample": name, "method": METHOD, "target": pack.targets[-1]}, points)
 
 
 def check_page(program: str, explorer, folder: Path, screenshots: Path | None) -> list[str]:
@@ -222,7 +216,7 @@ def check_page(program: str, explorer, folder: Path, screenshots: Path | None) -
         size = path.stat().st_size  # of 24 faces and four networks: a share of it is there for each face and network
         drive.expect(f"{size / 1e6:.2f} MB would be more than 2 with 24 faces and four networks",
                      size < 150_000 + FACES * len(MODELS) * (LIMIT - 150_000) / (24 * 4) + 50_000)  # fmt: skip
-        hands(drive, explorer, explorer.pack.share_error(range(FACES)), FACES)
+        hands(drive, explorer, "faces, results", explorer.pack.share_error(range(FACES)), FACES)
         drive.axe("html")
         drive.screenshot(screenshots and screenshots / "explorer.png")
         drive.wrong += [f"asks for {url[:120]}" for url in _requests(drive.tab.events) if url != path.as_uri()]
@@ -248,7 +242,7 @@ def check_lab(program: str, explorer, folder: Path, screenshots: Path | None) ->
         drive.expect(
             "there is more than one explorer", drive.ask("document.querySelectorAll('.fcx-explorer').length") == 1
         )
-        hands(drive, explorer, 1e-6, 0)
+        hands(drive, explorer, "data, results", 1e-6, 0)
         slide(drive, explorer)
         keys(drive)
         for theme in ("Light", "Dark"):

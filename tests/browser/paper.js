@@ -8,6 +8,8 @@
     if (getComputedStyle(figure).breakInside !== 'avoid') wrong.push(`figure ${name} may be split`);
     if (height > SHEET) wrong.push(`figure ${name} is ${Math.round(height)} pixels high, a sheet ${SHEET}`);
   }
+  const first = document.querySelector('.opening ~ figure, figure')?.getBoundingClientRect().bottom + scrollY;
+  if (first > SHEET) wrong.push(`the first figure ends at pixel ${Math.round(first)}, the first sheet at ${SHEET}`);
   const shown = selector => [...document.querySelectorAll(selector)].some(e => e.getBoundingClientRect().height > 0);
   if (shown('.modebar')) wrong.push('the toolbar of figures is printed');
   if (shown('nav.pages, .contents, details.code')) wrong.push('what is for the screen is printed');

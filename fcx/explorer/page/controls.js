@@ -85,7 +85,9 @@ const withControls = (Base) => class extends Base {
     return make("div", { class: "fx-copy" },
       button("Copy picture", () => this.copyPicture()),
       button("Copy data", () => this.copyText("The numbers", JSON.stringify(this.data(), null, 1))),
-      button("Copy Python", () => this.copyText("The line", this.python())));
+      button("Copy Python", () => this.copyText("The line", this.python())),
+      this.byHand = make("textarea", { class: "fx-by-hand", readonly: true, rows: 4, hidden: true, tabindex: 0,
+        "aria-label": "To copy by hand" }));
   }
 
   /** Put what the controls say in line with the view. */

@@ -28,32 +28,34 @@ const withCopies = (Base) => class extends Base {
     const networks = view.networks.join(",");
     const given = Object.entries({ ...view, networks }).filter(([name, value]) =>
       ["sample", "networks", "method", "target"].includes(name) || text(value) !== text(header.plain[name]));
-    return `fcx.explore(faces, results, ${given.map(([name, value]) => `${name}=${text(value)}`).join(", ")})`;
+    return `fcx.explore(${header.call}, ${given.map(([name, value]) => `${name}=${text(value)}`).join(", ")})`;
   }
 
+  /** Put text into the clipboard; where the browser refuses, show it, selected. */
   async copyText(what, text) {
+    const { byHand } = this, before = document.activeElement;
+    byHand.hidden = true;
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      const area = make("textarea", { class: "fx-hidden" });
-      area.value = text;
-      this.root.append(area);
-      area.select();
-      const copied = document.execCommand("copy");
-      area.remove();
-      if (!copied) return this.say(`The browser does not allow copying. ${text}`);
+      Object.assign(byHand, { hidden: false, value: text });
+      byHand.select();
+      if (!document.execCommand("copy"))
+        return this.say("The browser does not allow copying: the text above is selected, press Ctrl (or ⌘) and C.");
+      byHand.hidden = true;
+      before.focus();
     }
-    this.copied = text;
     this.say(`${what} can be pasted now.`);
   }
 
   async copyPicture() {
-    const blob = await new Promise((resolve) => this.portrait().toBlob(resolve, "image/png"));
+    const drawn = new Promise((resolve) => this.portrait().toBlob(resolve, "image/png"));
     try {
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+      // A promise: some browsers allow copying only at once after the click.
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": drawn })]);
       this.say("The picture can be pasted now.");
     } catch {
-      const link = make("a", { href: URL.createObjectURL(blob), download: "fcx-explorer.png" });
+      const link = make("a", { href: URL.createObjectURL(await drawn), download: "fcx-explorer.png" });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
       this.say("The picture was saved as fcx-explorer.png: the browser does not allow copying it.");

@@ -16,18 +16,27 @@ const withMask = (Base) => class extends Base {
       this.field("Style", this.select("style", names(live.styles), () => this.moveMask())),
       this.field("Worn", this.select("wearing", names(live.wearings), () => this.moveMask())),
       make("span", { class: "fx-check" }, this.checkbox("own", "Colour", () => this.moveMask()), this.controls.colour),
-      make("button", { type: "button", onclick: () => this.moveMask(this.showMask()) }, "As stored"),
+      make("button", { type: "button", onclick: () => this.moveMask(this.showMask({})) }, "As stored"),
       (this.maskText = make("p", { class: "fx-status", role: "status" })));
-    this.showMask();
+    this.showMask({});
     return box;
   }
 
-  /** Put the controls of the mask where the store has them. */
-  showMask() {
-    const { controls } = this, { scale, shift, style, wearing } = this.header.live.stored;
+  /** Put the controls of the mask where `options` say, and else where the store has them. */
+  showMask(options) {
+    const { controls } = this, { scale, shift, style, wearing, colour } = { ...this.header.live.stored, ...options };
     const values = { size: scale, right: shift[0], up: shift[1], style, wearing };
     for (const [name, value] of Object.entries(values)) controls[name].value = value;
-    controls.own.checked = false;
+    controls.own.checked = "colour" in options;
+    if (controls.own.checked) controls.colour.value = colour;
+  }
+
+  /** Wear the mask that the view has, where it is another than the controls say. */
+  followMask() {
+    const options = this.view.mask ?? {};
+    if (!this.maskText || JSON.stringify(options) === JSON.stringify(this.maskOptions())) return;
+    this.showMask(options);
+    this.frame(this.face, this.view.method).then(() => this.moveMask()); // not before the face is there
   }
 
   /** What the controls say of the mask, less what is as it is stored. */
@@ -78,6 +87,10 @@ const withMask = (Base) => class extends Base {
     this.paint();
     if (!exact) this.took = [...(this.took ?? []).slice(-199), performance.now() - started];
     this.maskText.textContent = maskWords(answer);
+    if (exact) {
+      view.mask = Object.keys(mask).length ? mask : null;
+      this.source.keep?.({ ...view });
+    }
     if (exact && this.view.region) this.measure();
   }
 };

@@ -14,6 +14,7 @@ class State {
     this.build();
     source.follow?.((view) => this.take(view));
     this.update({});
+    this.followMask();
   }
 
   leave() {
@@ -55,6 +56,7 @@ class State {
     if (JSON.stringify(view) === JSON.stringify(this.view)) return;
     Object.assign(this.view, view);
     this.redraw(view);
+    this.followMask();
   }
 
   async redraw(change) {

@@ -1,6 +1,7 @@
 // Draws the figures of a page: in the reader's light or dark, laid anew where the page is narrow, light on paper.
 (() => {
-  const NARROW = 700, PAPER = {width: 680, height: 820, table: 670, letters: 11.3}, LINE = 19;
+  const NARROW = 700, TOOLBAR = 28, LINE = 19;
+  const PAPER = {width: 680, panels: 960, height: 820, table: 670, letters: 11.3};
   const {config: CONFIG, dark: SWAPS} = JSON.parse(document.getElementById('settings').textContent);
   const dark = matchMedia('(prefers-color-scheme: dark)');
   let printing = false;
@@ -96,7 +97,8 @@
       }
     }
     const titled = (layout.annotations || []).some(a => a.yref === 'paper' && a.y > .99);
-    figure.room = {plot: height, top: titled ? 34 : 14, bottom: margin.b, narrow};
+    // Without a legend, words over panels stand where the toolbar comes: it gets a line of its own.
+    figure.room = {plot: height, top: titled ? 34 : 14, bar: titled && !narrow && !printing ? TOOLBAR : 0, bottom: margin.b, narrow};
     layout.autosize = !layout.width;
     place(layout, figure.room, 0);
     return figure;
@@ -105,7 +107,8 @@
   // Gives the legend its height in pixels: above the panels, or below them on a phone.
   function place(layout, room, legend) {
     const space = legend && legend + 14;
-    layout.margin = {...layout.margin, t: room.top + (room.narrow ? 0 : space), b: room.bottom + (room.narrow ? space : 0)};
+    const [above, below] = room.narrow ? [0, space] : [space || room.bar, 0];
+    layout.margin = {...layout.margin, t: room.top + above, b: room.bottom + below};
     layout.height = room.plot + layout.margin.t + layout.margin.b;
     layout.legend = {...layout.legend, orientation: 'h', x: 0, xanchor: 'left', xref: 'container', yref: 'container',
       y: room.narrow ? 0 : 1, yanchor: room.narrow ? 'bottom' : 'top'};
@@ -116,12 +119,15 @@
   const draw = div => { div.ready = (div.ready || Promise.resolve()).then(() => drawNow(div)); return div.ready; };
 
   async function drawNow(div) {
-    const box = div.parentElement, width = printing ? PAPER.width : box.clientWidth;
-    if (!width) return;  // folded away: drawn when it is opened
-    const state = `${width} ${dark.matches} ${printing}`;
+    const box = div.parentElement, room = printing ? PAPER.width : box.clientWidth;
+    if (!room) return;  // folded away: drawn when it is opened
+    const state = `${room} ${dark.matches} ${printing}`;
     if (div.dataset.drawn === state) return;
     div.dataset.drawn = state;
-    const figure = fit(read(div), width), {layout} = figure;
+    const drawing = read(div), columns = new Set(panels(drawing).map(part => part.across[0])).size;
+    // Panels that stand side by side are printed so, smaller: one beneath another they would fill a sheet.
+    const width = printing && columns > 1 ? PAPER.panels : room;
+    const figure = fit(drawing, width), {layout} = figure;
     if (!layout.width) layout.width = width;
     layout.autosize = false;
     const config = {...CONFIG, responsive: false, displayModeBar: width < NARROW || printing ? false : 'hover'};
