@@ -357,6 +357,8 @@ def test_names_and_numbers_of_a_table_are_safe_and_readable():
     assert text.count("&lt;img") == 4  # the label of the frame too
     assert '<td class="n">0.123</td>' in text
     assert '<td class="n">7</td>' in text
+    empty = figures.Table("none", "Every row", pd.DataFrame({"a": []}), folded=True)._repr_mimebundle_()["text/html"]
+    assert empty == "<p>Every row: nothing to list.</p>"
 
 
 def test_faces_are_picked_by_name_or_one_of_each_expression(faces):

@@ -138,6 +138,11 @@ def test_the_opening_of_training_reads_naturally_with_one_family_and_without_lab
     names = re.findall(r'<text x="(\d+)" y="[^"]*" text-anchor="end"[^>]*>([^<]*)<', cut)
     assert len(names) == renamed.family.nunique()
     assert all(float(x) >= 7 * len(name) for x, name in names)  # none begins before the picture does
+    below = tables["made"].assign(estimate=tables["made"]["estimate"] * 0 - 0.33)
+    below.loc[below.index[below.family == "plain_scratch"], "estimate"] = float("nan")
+    below = figures.training_picture(below).svg
+    assert ">-0.4<" in below
+    assert len(set(re.findall(r'<circle cx="([^"]*)"', below))) == 1  # all at -0.33; no dot for what is not known
     [nothing] = figures.training_opening({}, {}).answer
     assert nothing.startswith("None of these faces carries a rating")
 

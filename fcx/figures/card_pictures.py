@@ -73,23 +73,30 @@ def validity_picture(scores: xr.Dataset, *, most: int = 8) -> Picture | None:
 
 
 def dot_rows(rows: dict[str, list[tuple[float, str, bool]]]) -> str:
-    """Return dots between 0 and 1 as SVG, a row for each name: (value, colour, whether it is filled)."""
+    """Return dots between 0 and 1 as SVG, a row for each name: (value, colour, whether it is filled).
+
+    Where a value lies below 0, the axis begins at the next tenth below; NaN has no dot.
+    """
     names = [end_of(plain_name(name), LONGEST) for name in rows]
     left = LETTER * max(map(len, names)) + 14
     height, reach = ROW * len(rows) + 18, WIDTH - left - 14
+    known = [value for dots in rows.values() for value, *_ in dots if np.isfinite(value)]
+    low = max(-1.0, np.floor(10 * min([0.0, *known])) / 10)
+    across = {value: left + reach * (min(max(value, low), 1) - low) / (1 - low) for value in [*known, low, 0, 1]}
     parts = []
     for at, (name, dots) in enumerate(zip(names, rows.values(), strict=True)):
         y = at * ROW + ROW / 2
         parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" font-size="12" fill="currentColor">'
                      f"{html.escape(name)}</text>"
                      f'<path d="M{left} {y}h{reach}" stroke="currentColor" stroke-opacity=".25"/>')  # fmt: skip
-        for value, colour, filled in dots:
-            x = left + reach * min(max(float(value), 0), 1)
+        for value, colour, filled in (dot for dot in dots if dot[0] in across):
             fill = colour if filled else "none"
-            parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>')
-    for value in (0, 1):
-        parts.append(f'<text x="{left + reach * value}" y="{height - 3}" text-anchor="middle" font-size="11" '
-                     f'fill="currentColor">{value}</text>')  # fmt: skip
+            parts.append(
+                f'<circle cx="{across[value]:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
+            )
+    for value in dict.fromkeys((low, 0, 1)):
+        parts.append(f'<text x="{across[value]:.1f}" y="{height - 3}" text-anchor="middle" font-size="11" '
+                     f'fill="currentColor">{value:z.2g}</text>')  # fmt: skip
     return f'<svg viewBox="0 0 {WIDTH} {height}" style="width:100%">{"".join(parts)}</svg>'
 
 

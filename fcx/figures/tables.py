@@ -33,7 +33,7 @@ class Table:
     def _repr_mimebundle_(self, *args, **kwargs):
         content = {"kind": "table", "name": self.name, "title": self.title, "table": plain_table(self.frame)}
         shown = html_table(content["table"], self.title)
-        if self.folded:
+        if self.folded and len(self.frame):
             shown = f'<details class="fold"><summary>{html.escape(self.title)}</summary>{shown}</details>'
         return {MIME: content, "text/html": shown, "text/plain": str(self.frame)}
 
@@ -89,13 +89,18 @@ ENDS = {"_low": ", low end", "_high": ", high end", "_mean": "", "_a": ", first"
 
 
 def html_table(table: Mapping[str, list], caption: str) -> str:
-    """Return a table (column -> values) as HTML: names escaped and in words, numbers to three digits."""
+    """Return a table (column -> values) as HTML: names escaped and in words, numbers to three digits.
+
+    Of a table without rows only its caption is left, with words that say so.
+    """
+    words = html.escape(html.unescape(caption))
+    if not any(map(len, table.values())):
+        return f"<p>{words}: nothing to list.</p>"
     numbers = [any(_is_number(v) for v in values) for values in table.values()]
     heads = zip(map(column_words, table), numbers, strict=True)
     head = "".join(f'<th scope="col"{" class=n" * number}>{html.escape(words)}</th>' for words, number in heads)
     rows = ["".join(map(_cell, row)) for row in zip(*table.values(), strict=True)]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    words = html.escape(html.unescape(caption))
     return (f'<div class="wide" role="group" aria-label="{words}"><table><caption>{words}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip
 

@@ -120,7 +120,7 @@ const withControls = (Base) => class extends Base {
     const face = this.header.faces[this.face];
     const label = face.valence == null && face.arousal == null ? "unlabelled"
       : `labelled valence ${signed(face.valence)}, arousal ${signed(face.arousal)}`;
-    this.title.replaceChildren(make("strong", {}, face.id), ` ${[face.expression, label].filter(Boolean).join(", ")}`);
+    this.title.replaceChildren(make("strong", {}, face.id), `, ${[face.expression, label].filter(Boolean).join(", ")}`);
   }
 
   say(text) {

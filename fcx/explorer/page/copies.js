@@ -64,10 +64,13 @@ const withCopies = (Base) => class extends Base {
 
   /** The view as one picture: the panels with their captions, and the regions with their values. */
   portrait() {
-    const { conditions, regions } = this.header, rows = this.rows(), series = this.series();
+    const { conditions, regions } = this.header, { quantity } = this.view, rows = this.rows(), series = this.series();
+    const numbers = regions.map((region, r) => [region, series.map(({ model, c }) => [this.value(model, c, r), this.mean(model, c, r).mean])]);
+    if (this.own?.length === series.length)
+      numbers.push(["drawn region", this.own.map((own) => [own[quantity], own.mean?.[quantity]])]);
     const side = 300, gap = 16, top = 76, line = 22, wide = conditions.length * (side + gap);
-    const write = WRITE[this.view.quantity] ?? brief;
-    const height = Math.max(top + rows.length * (side + 48), top + line * (regions.length + 2)) + 16;
+    const write = WRITE[quantity] ?? brief;
+    const height = Math.max(top + rows.length * (side + 48), top + line * (numbers.length + 2)) + 16;
     const canvas = make("canvas", { width: 2 * (wide + gap + 180 + 110 * series.length), height: 2 * height });
     const pen = canvas.getContext("2d");
     pen.scale(2, 2);
@@ -86,16 +89,15 @@ const withCopies = (Base) => class extends Base {
       put([...caption.childNodes].map((node) => node.textContent).filter(Boolean).join(", "), x, y + side + 20, "13px");
     });
     const left = wide + 2 * gap;
-    put(`${HEADS[this.view.quantity] ?? this.view.quantity}: this face (all)`, left, top - 8, "600 14px");
+    put(`${HEADS[quantity] ?? quantity}: this face (all)`, left, top - 8, "600 14px");
     series.forEach(({ model, condition }, i) => {
       put(this.header.models[model].title, left + 120 + 110 * i, top + 12, "12px");
       put(condition, left + 120 + 110 * i, top + 26, "12px");
     });
-    regions.forEach((region, r) => {
+    numbers.forEach(([region, values], r) => {
       const y = top + line * (r + 2) + 6;
       put(region, left, y);
-      series.forEach(({ model, c }, i) =>
-        put(`${write(this.value(model, c, r))} (${write(this.mean(model, c, r).mean)})`, left + 120 + 110 * i, y, "13px"));
+      values.forEach(([here, all], i) => put(`${write(here)} (${write(all)})`, left + 120 + 110 * i, y, "13px"));
     });
     return canvas;
   }
