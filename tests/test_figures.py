@@ -102,7 +102,9 @@ def test_a_figure_carries_text_table_and_configuration(name, faces, results, num
     assert len(figure.meta["alt"]) > 60
     assert figure.meta["reading"] in figure.meta["alt"]
     assert len(figure.table) >= 2
-    assert figure.layout.title.text == figure.meta["title"]
+    assert figure.layout.title.text.replace("<br>", " ") == figure.meta["title"]
+    if width := figure.layout.width:
+        assert max(map(len, figure.layout.title.text.split("<br>"))) <= max(20, (width - 90) / 10.5)
     bundle = figure._repr_mimebundle_()
     shown = bundle["application/vnd.plotly.v1+json"]
     assert shown["config"] == CONFIG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import textwrap
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from fcx.figures.theme import INK, SIGNED, UNSIGNED, Figure, finish
 
 TILE, GAP, LINE = 116, 6, 24  # pixels: a picture, the space between two, a line of text under one
 TEXT = 14  # pixels: the letters around the pictures
+TOOLBAR, LETTER, TITLE_LINE = 90, 10.5, 26  # pixels: Plotly's toolbar, a letter and a line of the title
 
 
 class Montage:
@@ -49,8 +51,12 @@ class Montage:
 
     def finish(self, name: str, title: str, reading: str, numbers: str, table) -> Figure:
         """Return the figure with what it carries (see `fcx.figures.theme.finish`)."""
-        height = self.height + self.margin["t"] + self.margin["b"]
-        return finish(self.figure, name, title, reading, numbers, table, height, margin=self.margin)
+        # The title stays within the picture, and clear of Plotly's toolbar.
+        lines = textwrap.wrap(title, max(20, int((self.figure.layout.width - TOOLBAR) / LETTER)))
+        margin = {**self.margin, "t": self.margin["t"] + TITLE_LINE * (len(lines) - 1)}
+        height = self.height + margin["t"] + margin["b"]
+        finished = finish(self.figure, name, title, reading, numbers, table, height, margin=margin)
+        return finished.update_layout(title_text="<br>".join(lines))
 
     def label_rows(self, words) -> None:
         """Write one label left of each row."""

@@ -62,9 +62,10 @@
   // Lays a figure out for a width: the title stands in the page, the legend above the panels, or below on a phone.
   function fit(figure, width) {
     const {layout} = figure, narrow = width < NARROW, meta = layout.meta || {};
+    const above = 40 + 26 * (String(layout.title?.text).split('<br>').length - 1);
     delete layout.title;
     if (layout.width) {  // pictures keep their size, and scroll
-      layout.margin.t -= 40; layout.height -= 40;
+      layout.margin.t -= above; layout.height -= above;
       layout.legend = {...layout.legend, y: 1};
       return figure;
     }
