@@ -20,8 +20,7 @@ from fcx.core.contract import CONDITIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.explorer.answers import Answers
 from fcx.explorer.drawn import inside
-from fcx.explorer.exploring import METHODS as METHODS_ASKED
-from fcx.explorer.exploring import _call
+from fcx.explorer.exploring import METHODS as METHODS_ASKED, _call
 from fcx.explorer.live import Live, mask_of
 from fcx.explorer.packing import LEVELS, PARTS, POWER, SHOWN, eight_bits, from_eight_bits
 from fcx.explorer.static import PIECES, ROOM, module_text, payload

@@ -17,8 +17,7 @@ from fcx.core.contract import check
 from fcx.core.errors import InputError, StoreError, UnknownNameError
 from fcx.core.files import digest
 from fcx.core.provenance import STEP_VERSIONS
-from fcx.datasets import open_source
-from fcx.datasets import preparation as rooms
+from fcx.datasets import open_source, preparation as rooms
 from fcx.datasets.masked_folder import mask_pictures
 from fcx.datasets.preparation import open_faces, prepare
 from fcx.datasets.usable_faces import coverage_rows

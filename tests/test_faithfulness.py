@@ -15,8 +15,7 @@ from fcx.attribution.registry import METHODS
 from fcx.core.contract import TARGETS
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.core.provenance import nested_attr
-from fcx.faithfulness import measurement as home
-from fcx.faithfulness import randomisation, removal
+from fcx.faithfulness import measurement as home, randomisation, removal
 from fcx.faithfulness.measurement import contrast, faithfulness_scores
 from fcx.faithfulness.measures import CONTROLS, MEASURES, MeasureOptions, Scene, Trial
 from fcx.networks.facechannel import FaceChannel

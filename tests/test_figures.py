@@ -12,8 +12,7 @@ from conftest import make_faces
 
 import fcx
 from fcx import figures
-from fcx.attribution import METHODS as ATTRIBUTION
-from fcx.attribution import Method
+from fcx.attribution import METHODS as ATTRIBUTION, Method
 from fcx.core.contract import FAMILIES
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.figures.agreement_charts import differences

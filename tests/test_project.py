@@ -100,6 +100,13 @@ def test_unknown_public_name_is_an_attribute_error():
         fcx.attribut  # noqa: B018
 
 
+def test_type_checkers_see_every_public_name():
+    """A name that a stub imports without `as` is private to it."""
+    for stub in (ROOT / "fcx").rglob("__init__.pyi"):
+        nodes = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+        assert [alias.name for node in nodes for alias in node.names if alias.asname != alias.name] == []
+
+
 def public_functions():
     """Yield (name, function) of every function in a stub of public names, and of the methods of classes there."""
     for stub in sorted((ROOT / "fcx").rglob("__init__.pyi")):

@@ -83,8 +83,7 @@ def search(
     Several such commands on one folder share the work; after an interruption the same command goes on.
     """
     import fcx
-    from fcx.networks.search import choices_table
-    from fcx.networks.search import search as run_search
+    from fcx.networks.search import choices_table, search as run_search
 
     searched = run_search(
         fcx.open_faces(faces), out, trials=trials, condition=condition, features=features, scheme=scheme, width=width,
