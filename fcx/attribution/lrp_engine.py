@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from functools import cached_property, reduce
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -43,14 +43,16 @@ class Relevance(NamedTuple):
         nothing = self.maps.new_zeros(2, *self.maps.shape[:2], dtype=torch.float64)
         return sum(self.ledger.values(), nothing)
 
-    def beside(self, other: Relevance) -> Relevance:
-        """Return the samples of both."""
-        ledgers = [
-            {name: one.ledger.get(name, torch.zeros_like(one.absorbed)) for name in (*self.ledger, *other.ledger)}
-            for one in (self, other)
-        ]
-        ledger = {name: torch.cat([of[name] for of in ledgers], -1) for name in ledgers[0]}
-        return Relevance(torch.cat([self.maps, other.maps], 1), torch.cat([self.value, other.value], 1), ledger)
+    @classmethod
+    def joined(cls, parts: Sequence[Relevance], count: int) -> Relevance:
+        """Return the first `count` samples of all parts."""
+        nothing = torch.zeros_like(parts[0].absorbed)  # of a part: each has as many samples
+        names = dict.fromkeys(name for part in parts for name in part.ledger)
+        ledger = {
+            name: torch.cat([part.ledger.get(name, nothing) for part in parts], -1)[..., :count] for name in names
+        }
+        maps, value = (torch.cat([getattr(part, name) for part in parts], 1)[:, :count] for name in ("maps", "value"))
+        return cls(maps, value, ledger)
 
 
 class Engine:
@@ -144,8 +146,7 @@ class Engine:
             sweep = Sweep(tape, weights, rule).start(reference).run()
             parts.append(Relevance(sweep.maps().sum(2), sweep.value, sweep.ledger))
             del tape, sweep  # before the next tape takes as much memory again
-        maps, value, ledger = reduce(Relevance.beside, parts)
-        return Relevance(maps[:, :count], value[:, :count], {name: v[..., :count] for name, v in ledger.items()})
+        return Relevance.joined(parts, count)
 
     def check(self, images: torch.Tensor, weights: torch.Tensor, rule: Rule) -> None:
         """Refuse a network, or a rule in it, whose maps would be wrong: once for each, on two pictures in float64.

@@ -77,9 +77,9 @@ class Layer:
             sign = None
         else:
             sign = stabiliser(z, epsilon) if epsilon else None
-            gate = (share / (z if sign is None else z + sign)).nan_to_num_(0.0, math.inf, -math.inf)  # 0 / 0: nothing
+            gate = share / (z if sign is None else z + sign)
         if not gate.sum().isfinite():
-            dead = gate.isinf()
+            dead = gate.nan_to_num_(0.0, math.inf, -math.inf).isinf()  # 0 / 0: nothing
             self.absorb("stabiliser", torch.where(dead, share, 0) * m.whole)
             gate = gate.masked_fill(dead, 0)
         s = m.times(gate).whole

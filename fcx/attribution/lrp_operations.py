@@ -44,13 +44,13 @@ def max_pool(sweep: Sweep, node: Node, m: Multiplier) -> None:
     x, *how = node.args
     kernel, stride, padding, dilation, ceil = [*how, *([], 0, 1, False)[len(how) - 1 :]]
     m, index = m.whole, node.values[1].tensor
-    parts = [
-        torch.ops.aten.max_pool2d_with_indices_backward(
-            of_target, x.tensor, kernel, stride, padding, dilation, ceil, index
+    layout = {"memory_format": torch.channels_last} if x.tensor.is_contiguous(memory_format=torch.channels_last) else {}
+    out = torch.empty(m.shape[0] * m.shape[1], *x.tensor.shape[1:], dtype=m.dtype, device=m.device, **layout)
+    for of_target, place in zip(m, out.split(m.shape[1]), strict=True):
+        torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+            of_target, x.tensor, kernel, stride, padding, dilation, ceil, index, grad_input=place
         )
-        for of_target in m
-    ]
-    sweep.give(x, torch.cat(parts).unflatten(0, m.shape[:2]))
+    sweep.give(x, out.unflatten(0, m.shape[:2]))
 
 
 @operation(*LINEAR)
