@@ -49,6 +49,22 @@ def channels_last(net, x):
     return net.head(net.norm(net.dense(x)).mean((1, 2)))
 
 
+def patched(net, x):
+    x = net.patches(x).flatten(2).transpose(1, 2)
+    return net.head(net.norm(net.two(net.one(x))).mean(1))
+
+
+class Mixed(nn.Module):
+    """A residual block of tokens, written with the residual first."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.dense = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + self.dense(self.norm(x)).relu()
+
+
 SMALL_V3, SMALL_EFFICIENT = (
     [
         InvertedResidualConfig(8, 3, 8, 8, True, "RE", 2, 1, 1),
@@ -65,6 +81,8 @@ NETWORKS |= {
     ),
     "channels_last": (lambda: Written(channels_last, conv=CONV(1, 8, 3, 2), dense=nn.Linear(8, 8),
                                       norm=nn.LayerNorm(8), head=nn.Linear(8, 2)), 1, 13, False),
+    "patched": (lambda: Written(patched, patches=CONV(1, 8, 4, 4), one=Mixed(), two=Mixed(), norm=nn.LayerNorm(8),
+                                head=nn.Linear(8, 2)), 1, 16, False),
 }  # fmt: skip
 LAST = {  # by hand
     "shared": "a", "squeezed": "norm", "normalised": "norm", "upsampled": "up", "resnet": "layer2",
@@ -124,6 +142,7 @@ def as_it_is(x):
          lambda x: x[:, 1:].transpose(1, 2).unflatten(2, (2, 2))),
         ("vit", {"tokens": True, "layer": "encoder.layers.encoder_layer_1.ln_1"}, "encoder.layers.encoder_layer_1.ln_1",
          lambda x: x[:, 1:].transpose(1, 2).unflatten(2, (2, 2))),
+        ("patched", {"tokens": True}, "norm", lambda x: x.transpose(1, 2).unflatten(2, (4, 4))),
         ("normalised", {"tokens": True}, "layer", lambda x: x.transpose(1, 2).unflatten(2, (10, 10))),
     ],
 )  # fmt: skip
@@ -166,10 +185,10 @@ def test_cells_equal_those_of_pytorch_grad_cam(method):
     [
         ("averaged", {}, "has no layer that everything goes through .* allowed: a, b, head"),
         ("vit", {}, "lay out tokens on their grid, tokens=True"),
-        ("vit", {"layer": "encoder.layers.encoder_layer_0"}, r"gives tokens, \(3, 5, 8\): with tokens=True"),
+        ("vit", {"layer": "encoder.layers.encoder_layer_0"}, r"gives tokens, \(sample, 5, 8\): with tokens=True"),
         ("vit", {"layer": "encoder.layers.encoder_layer"}, "did you mean 'encoder.layers.encoder_layer_"),
         ("vit", {"tokens": 1}, "tokens is 1; allowed: True or False"),
-        ("vit", {"layer": "heads"}, r"gives \(3, 2\): a layer must run once"),
+        ("vit", {"layer": "heads"}, r"gives \(sample, 2\): a layer must run once"),
     ],
 )
 def test_what_gives_no_map_is_refused(name, options, text):

@@ -270,6 +270,21 @@ def _overlap(count: int, size: int) -> torch.Tensor:
     return inside.clamp(min=0)
 
 
+def check_alone(subject: Subject, images: torch.Tensor) -> None:
+    """Refuse a network that answers a face otherwise beside another one, or from call to call.
+
+    Raises: InputError.
+    """
+    alone, beside = (
+        Batch(subject, some).prediction[0] for some in (images[:1], torch.cat([images[:1], 1 - images[:1]]))
+    )
+    if not torch.allclose(alone, beside, rtol=1e-3, atol=1e-3 * float(beside.abs().max())):
+        raise InputError(
+            f"model {subject.name!r} answers a face otherwise beside another one, or from call to call (as noise, or "
+            "statistics of a batch, do): such an answer cannot be explained"
+        )
+
+
 def answers_by_its_layers(model: FaceChannel) -> bool:
     """Return True for a FaceChannel that answers what its layers give.
 

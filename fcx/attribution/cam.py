@@ -86,11 +86,43 @@ def channels_and_slopes(batch: Batch, layer: str, tokens: bool) -> tuple[torch.T
         values = batch.values(model.tail(channels))
         slopes = [torch.autograd.grad(value.sum(), channels, retain_graph=True)[0] for value in values.T]
         return channels.detach(), torch.stack(slopes)
-    layers = Layers(batch.explained, batch.images, batch.subject.once(Constants), {name: known[name]})
-    value, axis = _map_of(layers, name, f"layer {name!r} of {owner}", tokens)
-    if (slopes := layers.slopes(value, batch.weights)) is None:
+    if (key := (name, tokens, batch.images.shape[1:])) not in batch.engine.memory:
+        layers = Layers(
+            batch.explained, batch.images.repeat(2, 1, 1, 1)[:2], batch.subject.once(Constants), {name: known[name]}
+        )
+        _, batch.engine.memory[key] = _map_of(layers, name, f"layer {name!r} of {owner}", tokens)
+    axis = batch.engine.memory[key]
+    if (found := _by_hook(batch, known[name]) or _by_tape(batch, name, known[name])) is None:
         raise InputError(f"layer {name!r} of {owner} does not lead to its outputs")
-    return laid_out(value.tensor, axis), torch.stack([laid_out(of_target, axis) for of_target in slopes])
+    channels, slopes = found
+    return laid_out(channels, axis), torch.stack([laid_out(of_target, axis) for of_target in slopes])
+
+
+def _by_hook(batch: Batch, layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return what a layer gave, and its slopes (target, ...), by autograd; None where that does not go back."""
+    given = []
+
+    def cut(module, inputs, output):
+        given.append(output.detach().requires_grad_())
+        return given[0].clone()  # what follows may work in place
+
+    hook = layer.register_forward_hook(cut)
+    try:
+        values = batch.values(batch.explained(batch.images))
+        slopes = [torch.autograd.grad(value.sum(), given[0], retain_graph=True)[0] for value in values.T]
+    except RuntimeError:
+        return None
+    finally:
+        hook.remove()
+    return given[0].detach(), torch.stack(slopes)
+
+
+def _by_tape(batch: Batch, name: str, layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return what `_by_hook` does, by a tape."""
+    layers = Layers(batch.explained, batch.images, batch.subject.once(Constants), {name: layer})
+    value = layers.tape.marks[name]
+    slopes = layers.slopes(value, batch.weights)
+    return None if slopes is None else (value.tensor, slopes)
 
 
 def _map_of(layers: Layers, name: str, owner: str, tokens: bool) -> tuple[Value, int]:
@@ -99,16 +131,20 @@ def _map_of(layers: Layers, name: str, owner: str, tokens: bool) -> tuple[Value,
         raise InputError(f"{owner} does not run: name another")
     value = layers.tape.marks.get(name)
     shape, again = value and tuple(value.tensor.shape), ", again" if layers.runs[name] > 1 else ""
-    if not shape or again or len(shape) not in (3, 4) or not layers.by_sample(value):
-        given = f"{shape or 'nothing that depends on the picture'}{again}"
+    if not shape or again or len(shape) not in (3, 4) or not layers.tape.owners.has_rows(value):
+        given = f"{_said(shape) if shape else 'nothing that depends on the picture'}{again}"
         raise InputError(
             f"{owner} gives {given}: a layer must run once and give (sample, channel, row, column) or tokens"
         )
     if len(shape) == 3 and not tokens:
-        raise InputError(f"{owner} gives tokens, {shape}: with tokens=True they are laid out on their grid")
+        raise InputError(f"{owner} gives tokens, {_said(shape)}: with tokens=True they are laid out on their grid")
     if (axis := layers.axes[value]) is None:
-        raise InputError(f"{owner} gives {shape}, of which it is not known what are its channels: name another")
+        raise InputError(f"{owner} gives {_said(shape)}, of which it is not known what are its channels: name another")
     return value, axis
+
+
+def _said(shape: tuple) -> str:
+    return f"({', '.join(['sample', *map(str, shape[1:])])})"
 
 
 @method("gradcam", title="Grad-CAM", signed=False, conserves=False, resolution=CELL, caution=COARSE)

@@ -23,22 +23,23 @@ DRAWN = (
 def gradients(batch: Batch, images: torch.Tensor) -> torch.Tensor:
     """Return d target / d pixel at `images` (picture, channel, y, x), as (target, picture, channel, y, x).
 
-    By the engine for a FaceChannel, by autograd for other modules.
+    By the engine for a FaceChannel, by autograd for other modules, and by the engine where autograd does not go back:
+    through a part that runs without gradients, through operations in place that it would have to undo.
     """
-    if not batch.shares_a_pass:
-        return autograd(batch, images)
+    if not batch.shares_a_pass and (slopes := autograd(batch, images)) is not None:
+        return slopes
     tapes = batch.tapes if images is batch.images else batch.engine.tapes(images.detach())
     return batch.engine.gradient(tapes, batch.weights, len(images))
 
 
-def autograd(batch: Batch, images: torch.Tensor) -> torch.Tensor:
-    """Return what `gradients` does, by autograd."""
-    images = images.detach().requires_grad_()
-    values = batch.values(batch.explained(images))  # (picture, target)
-    if not values.requires_grad:
-        raise InputError(f"no gradient goes from the outputs of model {batch.subject.name!r} to its pictures")
-    last = len(batch.weights) - 1
-    slopes = [torch.autograd.grad(v.sum(), images, retain_graph=t < last)[0] for t, v in enumerate(values.T)]
+def autograd(batch: Batch, images: torch.Tensor) -> torch.Tensor | None:
+    """Return what `gradients` does, by autograd; None where that does not go back."""
+    images, last = images.detach().requires_grad_(), len(batch.weights) - 1
+    try:
+        values = batch.values(batch.explained(images))  # (picture, target)
+        slopes = [torch.autograd.grad(v.sum(), images, retain_graph=t < last)[0] for t, v in enumerate(values.T)]
+    except RuntimeError:
+        return None
     return torch.stack(slopes)
 
 

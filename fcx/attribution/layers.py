@@ -47,8 +47,7 @@ class Layers:
         def note(module, inputs, output):
             self.runs[name] += 1
             if isinstance(output, torch.Tensor):
-                with contextlib.suppress(KeyError):  # which no picture reached
-                    tape.mark(name, output)
+                tape.mark(name, output)
 
         return note
 
@@ -88,20 +87,12 @@ class Layers:
         names, order = {}, {node: place for place, node in enumerate(self.tape.nodes)}
         for name, value in self.values.items():
             shape, axis = value.tensor.shape, self.axes[value]
-            if axis and len(shape) in ((3, 4) if tokens else (4,)) and self.by_sample(value):
+            if axis and len(shape) in ((3, 4) if tokens else (4,)) and self.tape.owners.has_rows(value):
                 cells = math.prod(shape[1:]) // shape[axis]
                 if cells > 1 and value.node is not None and value.node.name not in AVERAGES and not _embeds(value):
                     names.setdefault(value, name)  # of modules inside each other the outermost comes first
         found = sorted(names, key=lambda value: -order[value.node])
         return ((names[value], value) for value in found if self._all_through(value))
-
-    def by_sample(self, value: Value) -> bool:
-        """Return whether the first dimension of a value is that of the samples."""
-        shape, like = value.tensor.shape, self.tape.images.tensor
-        if value.rows or not shape or len(like) != shape[0]:
-            return value.rows
-        rows = torch.arange(len(like), device=like.device).view(-1, *[1] * (len(shape) - 1))
-        return bool((self.tape.owner(value) == rows).all())
 
     def _all_through(self, value: Value) -> bool:
         """Return whether nothing goes from the pictures to the outputs but through a value."""
@@ -129,14 +120,18 @@ class Layers:
 
 def _embeds(value: Value) -> bool:
     """Return whether a map is that of pixels, cut into patches at most."""
-    while (node := value.node) is not None:
+    pending, known = [value], {value}
+    while pending:
+        if (node := pending.pop().node) is None:
+            continue
         if node.name == "convolution":
             kernel, strides = node.args[1].shape[2:], node.args[3]
             if any(side > stride or side == 1 for side, stride in zip(kernel, strides, strict=True)):
                 return False
         elif node.name not in EMBEDDING:
             return False
-        value = node.read[0]
+        pending += [one for one in node.read if one not in known]
+        known.update(node.read)
     return True
 
 

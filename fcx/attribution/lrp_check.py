@@ -23,9 +23,13 @@ CANNOT = "LRP cannot explain this network: "
 def check_tapes(tape: Tape, other: Tape, weights: torch.Tensor) -> None:
     """Refuse a network that the tape does not see whole, or in which a rule of an operation is wrong.
 
+    The second picture of the other tape is the first one of the tape.
+
     Raises: InputError.
     """
     _same_constants(tape, other)
+    if not torch.allclose(other.outputs.tensor[1], tape.outputs.tensor[0], rtol=1e-9, atol=1e-12):
+        raise InputError(CANNOT + "what it answers to a face depends on the faces beside it")
     rule = Rule("epsilon", "rule", "signal_take_all", epsilon=1e-60)  # nothing beside activations however small
     maps = Sweep(tape, weights, rule).start().run().maps()
     images = tape.images.tensor.detach().clone().requires_grad_()
@@ -62,7 +66,8 @@ def _same_constants(tape: Tape, other: Tape) -> None:
         for a, b in zip(one.constants, two.constants, strict=True):
             if not (torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b):
                 raise InputError(CANNOT + f"what {one.name!r} takes for a constant depends on the picture, by a way "
-                                 "that torch does not see, such as NumPy, or is drawn at random")  # fmt: skip
+                                 "that torch does not see, such as NumPy, or is drawn at random, or changes from call "
+                                 "to call")  # fmt: skip
     if len(tape.nodes) != len(other.nodes):
         raise InputError(CANNOT + "what it does depends on the picture")
 

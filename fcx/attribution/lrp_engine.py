@@ -159,7 +159,7 @@ class Engine:
         noise = torch.rand(some.shape, generator=torch.Generator().manual_seed(0), dtype=some.dtype).to(some)
         tape = wide.recorded(torch.cat([some, noise]))
         if not self._checked:
-            check_tapes(tape, wide.recorded(torch.cat([1 - some, noise.flip(-1)])), weights)
+            check_tapes(tape, wide.recorded(torch.cat([noise.flip(-1) ** 2, some])), weights)
         check_rule(tape, weights, rule)
         self._checked.add(rule)
 

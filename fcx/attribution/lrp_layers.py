@@ -245,6 +245,9 @@ def _live(value: Value) -> torch.Tensor:
         return torch.ones_like(value.tensor[:1])
     if node.name == "constant_pad_nd":
         return node.call(_live(node.args[0]), node.args[1], 0)
+    if node.name == "written":
+        constant, *where = (_live(a).expand_as(a.tensor) if isinstance(a, Value) else a for a in node.args)
+        return node.call(torch.zeros_like(constant), *where)[:1]
     if node.name in VIEWS:
         return node.again(lambda v: _live(v).expand_as(v.tensor))[node.values.index(value)][:1]
     return _live(node.read[0]).expand_as(value.tensor[:1])

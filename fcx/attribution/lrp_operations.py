@@ -12,19 +12,26 @@ import torch
 
 from fcx.attribution.lrp_rules import SHUNT_RULES, operation
 from fcx.attribution.lrp_sweep import Multiplier, Sweep
-from fcx.attribution.lrp_values import VIEWS, Node, Value
+from fcx.attribution.lrp_values import VIEWS, Node, Value, flat
 from fcx.core.errors import InputError
 
 LINEAR = (
-    *VIEWS, "mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "neg", "as_strided", "reflection_pad2d",
-    "replication_pad2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "amax", "max", "maximum",
-    "minimum", "adaptive_max_pool2d", "leaky_relu", "prelu", "_prelu_kernel", "abs", "gather", "cumsum", "avg_pool1d",
+    *(VIEWS - {"cat", "stack"}), "mean", "sum", "avg_pool2d", "_adaptive_avg_pool2d", "neg", "as_strided",
+    "reflection_pad2d", "replication_pad2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d",
+    "amax", "max", "maximum", "minimum", "adaptive_max_pool2d", "leaky_relu", "prelu", "_prelu_kernel", "abs",
+    "gather", "cumsum", "avg_pool1d",
     "max_pool3d_with_indices", "avg_pool3d", "im2col", "pixel_unshuffle", "channel_shuffle", "tril", "triu",
+    "col2im", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact2d", "topk", "sort",
+    "max_unpool2d", "grid_sampler_2d", "std", "linalg_vector_norm",
 )  # fmt: skip
-AFFINE = ("constant_pad_nd", "masked_fill", "where", "rsub")
+AFFINE = (
+    "cat", "stack", "constant_pad_nd", "masked_fill", "where", "rsub", "written", "index_put", "index_add",
+    "index_copy", "scatter", "scatter_add", "slice_scatter", "select_scatter",
+)  # fmt: skip
 ACTIVATIONS = (
     "silu", "gelu", "hardswish", "mish", "elu", "celu", "selu", "tanh", "sigmoid", "hardsigmoid", "hardtanh", "clamp",
     "clamp_min", "clamp_max", "softplus", "erf", "sin", "exp", "expm1", "log1p", "square", "log_sigmoid_forward",
+    "pow", "sqrt",
 )  # fmt: skip
 
 
@@ -55,7 +62,7 @@ def max_pool(sweep: Sweep, node: Node, m: Multiplier) -> None:
 
 @operation(*LINEAR)
 def linear(sweep: Sweep, node: Node, m: Multiplier) -> None:
-    """Hand on the gradient: these are linear, or piecewise linear through zero."""
+    """Hand on the gradient: these are linear, or piecewise linear through zero, or else homogeneous of degree 1."""
     ms = [m.whole, *(sweep.take(v).whole for v in node.values[1:] if v.tensor.is_floating_point())]
     for value, of_value in sweep.adjoint(node, ms):
         sweep.give(value, of_value)
@@ -64,9 +71,11 @@ def linear(sweep: Sweep, node: Node, m: Multiplier) -> None:
 @operation(*AFFINE)
 def affine(sweep: Sweep, node: Node, m: Multiplier) -> None:
     """Hand on the gradient; what there is where values are zero is a bias."""
+    if node.name in ("cat", "stack") and len(node.read) == len(flat(node.args[:1])):
+        return linear(sweep, node, m)
     shift = node.again(lambda v: torch.zeros_like(v.tensor) if v.tensor.is_floating_point() else v.tensor)[0]
     sweep.absorb("bias", node.name, node.value, m.times(shift).whole)
-    linear(sweep, node, m)
+    return linear(sweep, node, m)
 
 
 @operation(*ACTIVATIONS)
@@ -88,13 +97,19 @@ def at_zero(node: Node) -> tuple[float, float]:
 
     Raises: InputError for parameters that depend on the picture, or differ from place to place.
     """
-    if len(node.read) > 1 or any(isinstance(one, torch.Tensor) and one.numel() > 1 for one in node.constants):
+    if (
+        len(node.read) > 1
+        or not isinstance(node.args[0], Value)
+        or any(isinstance(one, torch.Tensor) and one.numel() > 1 for one in node.constants)
+    ):
         raise InputError(f"LRP cannot explain this network: what {node.name!r} is told is no number")
     point = torch.zeros((), dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
         start = _of_number(node, point)
     (slope,) = torch.autograd.grad(start, point)
-    return float(start.detach()), float(slope)
+    if not start.isfinite():
+        raise InputError(f"LRP cannot explain this network: {node.name!r} has no value at 0, where nothing is active")
+    return float(start.detach()), float(slope.nan_to_num(0, 0, 0))
 
 
 def _of_number(node: Node, number: torch.Tensor) -> torch.Tensor:

@@ -167,7 +167,7 @@ class Sweep:
         if value.rows:
             entry += amounts.sum(tuple(range(2, amounts.ndim))).double() if amounts.ndim > 2 else amounts.double()
             return
-        owner = self.tape.owner(value)
+        owner = self.tape.owners.of(value)
         owner = owner[(..., *[0] * (owner.ndim - amounts.ndim + 1))]
         entry.index_add_(1, owner.flatten().long(), amounts.double().flatten(1))
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from fcx.attribution.lrp_formulas import FORMULAS
+from fcx.attribution.lrp_owners import Owners
 from fcx.attribution.lrp_values import (
     DENSE,
     GATES,
@@ -34,7 +34,11 @@ from fcx.attribution.lrp_values import (
     flat,
     place_of,
 )  # fmt: skip
+from fcx.attribution.lrp_writes import Write, WrittenMemory, overlap, put_together
 from fcx.core.errors import InputError
+
+JOINS = ("cat", "stack", "written")
+FORGETS = ("fill", "zero", "copy")  # what in place leaves nothing of what was there
 
 
 class Tape:
@@ -45,29 +49,29 @@ class Tape:
     With `widens`, layers whose rows are the samples ("dense", at the end of a FaceChannel) are computed in double
     precision: that costs little, and an output is a small difference of many terms.
 
-    Raises: InputError where the pass writes into a part of a tensor, or gives something else than one tensor.
+    Raises: InputError where the pass gives something else than one tensor (sample, output).
     """
 
     def __init__(self, answer: Callable, images: torch.Tensor, constants: Constants, widens: bool = False):
-        self.constants, self.nodes, self.tainted, self.widens = constants, [], {}, widens
-        self.samples, self.dtype, self._kept = len(images), images.dtype, []
+        self.constants, self.nodes, self.widens = constants, [], widens
+        self.samples, self.dtype, self.owners = len(images), images.dtype, Owners(len(images))
         self.images = Value(_in_memory(images), pixels=True, nonnegative=bool((images >= 0).all()))
         images = self.images.tensor
-        self._values = {id(images): self.images}
+        self._values, self._at = {}, defaultdict(list)  # id of a tensor -> its value; where memory begins -> tensors
+        self._note(images, self.images)
         self.marks: dict[str, Value] = {}
-        with torch.no_grad(), _plain_operations(), _Recorder(self):
+        self._memory, self._recorder = WrittenMemory(), _Recorder(self)
+        with torch.no_grad(), _plain_operations(constants.recurrent), precision(self.dtype), self._recorder:
             outputs = answer(images, self)
-        self.outputs = self._values.get(id(outputs))
-        if self.outputs is not None and len(self.outputs.tensor) == self.samples and not self.outputs.rows:
-            rows = torch.arange(self.samples, device=images.device).view(-1, *[1] * (outputs.ndim - 1))
-            self.outputs.rows = bool((self.owner(self.outputs) == rows).all())
-        if self.outputs is None or self.outputs.tensor.ndim != 2 or not self.outputs.rows:
+        self.outputs = self._known(outputs)
+        if isinstance(self.outputs, Value) and len(self.outputs.tensor) == self.samples and not self.outputs.rows:
+            self.outputs.rows = self.owners.has_rows(self.outputs)
+        if not isinstance(self.outputs, Value) or self.outputs.tensor.ndim != 2 or not self.outputs.rows:
             shape = f"of shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-            raise InputError(f"LRP explains outputs (sample, output) that depend on the picture, not a result {shape}")
-        for node in self.nodes:
-            for value in node.read:
-                value.readers.append(node)
-        del self._values, self._kept
+            raise InputError("what is explained are outputs (sample, output) that depend on the picture by operations "
+                             f"of torch, not a result {shape}")  # fmt: skip
+        self._tidy()
+        del self._values, self._at, self._memory, self._recorder
 
     def pattern(self) -> Tape:
         """Return what was done, without a tensor that a picture reached."""
@@ -83,6 +87,7 @@ class Tape:
 
     def _anew(self, images: torch.Tensor | None) -> Tape:
         tape, values = copy.copy(self), {}
+        tape.owners = Owners(self.samples)
 
         def value_like(value, tensor, node=None):
             values[value] = Value(tensor, node, value.nonnegative, value.pixels, value.gate, value.rows)
@@ -103,40 +108,67 @@ class Tape:
         tape.marks = {name: values[value] for name, value in self.marks.items()}
         return tape
 
+    def _tidy(self) -> None:
+        """Leave out what leads to no output and to nothing that is marked, and tell values who reads them."""
+        wanted, nodes = {self.outputs, *self.marks.values()}, []
+        for node in reversed(self.nodes):
+            if not wanted.isdisjoint(node.values):
+                wanted.update(node.read)
+                nodes.append(node)
+        self.nodes = nodes[::-1]
+        for node in self.nodes:
+            for value in node.read:
+                value.readers.append(node)
+
     def mark(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Call the value of a tensor by a name, and return the tensor."""
-        self.marks[name] = self._values[id(tensor)]
+        """Call the value of a tensor by a name, where a picture reached it, and return the tensor."""
+        if isinstance(value := self._known(tensor), Value):
+            self.marks[name] = value
         return tensor
 
     def _record(self, operation, args, kwargs):
         """Do an operation, and note it where a picture reaches it."""
         if kwargs and any(isinstance(one, torch.Tensor) for one in kwargs.values()):
             raise InputError("LRP cannot explain this network: it writes into a tensor that it has (out=)")
-        if self.tainted and any(self._is_tainted(one) for one in flat(args)):
-            _, where = next(self.tainted[place_of(one)] for one in flat(args) if self._is_tainted(one))
-            raise InputError(f"LRP cannot explain this network: {where} writes into a part of a tensor in place, as "
-                             "circular padding and recurrent layers such as LSTM do, and where relevance goes from "
-                             "there cannot be told")  # fmt: skip
         if operation is torch.ops.aten._convolution.default:  # what torch.jit.trace keeps of a convolution
             operation, args = torch.ops.aten.convolution.default, args[:9]
+        in_place = operation._schema.is_mutable and operation._schema.name.endswith("_")
         if self.dtype == torch.float64:
-            args, kwargs = self._double(args, kwargs)
+            args, kwargs = self._double(args, kwargs, in_place)
         node = Node(*as_named(operation), each(self._known, args), kwargs)
         if not node.read or node.name in SHAPED:
-            return operation(*args, **kwargs)
-        if operation._schema.is_mutable and operation._schema.name.endswith("_"):
-            self._keep(args[0], node.name)
+            if in_place and self._memory.knows(args[0]):
+                self._memory.end(args[0], None)
+            made = operation(*args, **kwargs)
+            return made.zero_() if "empty" in node.name and isinstance(made, torch.Tensor) else made  # in every pass
+        if node.name in FORMULAS:
+            with self._recorder:
+                if (result := FORMULAS[node.name](*args, **kwargs)) is not NotImplemented:
+                    return args[0].copy_(result) if in_place else result
+        if in_place:
+            if node.args[0] is args[0]:  # a constant until now
+                node.args = (args[0].clone(), *node.args[1:])
+            self._keep(args[0])
         results = operation(*self._wide(node, args), **kwargs)
+        if in_place and node.name in FORGETS:
+            node = self._copied(args, node)
         for tensor in flat([results]):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and node is not None:
                 node.values.append(self._value(node, tensor))
-                self._values[id(tensor)] = node.values[-1]
-                self._kept.append(tensor)
-        if node.values:  # or else it asked for a number, such as that of a check of values
+                self._note(tensor, node.values[-1])
+        if in_place:
+            self._memory.end(args[0], self._values.get(id(args[0])))
+        if node is not None and node.values:  # or else it asked for a number, such as that of a check of values
             self.nodes.append(node)
         return results
 
-    def _double(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def _copied(self, args: tuple, node: Node) -> Node | None:
+        """Return what writes a value into a tensor, as a node that reads the value alone; None for a constant."""
+        self._values.pop(id(args[0]), None)
+        value, like = next((a for a in node.args[1:] if isinstance(a, Value)), None), args[0]
+        return value and Node("expand", lambda a: a.to(like.dtype).expand(like.shape), (value,), {})
+
+    def _double(self, args: tuple, kwargs: dict, in_place: bool) -> tuple[tuple, dict]:
         """Return arguments of a pass in double precision, in which no constant and no cast is in single."""
         if not any(id(one) in self._values for one in flat(args)):
             return args, kwargs
@@ -146,7 +178,8 @@ class Tape:
                 return one.double() if one.is_floating_point() and id(one) not in self._values else one
             return torch.float64 if isinstance(one, torch.dtype) and one.is_floating_point else one
 
-        return each(double, args), {name: double(one) for name, one in kwargs.items()}
+        first = int(in_place)  # what is written into stays
+        return args[:first] + each(double, args[first:]), {name: double(one) for name, one in kwargs.items()}
 
     def _wide(self, node: Node, args: tuple) -> tuple:
         """Return arguments in double precision where a layer is dense, or follows one that is."""
@@ -161,36 +194,52 @@ class Tape:
             args,
         )
 
-    def _is_tainted(self, one) -> bool:
-        return isinstance(one, torch.Tensor) and place_of(one) in self.tainted and id(one) not in self._values
+    def _note(self, tensor: torch.Tensor, value: Value) -> None:
+        """Remember the value of a tensor, which lives until the end of the pass, so that no other has its id."""
+        self._values[id(tensor)] = value
+        if not any(one is tensor for one in self._at[place_of(tensor)]):
+            self._at[place_of(tensor)].append(tensor)
 
     def _known(self, one):
         """Return the value of a tensor that a picture reached, anything else as it is."""
-        return self._values.get(id(one), one)
+        if id(one) in self._values or not isinstance(one, torch.Tensor) or not self._memory.knows(one):
+            return self._values.get(id(one), one)
+        with _disable_current_modes():
+            if (parts := self._memory.parts(one)) is None:
+                raise InputError("LRP cannot explain this network: it writes numbers of two kinds into one memory")
+            node = Node("written", put_together, parts, {})
+            if not node.read:
+                return one
+            value = self._value(node, one)
+            node.values.append(value), self._note(one, value), self.nodes.append(node)
+            value.rows = self.owners.has_rows(value)
+        return value
 
-    def _keep(self, target: torch.Tensor, name: str) -> None:
+    def _keep(self, target: torch.Tensor) -> None:
         """Copy what an operation in place is about to change, where values share its memory."""
-        place = place_of(target)
-        for key, value in list(self._values.items()):
-            if place_of(value.tensor) == place:
-                value.tensor = value.tensor.clone()
-                if key != id(target):
-                    del self._values[key]
-        self.tainted[place] = target, _Writer(name, _running_layer())
+        shared = [Write(one, self._values[id(one)]) for one in self._at[place_of(target)] if id(one) in self._values]
+        self._memory.begin(target, sorted(shared, key=lambda write: -write.tensor.numel()))
+        for tensor, value in shared:
+            if value.tensor is tensor:
+                value.tensor = tensor.clone()
+            if tensor is not target and overlap(target, tensor):
+                del self._values[id(tensor)]
 
     def _value(self, node: Node, tensor: torch.Tensor) -> Value:
         """Return a value with what is known of it."""
         read, name = node.read, node.name
         constants = any(isinstance(a, torch.Tensor) for a in node.constants)
         keeps = name in KEEPS_SIGN and not constants and all(value.nonnegative for value in read)
+        if name == "written":
+            keeps = bool((node.args[0] >= 0).all()) and all(value.nonnegative for value in read)
         numbers = name in ("mul", "div", "mean", *VIEWS)
         return Value(
             tensor,
             node,
             nonnegative=name in POSITIVE or (keeps and (name not in ("add", "mul", "div") or len(read) > 1)),
-            pixels=name in PIXELWISE and all(v.pixels for v in read) and (len(read) == 1 or name in ("cat", "stack")),
+            pixels=name in PIXELWISE and all(v.pixels for v in read) and (len(read) == 1 or name in JOINS),
             gate=name in GATES or (numbers and len(read) == 1 and read[0].gate),
-            rows=self._has_rows(node, tensor),
+            rows=name != "written" and self._has_rows(node, tensor),
         )
 
     def _has_rows(self, node: Node, tensor: torch.Tensor) -> bool:
@@ -198,6 +247,8 @@ class Tape:
         lead = [value for value in node.read if value.rows and value.tensor.ndim and len(value.tensor) == self.samples]
         if not lead or not tensor.ndim or len(tensor) != self.samples:
             return False
+        if node.name == "expand":
+            return tensor.ndim == lead[0].tensor.ndim
         dims = [a for a in flat(node.args) if isinstance(a, int)]
         if node.name == "permute":
             return dims[0] == 0
@@ -205,53 +256,10 @@ class Tape:
             return 0 not in (dims[:1] if node.name in ("select", "unbind") else [d % tensor.ndim for d in dims])
         return node.name not in ("t", "roll", "index")
 
-    def owner(self, value: Value) -> torch.Tensor:
-        """Return the number of the sample that each element belongs to, of the shape of a value."""
-        shape = value.tensor.shape
-        if value.rows:
-            rows = torch.arange(self.samples, device=value.tensor.device, dtype=torch.float64)
-            return rows.view(-1, *[1] * (len(shape) - 1)).expand(shape)
-        node = value.node
-        if node.name in VIEWS:
-            return node.again(self.owner)[node.values.index(value)].double()
-        if node.name in ("mean", "sum", "amax") and len(node.args) < 2:
-            raise InputError("LRP cannot explain this network: what it does with a face depends on those beside it")
-        owner = max((self.owner(v) for v in node.read if v.tensor.ndim), key=torch.Tensor.numel)
-        if node.name in ("mean", "sum", "amax"):
-            return owner.amax(node.args[1], *node.args[2:3])
-        if owner.shape == shape:
-            return owner
-        if owner.shape[:-1] == shape[:-1]:  # products of matrices
-            return owner[..., :1].expand(shape)
-        rows = owner.flatten(1)[:, :1]
-        if len(owner) != shape[0] or not (owner.flatten(1) == rows).all():
-            raise InputError(f"LRP cannot explain this network: whose samples {node.name!r} mixes cannot be told")
-        return rows.view(-1, *[1] * (len(shape) - 1)).expand(shape)
-
 
 def _in_memory(images: torch.Tensor) -> torch.Tensor:
     """Return pictures with their channels last, which convolutions read twice as fast."""
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-
-
-class _Writer(NamedTuple):
-    """An operation in place, and the module that did it."""
-
-    name: str
-    module: nn.Module | None
-
-    def __str__(self) -> str:
-        if self.module is None:
-            return f"the operation {self.name!r}"
-        return type(self.module).__name__ if any(self.module.children()) else repr(self.module)
-
-
-def _running_layer() -> nn.Module | None:
-    """Return the innermost module whose method is running."""
-    frame = sys._getframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), nn.Module):
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"]
 
 
 class _Recorder(TorchDispatchMode):
@@ -269,12 +277,25 @@ class _Recorder(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def _plain_operations() -> Iterator[None]:
-    """Let attention be the products and the softmax that it is written as."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+def _plain_operations(recurrent: bool) -> Iterator[None]:
+    """Let attention be the products and the softmax that it is written as, and recurrent layers their steps."""
+    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(mkldnn and not recurrent)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(mkldnn)
+
+
+@contextlib.contextmanager
+def precision(dtype: torch.dtype) -> Iterator[None]:
+    """Make what a network makes anew, such as zeros, as precise as its pictures."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)

@@ -16,19 +16,21 @@ from torch import nn
 
 DENSE = ("addmm", "mm")
 # What looks at the shape of a tensor only, so that no picture reaches it.
-SHAPED = ("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "full_like")
+SHAPED = ("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like", "full_like",
+          "rand_like", "randn_like", "randint_like")  # fmt: skip
 VIEWS = frozenset((
     "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "slice", "select",
     "split", "split_with_sizes", "unbind", "cat", "stack", "repeat", "clone", "alias", "detach", "_to_copy", "flip",
-    "roll", "narrow", "pixel_shuffle", "unfold", "index", "index_select",
+    "roll", "narrow", "pixel_shuffle", "unfold", "index", "index_select", "unsafe_split",
+    "unsafe_split_with_sizes", "unsafe_chunk",
 ))  # fmt: skip
 POSITIVE = ("relu", "sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "exp", "softplus", "abs")
 KEEPS_SIGN = VIEWS | {
     "add", "mul", "div", "mean", "sum", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "amax",
     "maximum",
 }  # fmt: skip
-PIXELWISE = VIEWS | {"add", "sub", "rsub", "mul", "div", "neg", "native_batch_norm", "constant_pad_nd"}
-GATES = ("sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "hardtanh")
+PIXELWISE = VIEWS | {"written", "add", "sub", "rsub", "mul", "div", "neg", "native_batch_norm", "constant_pad_nd"}
+GATES = ("sigmoid", "hardsigmoid", "_softmax", "_safe_softmax", "hardtanh", "sign")
 
 
 @dataclass(eq=False)
@@ -118,6 +120,7 @@ class Constants:
     def __init__(self, model: nn.Module):
         named = chain(model.named_parameters(), model.named_buffers())
         self.names = {place_of(tensor): name.rpartition(".")[0] or name for name, tensor in named}
+        self.recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
         self._derived: dict[tuple, Any] = {}
         self._places = set(self.names)  # of weights, and of what was worked out from them
 

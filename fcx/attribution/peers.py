@@ -16,6 +16,8 @@ from fcx.attribution.batch import Batch
 from fcx.core.errors import InputError
 
 SMALL = 1e-3  # of what a map distributes: what it may lack
+# What peers raise where a network does what they do not foresee.
+MISSES = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError, ValueError)
 INSTEAD = "use integrated_gradients, expected_gradients or lrp_epsilon"
 
 
@@ -44,9 +46,7 @@ def deeplift_maps(batch: Batch, start: torch.Tensor) -> torch.Tensor:
         for target in range(len(batch.weights)):
             try:
                 maps.append(peer.attribute(batch.images.clone().requires_grad_(), start, target))
-            except (RuntimeError, AssertionError) as error:
-                if "DeepLift" not in str(error):
-                    raise
+            except MISSES as error:
                 raise InputError(
                     f"captum's DeepLift cannot explain model {batch.subject.name!r} (a layer that runs twice, such as "
                     f"one ReLU for two convolutions, is the usual reason): {INSTEAD}; captum says: {error}"

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from fcx.attribution.batch import Batch, Subject, own_mode, spread
+from fcx.attribution.batch import Batch, Subject, check_alone, own_mode, spread
 from fcx.attribution.face_reader import FaceReader
 from fcx.attribution.fills import FILLS
 from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, OPERATIONS, SHUNT_RULES
@@ -22,6 +22,7 @@ from fcx.core.errors import FcxError
 from fcx.core.parallel import in_order, portable
 from fcx.core.store import Store
 from fcx.core.targets import Target
+from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import piece_size, pieces
 from fcx.networks.inputs import as_pixels, outputs_of
 from fcx.statistics.map_scores import QUANTITIES, score_maps
@@ -95,6 +96,10 @@ class Plan:
             if self.own_targets(model):
                 images = self.reader.pictures(self.reader.conditions[condition], some, model)
                 self.explain(self.subject(name), condition, some, images)
+                if not isinstance(model, FaceChannel):
+                    with own_mode(self.device):
+                        pixels = as_pixels(self.subject(name).model, images, self.device, self.dtype)
+                        check_alone(self.subject(name), pixels)
         if "area" in self.variables:
             self.reader.cover(np.array([sample]))
         return {

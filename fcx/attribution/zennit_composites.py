@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from fcx.attribution.batch import Batch, Subject
 from fcx.attribution.lrp_rules import SHUNT_RULES
+from fcx.attribution.peers import MISSES
 from fcx.attribution.registry import method
 from fcx.core.checks import choose, real_number
 from fcx.core.errors import InputError
@@ -94,17 +95,18 @@ def check_relevance(model: nn.Module, shape: torch.Size) -> bool:
     from zennit.types import Linear
 
     model = copy.deepcopy(model).double()
-    peer = prepared(model, "aumann_shapley")
     noise = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise = noise.to(next(model.parameters(), noise).device)
-    images = normalised(model, noise)
     rules = [*layer_map_base(1e-30), (Linear, Epsilon(1e-30, zero_params=["bias"]))]
     composite = LayerMapComposite(rules, residual_sums())
     try:
+        peer, images = prepared(model, "aumann_shapley"), normalised(model, noise)
         with torch.no_grad():
             answers = [Batch(Subject("", one), x).explained(x) for one, x in ((model, noise), (peer, images))]
         maps = relevance(peer, images, torch.eye(answers[0].shape[1]).to(images), composite)
-    except RuntimeError as error:  # of layers that run twice, read several values, or know float32 only
+    except InputError:  # which says why
+        raise
+    except MISSES as error:  # of layers that run twice, read several values, or know float32 only
         raise InputError(f"zennit cannot go back through this network ({error}): {OTHER_LRP}") from error
     # Beside the outputs, not beside what is distributed: relevance that explodes hides what a sum lacks.
     lacking = ((maps.sum((-2, -1)) - answers[0].T).abs() - 1e-12) / answers[0].abs().max()

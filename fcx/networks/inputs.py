@@ -44,8 +44,10 @@ class Network(nn.Module):
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map (sample, channel, y, x) in [0, 1] to (sample, output)."""
-        return self.module(self.normalised(pixels))
+        """Map (sample, channel, y, x) in [0, 1] to (sample, output); a module may answer one output as (sample,)."""
+        answer = self.module(self.normalised(pixels))
+        single = len(self.outputs) == 1 and isinstance(answer, torch.Tensor) and answer.ndim == 1
+        return answer[:, None] if single else answer
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return pixels as the module reads them."""
