@@ -275,6 +275,8 @@ def slide(drive: Driver, explorer) -> None:
         time.sleep(0.1)
     drive.until(f"{status}.startsWith('Worn')", "a mask that was moved and is at rest")
     drive.expect("a mask that was moved changes nothing", drive.bars(2) != before)
+    moved, line = drive.bars(2), copied(drive, "Copy Python")
+    drive.expect(f"the moved mask is not in the line of Python: {line}", 'mask={"shift":[0,-3]}' in line)
     drive.button("As stored")
     drive.until(f"{status}.startsWith('As stored')", "the stored mask")
     drive.expect(f"put back: {drive.ask(status)}", "every number" in drive.ask(status))
@@ -282,6 +284,13 @@ def slide(drive: Driver, explorer) -> None:
     while drive.bars(2) != before and time.monotonic() < end:
         time.sleep(0.1)
     drive.expect("put back, the bars are not what they were", drive.bars(2) == before)
+    drive.expect("put back, the mask is in the line of Python", "mask=" not in copied(drive, "Copy Python"))
+    drive.ask("""(() => { const { explorer } = document.querySelector('.fcx-explorer');
+        explorer.take({ ...explorer.view, mask: { shift: [0, -3] } }); })()""")
+    drive.until(f"{status}.startsWith('Worn')", "the mask of a view that the kernel sets")
+    drive.expect("the mask of a view is worn otherwise than by hand", drive.bars(2) == moved)
+    drive.button("As stored")
+    drive.until(f"{status}.startsWith('As stored')", "the stored mask again")
     took = drive.ask("document.querySelector('.fcx-explorer').explorer.took")
     half, most = np.quantile(took, [0.5, 0.95])
     print(f"explorer, lab: a moved mask follows within {half:.0f} ms, 95 % of {len(took)} within {most:.0f} ms")
