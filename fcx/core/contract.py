@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TARGETS = ("arousal", "valence")
 CONDITIONS = ("plain", "masked")
 FAMILIES = ("plain_scratch", "masked_scratch", "masked_last_conv", "masked_all_layers")  # of trainings that ship
-BESIDE = ("masked_scratch_16", "mini_xception", "shuffled")  # what ships beside the four families of the paper
+BESIDE = ("masked_scratch_16", "mini_xception", "shuffled", "plain_scratch_16")  # ships beside the four families
 REGIONS = ("eyes", "brows", "nose", "mouth", "cheeks", "forehead", "jaw", "background")
 CROPS = ("face", "upright", "whole")
 ANGLES = ("yaw", "pitch", "roll")  # degrees, as `fcx.geometry.pose.Pose.angles` counts them
