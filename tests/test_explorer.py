@@ -16,6 +16,7 @@ from conftest import make_faces
 
 import fcx
 from fcx import FaceChannel
+from fcx.attribution.lrp_engine import Engine
 from fcx.core.contract import CONDITIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.explorer.answers import Answers
@@ -25,6 +26,7 @@ from fcx.explorer.live import Live, mask_of
 from fcx.explorer.packing import LEVELS, PARTS, POWER, SHOWN, eight_bits, from_eight_bits
 from fcx.explorer.static import PIECES, ROOM, module_text, payload
 from fcx.explorer.view import View
+from fcx.networks.inference import PIECE
 from fcx.statistics.overlays import OVERLAYS
 from fcx.statistics.region_mass import region_cover
 
@@ -223,6 +225,16 @@ def test_at_rest_the_mask_of_the_store_gives_what_the_store_holds(live, method):
     assert len(parts) == 2
     moving, _ = live.answer({**question, "exact": False})
     assert np.allclose(moving["prediction"], words["prediction"], atol=1e-6)
+
+
+def test_while_a_slider_moves_a_network_sees_one_face_alone(live, monkeypatch):
+    """A pass of eight takes five times as long: seven of them nobody looks at."""
+    seen, tape = [], Engine.tape
+    monkeypatch.setattr(Engine, "tape", lambda engine, images: seen.append(len(images)) or tape(engine, images))
+    moving, resting = (live.live.ask(1, live.live.stored, ["one"], "gradient", exact) for exact in (False, True))
+    assert seen == [1, PIECE]
+    assert np.allclose(moving.prediction, resting.prediction, rtol=0, atol=1e-6)
+    assert np.allclose(moving.maps, resting.maps, rtol=0, atol=1e-5 * np.abs(resting.maps).max())
 
 
 def test_a_moved_mask_is_worn_as_prepare_wears_it(live):

@@ -61,6 +61,7 @@ class Engine:
     def __init__(self, model: nn.Module):
         self.model = fuse_batch_norm(model) if isinstance(model, FaceChannel) else model
         self.constants = Constants(self.model)
+        self.piece = PIECE  # images of one pass
         self.memory: dict = {}  # what was worked out with this model and may be asked for again
         self._checked: set = set()
         self._patterns: dict[tuple, Tape] = {}
@@ -99,12 +100,12 @@ class Engine:
         return Tape(self.answer, images, self.constants, widens=isinstance(self.model, FaceChannel))
 
     def tapes(self, images: torch.Tensor) -> Iterator[Tape]:
-        """Yield the tape of every `PIECE` images, the last one repeated to fill the last piece.
+        """Yield the tape of every `piece` images, the last one repeated to fill the last piece.
 
         Convolutions of another number of images round otherwise.
         """
-        for some in images.split(PIECE):
-            yield self.tape(torch.cat([some, some[-1:].expand(PIECE - len(some), *some.shape[1:])]))
+        for some in images.split(self.piece):
+            yield self.tape(torch.cat([some, some[-1:].expand(self.piece - len(some), *some.shape[1:])]))
 
     def gradient(self, tapes: Iterable[Tape], weights: torch.Tensor, count: int) -> torch.Tensor:
         """Return d value / d pixel, (target, sample, channel, y, x), of the targets `weights` (target, output)."""

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from fcx.attribution.face_reader import FaceReader
+from fcx.attribution.lrp_engine import Engine
 from fcx.attribution.plan import Plan
 from fcx.attribution.registry import METHODS
 from fcx.attribution.runner import DTYPES
@@ -26,7 +27,7 @@ from fcx.geometry.crops import crop_face, scaled
 from fcx.masks import MASK_OPTIONS, STYLES, MaskOptions, mask_options
 from fcx.masks.shapes import WEARINGS
 from fcx.networks.checkpoints import network_hash
-from fcx.networks.inference import piece_size, usable_device
+from fcx.networks.inference import PIECE, piece_size, usable_device
 from fcx.networks.inputs import all_outputs, read_variable
 from fcx.networks.resolving import resolve_models
 from fcx.statistics.map_scores import score_maps
@@ -184,6 +185,7 @@ class Live:
     def _explain(self, network: str, method: str, row: int, image: np.ndarray, exact: bool) -> dict:
         plan = self._plan(network, method)
         subject = plan.subject(network)
+        subject.once(Engine).piece = PIECE if exact else 1
         rows = np.full(piece_size(subject.model, plan.batch_size) if exact else 1, row)
         images = np.repeat(image[None], len(rows), axis=0)
         return plan.explain(subject, self.reader.conditions.index(self.condition), rows, images)
