@@ -213,7 +213,8 @@ def efficiency_chart(table: pd.DataFrame, *, faces: str, condition: str = "maske
     )
     reading = (
         f"CCC on {condition} faces after tuning in an equal number of steps, with 95 % intervals over faces and seeds; "
-        "dashed is the network before it was tuned, dotted the results sheet of the paper's authors."
+        "dashed is the network before it was tuned"
+        + (", dotted the results sheet of the paper's authors." if condition == "masked" else ".")
     )
     title = f"How many masked faces tuning needs, {condition} faces of {faces}"
     name, height = f"efficiency_{condition}_{faces}", 190 + 280 * len(targets)
