@@ -130,7 +130,7 @@ def test_findings_count_faces(said):
     assert statement == "5 of 6 faces given can be used plain and masked."
     assert numbers == (
         "5 to 6 of them carry labels; agreement is measured on these pairs. They are of 3 people; intervals from fewer "
-        "than 20 hold less often than they say."
+        "than 20 people hold less often than they say."
     )
 
 

@@ -384,7 +384,7 @@ def test_any_module_has_channels(method, small):
     corner = cells[..., 0, 0] / 3.2**2
     np.testing.assert_allclose(found[..., 0, 0], corner, rtol=1e-9, atol=1e-15)
     np.testing.assert_array_equal(found, maps(net, small, method, layer="3"))
-    with pytest.raises(InputError, match=r"layer '4' of model 'm' gives \(1, 125\)"):
+    with pytest.raises(InputError, match=r"layer '4' of model 'm' gives \(sample, 125\)"):
         attribute({"m": net}, small, method, layer="4")
 
 
