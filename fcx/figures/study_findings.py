@@ -110,10 +110,9 @@ def efficiency_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces
                 everything = f"tuning with all {pairs['faces_b'].iloc[0]:,.0f}"
                 words = [f"{of_a} with {listed(counts)} {condition} faces is {relation} {everything}"
                          for relation, counts in _counts_by_relation(pairs)]  # fmt: skip
-                rows = reached[reached.scheme.isin(["not tuned", a])]
-                numbers = "; ".join(
-                    f"{f'{r.faces:,.0f}' if r.faces else 'before'} {_number(r)}" for r in rows.itertuples()
-                )
+                own = reached[reached.scheme.isin(["not tuned", a])]
+                counts = ["before" if count == 0 else f"{count:,.0f}" for count in own["faces"]]
+                numbers = "; ".join(f"{n} {_number(r)}" for n, r in zip(counts, own.itertuples(), strict=True))
             findings.append(Finding(f"{start}: {'; '.join(words)}.", f"{numbers}. {_basis(pairs)}"))
     return Findings(findings)
 
