@@ -11,8 +11,6 @@ from fcx.explorer.drawn import drawn_statistics
 from fcx.explorer.live import Live, mask_of
 from fcx.explorer.packing import SIDE, Pack, frame_bytes, plain_numbers
 
-QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]  # of a picture that moves: three times as fast as WebP
-
 
 class Answers:
     """Answers the questions of a page: each kind of question is a method of its name."""
@@ -61,5 +59,5 @@ class Answers:
             stored = stored.transpose("model", "target", "y", "x").values
             words["apart"] = float(np.abs(stored - answer.maps).max())
         frame = frame_bytes(answer.maps[:, None], {name: v[:, None] for name, v in answer.scores.items()}, answer.cover)
-        picture = cv2.imencode(".jpg", resize_to(answer.picture, SIDE)[..., ::-1], QUALITY)[1].tobytes()
-        return words, [frame, picture]
+        grey = resize_to(cv2.cvtColor(answer.picture, cv2.COLOR_RGB2GRAY), SIDE)
+        return words, [frame, grey.tobytes()]  # as it is: a file would be small, and take longer

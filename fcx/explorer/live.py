@@ -27,7 +27,7 @@ from fcx.geometry.crops import crop_face, scaled
 from fcx.masks import MASK_OPTIONS, STYLES, MaskOptions, mask_options
 from fcx.masks.shapes import WEARINGS
 from fcx.networks.checkpoints import network_hash
-from fcx.networks.inference import PIECE, piece_size, usable_device
+from fcx.networks.inference import piece_of, piece_size, usable_device
 from fcx.networks.inputs import all_outputs, read_variable
 from fcx.networks.resolving import resolve_models
 from fcx.statistics.map_scores import score_maps
@@ -185,7 +185,7 @@ class Live:
     def _explain(self, network: str, method: str, row: int, image: np.ndarray, exact: bool) -> dict:
         plan = self._plan(network, method)
         subject = plan.subject(network)
-        subject.once(Engine).piece = PIECE if exact else 1
+        subject.once(Engine).piece = piece_of(subject.model) if exact else 1
         rows = np.full(piece_size(subject.model, plan.batch_size) if exact else 1, row)
         images = np.repeat(image[None], len(rows), axis=0)
         return plan.explain(subject, self.reader.conditions.index(self.condition), rows, images)

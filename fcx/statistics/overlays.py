@@ -50,7 +50,8 @@ def worn_mask(faces, rows) -> np.ndarray:
 
     Raises: InputError for faces that wear several masks.
     """
-    return faces["alpha"].sel(condition=twin(faces)).isel(sample=rows).values / 255
+    condition = list(faces["condition"].values).index(twin(faces))
+    return faces["alpha"].isel(condition=condition, sample=rows).values / 255
 
 
 @overlay("uncovered")
@@ -59,6 +60,6 @@ def uncovered(faces, rows) -> np.ndarray:
 
     Raises: InputError for faces that wear several masks.
     """
-    parts = faces["regions"].isel(sample=rows)
-    upper = parts.sel(region=list(UPPER)).sum("region", dtype=float).values
-    return upper / np.maximum(parts.sum("region", dtype=float).values, 1) * (1 - worn_mask(faces, rows))
+    parts, names = faces["regions"].isel(sample=rows).values, list(faces["region"].values)
+    upper = parts[:, [names.index(name) for name in UPPER]].sum(1, dtype=float)
+    return upper / np.maximum(parts.sum(1, dtype=float), 1) * (1 - worn_mask(faces, rows))

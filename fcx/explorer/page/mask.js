@@ -77,7 +77,7 @@ const withMask = (Base) => class extends Base {
   async askOnce(exact) {
     const { sample, networks, method } = this.view, mask = this.maskOptions(), started = performance.now();
     const answer = await this.source.wear({ sample, networks, method, mask, exact });
-    const frame = arraysOf(this.header, answer.data, networks.length, 1), face = await greyed(answer.picture);
+    const frame = arraysOf(this.header, answer.data, networks.length, 1), face = lifted(answer.grey);
     const { view } = this;
     if (sample !== view.sample || method !== view.method || String(networks) !== String(view.networks)) return;
     if (this.worn) closed({ faces: [this.worn.face] });

@@ -109,8 +109,9 @@ const withPictures = (Base) => class extends Base {
       for (let x = 0; x < columns; x++) {
         const value = Math.max(-1, Math.min(1, map[y * step * width + x * step] / this.limit || 0));
         const place = Math.round(255 * (twoSigns ? (value + 1) / 2 : Math.abs(value)));
-        picture.data.set(colours[place], 4 * (y * columns + x));
-        picture.data[4 * (y * columns + x) + 3] = 255 * this.view.opacity * Math.abs(value) ** STRENGTH;
+        const at = 4 * (y * columns + x);
+        for (let channel = 0; channel < 3; channel++) picture.data[at + channel] = colours[place][channel];
+        picture.data[at + 3] = 255 * this.view.opacity * Math.abs(value) ** STRENGTH;
       }
     this.sheet ??= document.createElement("canvas");
     Object.assign(this.sheet, { width: columns, height: rows });

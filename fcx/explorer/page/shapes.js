@@ -25,7 +25,7 @@ function symbolOf(model, filled, r = 5) {
 
 /** The quantile of magnitudes that colours end at; a network that lacks the target has no map. */
 function limitOf(maps) {
-  const all = maps.flatMap((map) => Array.from(map, Math.abs)).filter(Number.isFinite).sort((a, b) => a - b);
+  const all = Float32Array.from(maps.flatMap((map) => Array.from(map)), Math.abs).filter(Number.isFinite).sort();
   return all.length ? all[Math.min(all.length - 1, Math.floor(0.995 * all.length))] || all[all.length - 1] || 1 : 1;
 }
 
@@ -67,21 +67,31 @@ export function regionOf(map, cover) {
   return { mass, net, share: whole > 0 ? mass / whole : NaN };
 }
 
-/** A picture without its colours, lifted so that a map can be seen over dark parts. */
-async function greyed(blob) {
-  const bitmap = await createImageBitmap(blob);
+/** A square canvas of `side` pixels, and its pen. */
+function sheetOf(side) {
   const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  pen.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const picture = pen.getImageData(0, 0, canvas.width, canvas.height), { data } = picture;
-  for (let i = 0; i < data.length; i += 4) {
-    const grey = 0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2];
-    data[i] = data[i + 1] = data[i + 2] = 40 + 0.8 * grey;
-  }
+  Object.assign(canvas, { width: side, height: side });
+  return [canvas, canvas.getContext("2d", { willReadFrequently: true })];
+}
+
+/** A face as it lies under a map: the grey of each pixel, lifted so that a map can be seen over dark parts. */
+function lifted(grey) {
+  const side = Math.sqrt(grey.length), [canvas, pen] = sheetOf(side), picture = new ImageData(side, side);
+  grey.forEach((value, i) => {
+    picture.data.fill(40 + 0.8 * value, 4 * i, 4 * i + 3);
+    picture.data[4 * i + 3] = 255;
+  });
   pen.putImageData(picture, 0, 0);
   return canvas;
+}
+
+/** The same of a grey picture in a file. */
+async function greyed(blob) {
+  const bitmap = await createImageBitmap(blob), [, pen] = sheetOf(bitmap.width);
+  pen.drawImage(bitmap, 0, 0);
+  const { data } = pen.getImageData(0, 0, bitmap.width, bitmap.width);
+  bitmap.close();
+  return lifted(data.filter((_, i) => i % 4 === 0));
 }
 
 /** Give the memory of a frame's pictures back. */

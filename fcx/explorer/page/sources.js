@@ -44,7 +44,7 @@ function kernel(model) {
     region: (content) => ask("region", content),
     wear: async (content) => {
       const { buffers, ...message } = await ask("wear", content);
-      return { ...message, data: buffers[0].slice().buffer, picture: webp(buffers[1]) };
+      return { ...message, data: buffers[0].slice().buffer, grey: buffers[1] };
     },
     keep: (view) => {
       model.set("view", view);
