@@ -22,7 +22,6 @@ from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.lrp_sweep import Reference, last_layers
 from fcx.attribution.registry import method
 from fcx.core.errors import InputError
-from fcx.networks.inference import PIECE
 
 NEAREST = 32  # faces near a reference value whose hidden activations are averaged
 SEARCHED = 1024  # faces of the Dataset, evenly spaced, among which they are searched
@@ -137,8 +136,8 @@ def find_reference(batch: Batch, some: torch.Tensor) -> Reference:
         usable = faces.good[faces.conditions.index(batch.condition)].nonzero()[0]
         rows = usable[:: -(-len(usable) // SEARCHED)]
         hidden, outputs = [], []
-        for first in range(0, len(rows), PIECE):
-            images = faces.pixels(batch.condition, rows[first : first + PIECE], batch.model, batch.images)
+        for first in range(0, len(rows), engine.piece):
+            images = faces.pixels(batch.condition, rows[first : first + engine.piece], batch.model, batch.images)
             for tape in engine.tapes(images):
                 head, _ = last_layers(tape)
                 hidden.append(head.args[-2].tensor[: len(images)].double())

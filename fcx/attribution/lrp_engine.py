@@ -18,7 +18,7 @@ from fcx.attribution.lrp_sweep import Reference, Slopes, Sweep
 from fcx.attribution.lrp_tape import Tape
 from fcx.attribution.lrp_values import Constants
 from fcx.networks.facechannel import FaceChannel
-from fcx.networks.inference import PIECE
+from fcx.networks.inference import piece_of
 
 CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
 
@@ -61,7 +61,7 @@ class Engine:
     def __init__(self, model: nn.Module):
         self.model = fuse_batch_norm(model) if isinstance(model, FaceChannel) else model
         self.constants = Constants(self.model)
-        self.piece = PIECE  # images of one pass
+        self.piece = piece_of(model)  # images of one pass
         self.memory: dict = {}  # what was worked out with this model and may be asked for again
         self._checked: set = set()
         self._patterns: dict[tuple, Tape] = {}

@@ -8,6 +8,7 @@ from functools import reduce
 
 import torch
 
+from fcx.attribution.convolving import convolve, transpose
 from fcx.attribution.lrp_rules import FIRST_RULES, Part, first_rule, operation
 from fcx.attribution.lrp_sweep import Multiplier, Sweep
 from fcx.attribution.lrp_values import VIEWS, Node, Value
@@ -51,7 +52,7 @@ class Layer:
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Return what the convolution makes of x with these weights."""
-        return torch.convolution(x, weight, bias, *self.geometry)
+        return convolve(self.sweep.tape.constants, x, weight, bias, *self.geometry)
 
     def sums(self, part: Part) -> torch.Tensor:
         """Return the sum of contributions to each output, those of either sign weighed by a part of a rule."""
@@ -67,17 +68,21 @@ class Layer:
         stride, padding, dilation, transposed, _, groups = self.geometry
         sizes = zip(self.x.tensor.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
         more = [0 if transposed else (n + 2 * p - d * (k - 1) - 1) % step for n, k, step, p, d in sizes]  # left over
-        flat = torch.convolution(s.flatten(0, 1), weight, None, stride, padding, dilation, not transposed, more, groups)
+        constants, flat = self.sweep.tape.constants, s.flatten(0, 1)
+        if transposed:
+            flat = convolve(constants, flat, weight, None, stride, padding, dilation, False, more, groups)
+        else:
+            flat = transpose(constants, flat, weight, stride, padding, dilation, more, groups)
         return flat.unflatten(0, s.shape[:2])
 
     def source(self, share: torch.Tensor, z: torch.Tensor, m: Multiplier, epsilon: float = 0.0) -> torch.Tensor:
         """Return R / z for R = share times m; what has no denominator goes to the stabilisers."""
         if epsilon and z is share and self.y.rectified:  # 0 or more
-            gate = share / (share + epsilon)
-            sign = None
+            sign, below = None, share + epsilon
         else:
             sign = stabiliser(z, epsilon) if epsilon else None
-            gate = share / (z if sign is None else z + sign)
+            below = z if sign is None else z + sign
+        gate = torch.div(share, below, out=None if below is z else below)
         if not gate.sum().isfinite():
             dead = gate.nan_to_num_(0.0, math.inf, -math.inf).isinf()  # 0 / 0: nothing
             self.absorb("stabiliser", torch.where(dead, share, 0) * m.whole)

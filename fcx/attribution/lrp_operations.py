@@ -86,10 +86,13 @@ def activation(sweep: Sweep, node: Node, m: Multiplier) -> None:
     """
     x = node.args[0]
     start, slope = at_zero(node)
+    y, given = node.value.tensor, x.tensor
     if start:
-        sweep.absorb("bias", node.name, node.value, m.times(torch.full_like(node.value.tensor, start)).whole)
-    ratio = (node.value.tensor - start) / x.tensor
-    sweep.give(x, m.raw, m.times(torch.where(x.tensor == 0, slope, ratio)).gate)
+        sweep.absorb("bias", node.name, node.value, m.times(torch.full_like(y, start)).whole)
+        given = given.double()  # f(x) - f(0) is a small difference where x is small
+        (y,) = node.again(lambda _: given)
+    ratio = torch.where(given == 0, slope, (y - start) / given)
+    sweep.give(x, m.raw, m.times(ratio.to(x.tensor.dtype)).gate)
 
 
 def at_zero(node: Node) -> tuple[float, float]:

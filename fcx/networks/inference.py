@@ -20,12 +20,21 @@ from fcx.core.errors import InputError
 from fcx.core.provenance import flat_attrs, nested_attr, run_provenance
 from fcx.networks.checkpoints import check_crop, network_hash
 from fcx.networks.facechannel import Config, FaceChannel
-from fcx.networks.inputs import all_outputs, as_pixels, checked_answer, declarations, outputs_of, read_variable
+from fcx.networks.inputs import (
+    all_outputs,
+    as_pixels,
+    checked_answer,
+    declarations,
+    outputs_of,
+    read_variable,
+    words_of,
+)
 from fcx.networks.resolving import Models, resolve_models
 
 # Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
 # otherwise, which decides where activations are equal. Fewer are slower, more are not faster on a CPU.
 PIECE = 8
+SMALL_PICTURE = 128  # pixels of a side
 LONG = 5000  # faces, from which on a bar is shown
 
 
@@ -100,7 +109,14 @@ def family_of(name: str, model: nn.Module) -> tuple[str, int]:
 
 def piece_size(model: nn.Module, batch_size: int) -> int:
     """Return how many faces go through a model at once, so that a FaceChannel's numbers depend on no batch."""
-    return PIECE if isinstance(model, FaceChannel) else min(batch_size, PIECE)
+    return PIECE if isinstance(model, FaceChannel) else min(batch_size, piece_of(model))
+
+
+def piece_of(model: nn.Module) -> int:
+    """Return how many faces of a large batch go through a model at once."""
+    if isinstance(model, FaceChannel) or words_of(model).get("size", 0) > SMALL_PICTURE:
+        return PIECE
+    return 2 * PIECE  # of small pictures: weights are then most of what is read
 
 
 def pieces(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
