@@ -329,6 +329,29 @@ def test_a_rule_that_loses_relevance_is_caught_by_the_ledger(monkeypatch):
         Engine(net).relevance(images, BOTH, Rule())
 
 
+def test_relevance_that_is_lost_after_the_first_two_pictures_is_refused(monkeypatch):
+    net, images = network("averaged")
+    right = OPERATIONS["mean"]
+    later = lambda sweep, node, m: (right if sweep.tape.samples == 2 else forgets_a_half)(sweep, node, m)  # noqa: E731
+    monkeypatch.setitem(OPERATIONS, "mean", later)
+    for some in (images, images.float()):
+        with pytest.raises(InputError, match="loses relevance of a face"):
+            Engine(net.to(some.dtype)).relevance(some, BOTH.to(some), Rule())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_answers_that_do_not_depend_on_the_face_are_refused_and_maps_of_zeros_are_not(dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).to(dtype).requires_grad_(False)
+    images, weights = torch.rand(3, 1, 4, 4, dtype=dtype), BOTH.to(dtype)
+    images[1] = 0
+    net[1].weight[1] = 0
+    assert not Engine(net).relevance(images, weights, Rule("epsilon", "rule")).maps[0, 1].any()
+    net[1].weight *= 1e-16
+    with pytest.raises(InputError, match="does not depend on the face beyond rounding"):
+        Engine(net).relevance(images, weights, Rule("epsilon", "rule"))
+
+
 def test_the_network_of_the_caller_stays_as_it_is():
     net, images = network("shared")
     before, answer = copy.deepcopy(net.state_dict()), net(images)

@@ -2,20 +2,29 @@
 
 That the pictures reach the outputs only by ways that the tape sees (what does not depend on them is the same in two
 passes); that relevance by the epsilon rule is the input times the gradient, where gates, deviations and the slopes of
-activations are held fixed; and that the ledger closes.
+activations are held fixed; and that the ledger closes. Later, for every face, that double precision closes what single
+precision leaves open.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from fcx.attribution.lrp_operations import ACTIVATIONS, at_zero, shares
 from fcx.attribution.lrp_rules import Rule
-from fcx.attribution.lrp_sweep import Sweep
+from fcx.attribution.lrp_sweep import Reference, Sweep
 from fcx.attribution.lrp_tape import Tape
 from fcx.attribution.lrp_values import Node, Value
 from fcx.core.errors import InputError
 
+if TYPE_CHECKING:
+    from fcx.attribution.lrp_engine import Relevance
+
+CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
+EPS = torch.finfo(torch.float64).eps
+ROUNDING = 1e-12  # of all that is booked, in double precision
 HELD = (*ACTIVATIONS, "mul", "div", "bmm", "native_layer_norm", "native_group_norm")
 CANNOT = "LRP cannot explain this network: "
 
@@ -53,9 +62,30 @@ def check_rule(tape: Tape, weights: torch.Tensor, rule: Rule) -> None:
     maps = sweep.maps()
     whole = [maps.flatten(2).sum(-1), *(amounts.sum(0) for amounts in sweep.ledger.values())]
     mass = maps.abs().flatten(2).sum(-1) + sum((a.abs().sum(0) for a in sweep.ledger.values()), sweep.value.abs())
-    if not ((sum(whole) - sweep.value).abs() <= 1e-12 * mass + 1e-30).all():
+    if not ((sum(whole) - sweep.value).abs() <= ROUNDING * mass + 1e-30).all():
         gap = float(((sum(whole) - sweep.value).abs() / mass).max())
         raise InputError(CANNOT + f"a rule creates or loses relevance ({gap:.2g} of what there is)")
+
+
+def check_closed(whole: Relevance, reference: Reference | None) -> None:
+    """Refuse relevance in double precision whose ledger stays open.
+
+    Of a map of zeros, and of a face that is its own reference, rounding may be left.
+
+    Raises: InputError that says how much is lost, or that the outputs hardly depend on a face.
+    """
+    if not (still := whole.open).any():
+        return
+    left, mass, booked = (amounts[still] for amounts in (whole.left.abs(), whole.mass, whole.booked))
+    if reference is not None:  # the output, of which little is left, rounds too
+        booked = booked + reference.values.abs()[:, None].expand_as(still)[still]
+    if not (left <= CLOSED * mass + ROUNDING * booked).all():
+        raise InputError(CANNOT + f"a rule creates or loses relevance of a face ({float((left / mass).max()):.2g} of "
+                         "what its pixels have, also in double precision)")  # fmt: skip
+    if reference is None and (vanishing := mass > 0).any():
+        raise InputError(CANNOT + "its answer does not depend on the face beyond rounding (all pixels of one have an "
+                         f"absolute relevance of {float(mass[vanishing].min()):.1g}, biases "
+                         f"{float(booked[vanishing].max()):.1g}), as where it has learnt nothing")  # fmt: skip
 
 
 def _same_constants(tape: Tape, other: Tape) -> None:

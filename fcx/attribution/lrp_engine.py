@@ -12,15 +12,13 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fcx.attribution.lrp_check import check_rule, check_tapes
+from fcx.attribution.lrp_check import CLOSED, EPS, check_closed, check_rule, check_tapes
 from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.lrp_sweep import Reference, Slopes, Sweep
 from fcx.attribution.lrp_tape import Tape
 from fcx.attribution.lrp_values import Constants
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import piece_of
-
-CLOSED = 5e-6  # of sum |R|: half of what the ledger promises
 
 
 class Relevance(NamedTuple):
@@ -42,6 +40,27 @@ class Relevance(NamedTuple):
         """What all layers absorbed, (bias or stabiliser, target, sample)."""
         nothing = self.maps.new_zeros(2, *self.maps.shape[:2], dtype=torch.float64)
         return sum(self.ledger.values(), nothing)
+
+    @property
+    def left(self) -> torch.Tensor:
+        """What the ledger lacks, (target, sample)."""
+        return self.maps.sum((-2, -1), dtype=torch.float64) + self.absorbed.sum(0) - self.value
+
+    @property
+    def mass(self) -> torch.Tensor:
+        """Sum |R|, (target, sample)."""
+        return self.maps.abs().sum((-2, -1), dtype=torch.float64)
+
+    @property
+    def booked(self) -> torch.Tensor:
+        """The absolute amounts of the ledger and of the value together, (target, sample)."""
+        return sum((amounts.abs().sum(0) for amounts in self.ledger.values()), self.value.abs())
+
+    @property
+    def open(self) -> torch.Tensor:
+        """Whether the ledger lacks more than `CLOSED` of sum |R|, or would but for luck, (target, sample)."""
+        hidden = (self.mass > 0) & (CLOSED * self.mass < EPS * self.booked)  # in the rounding of what is booked
+        return ~(self.left.abs() <= CLOSED * self.mass) | hidden  # NaN is open too
 
     @classmethod
     def joined(cls, parts: Sequence[Relevance], count: int) -> Relevance:
@@ -115,7 +134,7 @@ class Engine:
                   tapes: Iterable[Tape] | None = None) -> Relevance:  # fmt: skip
         """Return the relevance of images (sample, channel, y, x) for the targets `weights` (target, output).
 
-        Raises: InputError where the network, or a rule, cannot be trusted to explain it.
+        Raises: InputError where the network, or a rule, cannot be trusted to explain it, or where a ledger stays open.
 
         >>> engine = Engine(FaceChannel.preset("paper", width=8))  # doctest: +SKIP
         >>> engine.relevance(torch.rand(3, 1, 64, 64), torch.eye(2), Rule()).maps.shape  # doctest: +SKIP
@@ -124,13 +143,13 @@ class Engine:
         self.check(images, weights, rule)
         whole = self._down(self.tapes(images) if tapes is None else tapes, len(images), weights, rule, reference)
         if images.dtype == torch.float64:
+            check_closed(whole, reference)
             return whole
-        left = whole.maps.sum((-2, -1), dtype=torch.float64) + whole.absorbed.sum(0) - whole.value
-        # `not` less, so that NaN is open too.
-        rows = (~(left.abs() <= CLOSED * whole.maps.abs().sum((-2, -1))).all(0)).nonzero()[:, 0]
+        rows = whole.open.any(0).nonzero()[:, 0]
         if len(rows):
             wide = self.wide
             again = wide._down(wide.tapes(images[rows].double()), len(rows), weights, rule, reference)
+            check_closed(again, reference)
             rounding = whole.value[:, rows] - again.value
             again.ledger["rounding"] = torch.stack([torch.zeros_like(rounding), rounding])
             nothing = torch.zeros_like(whole.absorbed)
