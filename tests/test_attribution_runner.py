@@ -326,6 +326,7 @@ def test_modules_that_do_not_fit_are_refused(answer, text, small, tmp_path):
     ("options", "error", "text"),
     [
         ({"methods": "gradcma"}, UnknownNameError, "unknown method 'gradcma': did you mean 'gradcam'"),
+        ({"methods": "GradientShap"}, UnknownNameError, "did you mean 'expected_gradients'"),
         ({"methods": []}, InputError, "at least one"),
         ({"methods": ["lrp", "lrp"]}, InputError, "each once"),
         ({"targets": "valance"}, UnknownNameError, "did you mean 'valence'"),

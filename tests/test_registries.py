@@ -1,5 +1,6 @@
 """A new entry of a registry is one function: names, help, errors, figures, statistics and worker processes know it."""
 
+import re
 import sys
 
 import numpy as np
@@ -23,6 +24,7 @@ from fcx.attribution.lrp_rules import (
     shunt_rule,
 )
 from fcx.cli import app
+from fcx.core.checks import ELSEWHERE
 from fcx.core.errors import UnknownNameError
 from fcx.core.rooms import load_modules
 from fcx.datasets import ADAPTERS, Record, adapter
@@ -155,3 +157,9 @@ def test_a_style_is_worn_and_drawn_and_a_data_set_opened(toy, demo):
     one, two = (fcx.prepare("demo", limit=4, style="toy_cloth", workers=w, progress=False) for w in (1, 2))
     np.testing.assert_array_equal(one["image"].values, two["image"].values)
     assert one["worn"].values[0] != ""
+
+
+def test_what_other_libraries_call_a_method_leads_to_one_that_is_there():
+    for name, here in ELSEWHERE.items():
+        assert here in METHODS
+        assert name not in {re.sub("[^a-z]", "", other) for other in METHODS}

@@ -8,6 +8,7 @@ import difflib
 import functools
 import math
 import os
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,6 +18,14 @@ from fcx.core.errors import InputError, UnknownNameError
 
 Names = TypeVar("Names", bound=Iterable[str])
 LONG = 80  # characters of what was given that an error repeats
+# What other libraries call a method, letters only -> its name here.
+ELSEWHERE = {
+    "gradientshap": "expected_gradients", "saliency": "gradient", "vanillagradient": "gradient",
+    "gradientxinput": "input_x_gradient", "ig": "integrated_gradients", "guidedbackpropagation": "guided_backprop",
+    "featureablation": "region_ablation", "kernelshap": "region_shapley", "shapleyvalues": "region_shapley",
+    "shapleyvaluesampling": "region_shapley", "slidingwindow": "occlusion", "epsilonplus": "zennit",
+    "epsilongammabox": "zennit", "epsilonplusflat": "zennit", "xgradcam": "gradcam",
+}  # fmt: skip
 
 
 def described(value) -> str:
@@ -56,7 +65,8 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     allowed = list(allowed)
     if isinstance(name, str) and name in allowed:
         return name
-    near = difflib.get_close_matches(str(name), allowed, n=1)
+    other = ELSEWHERE.get(re.sub("[^a-z]", "", str(name).lower()))
+    near = [other] if other in allowed else difflib.get_close_matches(str(name), allowed, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownNameError(f"unknown {what} {described(name)}: {hint}allowed: {', '.join(allowed) or 'none'}")
 
