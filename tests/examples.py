@@ -21,7 +21,7 @@ def commands_of(page: str) -> list[list[str]]:
 
 
 def workplace(folder: Path) -> Path:
-    """Lay out what the examples name: photographs, a table of them, fcx's own folders, and scores; return `folder`."""
+    """Lay out what the examples name: photographs, a table of them, a network, fcx's own folders, and scores."""
     from fcx.datasets import open_source
 
     (folder / "photos").mkdir()
@@ -36,4 +36,6 @@ def workplace(folder: Path) -> Path:
         (folder / "photos" / f"{number}.jpg").symlink_to(record.read.args[0])
         rows.append(f"photos/{number}.jpg,{record.valence},{record.arousal},{record.expression},person{number // 2}")
     (folder / "faces.csv").write_text("\n".join(rows))
+    page = (ROOT / "docs/your-network.md").read_text(encoding="utf-8")
+    (folder / "mine.py").write_text(re.search(r"^```python\n(.*?)^```", page, re.M | re.S)[1])
     return folder

@@ -84,9 +84,6 @@ def test_the_photograph_of_the_first_page_is_explained(place):
 
 def test_your_faces_and_your_network_become_a_report(place):
     """The commands of the page, one after the other, with fewer draws."""
-    text = (ROOT / "docs/your-network.md").read_text(encoding="utf-8")
-    first = re.search(r"^```python\n(.*?)^```", text, re.M | re.S)
-    (place / "mine.py").write_text(first[1])
     for words in commands_of("docs/your-network.md"):
         settings = ["-p", "methods=lrp_gamma"] if words[1] == "report" else []
         done = CliRunner().invoke(app, [*words[1:], *settings])
