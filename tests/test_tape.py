@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_faces
+from oracles import random_facechannel
 from torch import nn
 from torch.nn import functional as F
 
@@ -350,6 +351,28 @@ def test_answers_that_do_not_depend_on_the_face_are_refused_and_maps_of_zeros_ar
     net[1].weight *= 1e-16
     with pytest.raises(InputError, match="does not depend on the face beyond rounding"):
         Engine(net).relevance(images, weights, Rule("epsilon", "rule"))
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("name", ["squeezed", "resnet", "facechannel"])
+def test_inference_mode_changes_no_map(name, made):
+    """Neither around the engine nor around what makes the network and the pictures."""
+
+    def parts():
+        if name != "facechannel":
+            return network(name)
+        net = random_facechannel(width=4, hidden=3).double().eval().requires_grad_(False)
+        return net, torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    net, images = parts()
+    expected = Engine(net).relevance(images, BOTH, Rule())
+    with torch.inference_mode(made):
+        net, images = parts()
+    with torch.inference_mode():
+        found = Engine(net).relevance(images, BOTH.clone(), Rule())
+    torch.testing.assert_close(found.maps, expected.maps, rtol=1e-9, atol=0)
+    assert found.maps.any()
+    assert not found.maps.is_inference()
 
 
 def test_the_network_of_the_caller_stays_as_it_is():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import torch
@@ -78,7 +78,7 @@ class Engine:
     """A model as the engine sees it: a copy whose batch norm is fused where that is simple, and its constants."""
 
     def __init__(self, model: nn.Module):
-        self.model = fuse_batch_norm(model) if isinstance(model, FaceChannel) else model
+        self.model = fuse_batch_norm(model) if isinstance(model, FaceChannel) else _with_gradients(model)
         self.constants = Constants(self.model)
         self.piece = piece_of(model)  # images of one pass
         self.memory: dict = {}  # what was worked out with this model and may be asked for again
@@ -114,8 +114,10 @@ class Engine:
         self._patterns[key] = tape.pattern()
         return tape
 
+    @torch.inference_mode(False)  # in which torch dispatches whole operations, for which there is no rule
     def recorded(self, images: torch.Tensor) -> Tape:
         """Return the tape of one pass of images (sample, channel, y, x), recorded."""
+        images = images.clone() if images.is_inference() else images
         return Tape(self.answer, images, self.constants, widens=isinstance(self.model, FaceChannel))
 
     def tapes(self, images: torch.Tensor) -> Iterator[Tape]:
@@ -126,10 +128,12 @@ class Engine:
         for some in images.split(self.piece):
             yield self.tape(torch.cat([some, some[-1:].expand(self.piece - len(some), *some.shape[1:])]))
 
+    @torch.inference_mode(False)
     def gradient(self, tapes: Iterable[Tape], weights: torch.Tensor, count: int) -> torch.Tensor:
         """Return d value / d pixel, (target, sample, channel, y, x), of the targets `weights` (target, output)."""
         return torch.cat([Slopes(tape, weights).gradient() for tape in tapes], 1)[:, :count]
 
+    @torch.inference_mode(False)
     def relevance(self, images: torch.Tensor, weights: torch.Tensor, rule: Rule, reference: Reference | None = None,
                   tapes: Iterable[Tape] | None = None) -> Relevance:  # fmt: skip
         """Return the relevance of images (sample, channel, y, x) for the targets `weights` (target, output).
@@ -140,6 +144,7 @@ class Engine:
         >>> engine.relevance(torch.rand(3, 1, 64, 64), torch.eye(2), Rule()).maps.shape  # doctest: +SKIP
         torch.Size([2, 3, 64, 64])
         """
+        images, weights = (one.clone() if one.is_inference() else one for one in (images, weights))
         self.check(images, weights, rule)
         whole = self._down(self.tapes(images) if tapes is None else tapes, len(images), weights, rule, reference)
         if images.dtype == torch.float64:
@@ -190,6 +195,14 @@ def _is_known(part: nn.Module) -> bool:
     return own and not (part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
+@torch.inference_mode(False)
+def _with_gradients(model: nn.Module) -> nn.Module:
+    """Return a model through whose weights gradients go: a copy where they were made in inference mode."""
+    weights = chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model) if any(one.is_inference() for one in weights) else model
+
+
+@torch.inference_mode(False)
 def fuse_batch_norm(model: FaceChannel) -> FaceChannel:
     """Return a copy whose batch norm is part of the convolutions before it."""
     fused = copy.deepcopy(model).eval()
