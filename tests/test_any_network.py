@@ -16,6 +16,7 @@ from fcx.core.contract import GRID
 from fcx.core.errors import InputError, UnknownNameError
 from fcx.core.provenance import nested_attr
 from fcx.networks.inputs import as_network, as_pixels
+from fcx.networks.residual import SmallResNet
 from fcx.networks.resolving import resolve_models
 
 LOGITS = ["happy", "sad", "neutral"]
@@ -142,6 +143,25 @@ def test_maps_do_not_depend_on_the_batch(count):
     parts = [fcx.attribute({"n": network}, faces.isel(sample=slice(i, i + count)), "lrp_gamma", batch_size=count)
              for i in range(0, 9, count)]  # fmt: skip
     xr.testing.assert_equal(whole, xr.concat([part["attribution"] for part in parts], "sample"))
+
+
+def test_maps_of_a_residual_network_do_not_depend_on_how_many_faces_there_are():
+    """LRP takes sixteen at once: fewer, as many, one more, and many more."""
+    torch.manual_seed(0)
+    network = SmallResNet()
+    network(torch.rand(8, 1, GRID, GRID))  # whose norms have then seen pictures
+    faces = make_faces(9).isel(condition=[0])
+
+    def maps(count):
+        some = faces.isel(sample=np.arange(count) % 9).assign_coords(sample=[f"face{i}" for i in range(count)])
+        return fcx.attribute({"n": network}, some, "lrp_gamma,gradient", batch_size=257)["attribution"].values
+
+    whole = maps(9)
+    scale = np.abs(whole).max((-1, -2), keepdims=True)
+    assert (scale > 0).all()
+    for count in (1, 7, 16, 17, 257):
+        repeated = np.arange(count) % 9
+        assert (np.abs(maps(count) - whole[..., repeated, :, :]) <= 1e-6 * scale[..., repeated, :, :]).all(), count
 
 
 def test_the_network_of_the_caller_stays_as_it_is():
