@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from fcx.attribution import attribute, lrp_operations
 from fcx.attribution.lrp_check import held
-from fcx.attribution.lrp_engine import Engine
+from fcx.attribution.lrp_engine import Engine, Relevance
 from fcx.attribution.lrp_rules import CONVOLUTION_RULES, FIRST_RULES, OPERATIONS, SUMS, Rule
+from fcx.core.contract import GRID
 from fcx.core.errors import InputError
 from fcx.networks import torchvision_operators  # noqa: F401  both of these import torchvision
 
@@ -351,6 +352,16 @@ def test_answers_that_do_not_depend_on_the_face_are_refused_and_maps_of_zeros_ar
     net[1].weight *= 1e-16
     with pytest.raises(InputError, match="does not depend on the face beyond rounding"):
         Engine(net).relevance(images, weights, Rule("epsilon", "rule"))
+
+
+def test_a_ledger_closes_beside_what_is_left_on_the_grid():
+    """Signs of finer pixels cancel where they are summed into it."""
+    maps = torch.ones(1, 1, 2 * GRID, 2 * GRID, dtype=torch.float64)
+    maps[..., ::2] = -0.99
+    value, exact = maps.sum((-2, -1)), maps.sum((-2, -1))
+    value = value + 1e-6 * maps.abs().sum((-2, -1))
+    assert (Relevance(maps, value, {}).open, Relevance(maps, exact, {}).open) == (torch.ones(1, 1), torch.zeros(1, 1))
+    torch.testing.assert_close(Relevance(maps, exact, {}).mass, exact)
 
 
 @pytest.mark.parametrize("made", [False, True])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fcx.attribution.lrp_check import CLOSED, EPS, check_closed, check_rule, check_tapes
@@ -17,6 +18,7 @@ from fcx.attribution.lrp_rules import Rule
 from fcx.attribution.lrp_sweep import Reference, Slopes, Sweep
 from fcx.attribution.lrp_tape import Tape
 from fcx.attribution.lrp_values import Constants
+from fcx.core.contract import GRID
 from fcx.networks.facechannel import FaceChannel
 from fcx.networks.inference import piece_of
 
@@ -48,8 +50,11 @@ class Relevance(NamedTuple):
 
     @property
     def mass(self) -> torch.Tensor:
-        """Sum |R|, (target, sample)."""
-        return self.maps.abs().sum((-2, -1), dtype=torch.float64)
+        """Sum |R|, (target, sample), of what is left where finer pixels than the grid's are summed into it."""
+        maps = self.maps
+        if min(maps.shape[-2:]) > GRID:
+            maps = F.adaptive_avg_pool2d(maps, GRID) * (maps[0, 0].numel() / GRID**2)
+        return maps.abs().sum((-2, -1), dtype=torch.float64)
 
     @property
     def booked(self) -> torch.Tensor:
