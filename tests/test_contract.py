@@ -3,8 +3,8 @@
 import pytest
 
 from fcx.core.checks import choose
-from fcx.core.contract import check
-from fcx.core.errors import ContractError, UnknownNameError
+from fcx.core.contract import check, usable_rows
+from fcx.core.errors import ContractError, InputError, UnknownNameError
 
 
 def test_a_good_dataset_passes(faces):
@@ -32,3 +32,14 @@ def test_the_nearest_name_is_offered():
         choose("gradcma", ["gradcam", "lrp"], "method")
     with pytest.raises(UnknownNameError, match="unknown method 'x': allowed: gradcam, lrp"):
         choose("x", ["gradcam", "lrp"], "method")
+
+
+def test_where_no_face_is_usable_the_reasons_are_counted(faces):
+    status = faces["status"].astype(object)
+    status[:] = "ok"
+    assert usable_rows(faces.assign(status=status)).tolist() == list(range(faces.sizes["sample"]))
+    status[0] = "no face found"
+    status[1, 0] = "cannot be read"
+    status[0, 0] = "ok"
+    with pytest.raises(InputError, match=rf"{faces.sizes['sample'] - 1} 'no face found', 1 'cannot be read'"):
+        usable_rows(faces.assign(status=status))

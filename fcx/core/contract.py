@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -123,6 +124,19 @@ ResultsOrStatistics = Annotated["xr.Dataset", check_dataset]
 def usable(faces) -> np.ndarray:
     """Return (sample,) bool: True where the face is 'ok' in every condition."""
     return good(faces).all(axis=0)
+
+
+def usable_rows(faces) -> np.ndarray:
+    """Return the rows of the faces that are 'ok' in every condition.
+
+    Raises: InputError where there is none, with how many faces have which status.
+    """
+    if len(rows := np.flatnonzero(usable(faces))):
+        return rows
+    status = faces["status"].values
+    worst = status[(status != "ok").argmax(axis=0), np.arange(status.shape[1])]
+    counts = ", ".join(f"{count} {name!r}" for name, count in Counter(map(str, worst)).most_common())
+    raise InputError(f"no face is usable in every condition: {counts or 'there is none at all'}")
 
 
 def good(faces) -> np.ndarray:

@@ -13,8 +13,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from fcx.core.contract import TARGETS, match, usable
-from fcx.core.errors import ContractError, InputError
+from fcx.core.contract import TARGETS, match, usable_rows
+from fcx.core.errors import ContractError
 from fcx.core.provenance import nested_attr
 from fcx.datasets.preparation import resize_to
 from fcx.figures.montage import colour_table
@@ -52,9 +52,7 @@ class Pack:
         if "attribution" not in results:
             raise ContractError("these results hold no maps: make them with fcx.attribute, with maps=True")
         rows = match(results, faces)
-        keep = usable(faces)[rows]
-        if not keep.any():
-            raise InputError("no face is usable in every condition: the coverage table of report 01 gives the reasons")
+        keep = usable_rows(faces.isel(sample=rows))
         self.faces, self.results = faces.isel(sample=rows[keep]), results.isel(sample=keep)
         self.draws, self.call = draws, call
         self.models, self.conditions, self.methods, self.targets = (

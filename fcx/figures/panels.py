@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from fcx.core.checks import choose, parts_of
-from fcx.core.contract import REGIONS, column, usable
+from fcx.core.contract import REGIONS, column, usable_rows
 from fcx.core.errors import InputError
 from fcx.core.provenance import nested_attr
 from fcx.core.targets import answered, ratings
@@ -27,12 +27,10 @@ REGION_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7", "#009E7
 def choose_faces(faces: xr.Dataset, count: int = 6) -> list[str]:
     """Return the ids of `count` usable faces, one of each expression in turn, in the order of the Dataset.
 
-    Raises: InputError, "no face is usable in every condition ...".
+    Raises: as `usable_rows`.
     """
-    keep = usable(faces)
-    ids, expressions = faces["sample"].values[keep], column(faces, "expression")[keep]
-    if not len(ids):
-        raise InputError("no face is usable in every condition: the coverage table gives the reasons")
+    rows = usable_rows(faces)
+    ids, expressions = faces["sample"].values[rows], column(faces, "expression")[rows]
     queues = [list(ids[expressions == e]) for e in dict.fromkeys(expressions)]
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     return [str(i) for i in turns[:count]]

@@ -17,7 +17,7 @@ import xarray as xr
 
 from fcx.core.arguments import Count, checked
 from fcx.core.checks import choose, described, real_number
-from fcx.core.contract import Faces, usable
+from fcx.core.contract import Faces, usable, usable_rows
 from fcx.core.errors import FaceError, InputError, MissingWeightsError
 from fcx.core.provenance import flat_attrs
 from fcx.geometry.landmarks import BACKENDS, Landmarks, check_picture, find_landmarks, five_of
@@ -47,9 +47,7 @@ def display_pictures(faces: Faces, count: Count = COUNT) -> dict[str, np.ndarray
     """
     if "picture" not in faces:
         raise InputError("these faces keep no display pictures: prepare them with pictures, or give the pictures")
-    kept = np.flatnonzero(usable(faces))
-    if not len(kept):
-        raise InputError("no face is usable in every condition: the coverage table gives the reasons")
+    kept = usable_rows(faces)
     rows = kept[np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)]
     plain = faces["picture"].sel(condition="plain")
     return {str(faces["sample"].values[row]): plain.isel(sample=row).values for row in rows}
