@@ -11,6 +11,7 @@ from test_drawn import pairs
 
 from fcx import figures
 from fcx.core.contract import CONDITIONS, TARGETS
+from fcx.figures.agreed_findings import differences_told
 from fcx.figures.average_face import face_enrichment
 from fcx.figures.openings import faces_named, fates, networks_named
 from fcx.reporting.notebook_inputs import first_trainings
@@ -177,6 +178,27 @@ def test_the_face_is_coloured_where_methods_agree_only():
     assert "#D55E00" in picture.svg
     assert len(picture.table) == 2 * 10
     assert "The average face of 40 faces" in picture.reading
+
+
+def test_networks_of_different_outputs_are_each_asked_of_their_own(statistics):
+    statistics = statistics.assign(enrichment=np.log2(statistics["share"] / statistics["area"]))
+    alone = statistics.sel(model=["plain_scratch-1"]).reset_coords(drop=True)
+    other = alone.assign_coords(model=["smiles"], target=["happy", "sad"])
+    mixed = xr.concat([alone, other], "model", join="outer", data_vars="minimal", compat="override", coords="minimal")
+    mixed = mixed.assign_attrs(statistics.attrs)
+    assert mixed.sizes["target"] == 4
+    faces = make_faces(40).assign_coords(sample=np.arange(40))
+    told = differences_told(
+        compare_all(mixed.assign_coords(sample=np.arange(40)), faces, quantity="enrichment", draws=100)
+    )
+    assert set(zip(told.model_a, told.target, strict=True)) == {
+        *(("plain_scratch-1", name) for name in TARGETS), *(("smiles", name) for name in ("happy", "sad"))
+    }  # fmt: skip
+    table, own = (face_enrichment(some, draws=100) for some in (mixed, alone))
+    assert own["agrees"].any()
+    for number in (0, 1):  # the same numbers under other names
+        np.testing.assert_array_equal(table["agrees"][number].transpose(*own["agrees"][0].dims), own["agrees"][0])
+    assert table.attrs["n"] == "40"
 
 
 def test_a_region_without_any_mass_neither_breaks_the_picture_nor_is_the_densest():

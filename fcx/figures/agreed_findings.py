@@ -101,7 +101,10 @@ def _by_target(rows: pd.DataFrame) -> str:
 
 
 def differences_told(comparisons) -> pd.DataFrame:
-    """Return a row for each difference: who, where, which output, its badge, mean and ends over methods."""
+    """Return a row for each difference: who, where, which output, its badge, mean and ends over methods.
+
+    An output that one of two networks lacks makes no difference.
+    """
     regions = [name for name in comparisons["region"].values.tolist() if name not in SUMS]
     comparisons = comparisons.sel(region=regions)
     table = agreement_of_methods(comparisons).rename("badge").to_dataset()
@@ -109,7 +112,9 @@ def differences_told(comparisons) -> pd.DataFrame:
         comparisons["difference"].mean("method"), comparisons["low"].min("method"), comparisons["high"].max("method")
     )  # fmt: skip
     table["least"], table["most"] = comparisons["difference"].min("method"), comparisons["difference"].max("method")
-    return table.to_dataframe(dim_order=["comparison", "target", "region"]).reset_index()
+    table["asked"] = (comparisons["n"] > 0).any("method")
+    rows = table.to_dataframe(dim_order=["comparison", "target", "region"]).reset_index()
+    return rows[rows.pop("asked")].reset_index(drop=True)
 
 
 def _titles(comparisons, statistics) -> list[str]:

@@ -30,7 +30,8 @@ def face_enrichment(statistics, *, draws: int = 500, seed: int = 0) -> xr.Datase
 
     `statistics` are those of single maps by one or more methods, as `share_ratio` takes. Variables (model, condition,
     region): enrichment, log2, the mean of methods and outputs, of families with several trainings over these; and
-    agrees, whether the intervals over faces of every method and output leave out 0 with one sign.
+    agrees, whether the intervals over faces of every method and output leave out 0 with one sign. Outputs that a
+    family lacks have no say.
     """
     share = statistics["share"].reset_coords(drop=True)
     families = family_members(statistics)
@@ -40,12 +41,17 @@ def face_enrichment(statistics, *, draws: int = 500, seed: int = 0) -> xr.Datase
     if "subject" in statistics.coords:
         table = table.assign_coords(subject=("sample", statistics["subject"].values))
     drawn, count = region_draws(table, "enrichment", table["share"].notnull(), draws, seed)
-    said = xr.Dataset(estimates(drawn, count, "enrichment", "low", "high")).stack(voice=("method", "target"))
-    badge = agreement_of_methods(said[["low", "high"]].reset_index("voice", drop=True).rename(voice="method"))
+    said = xr.Dataset(estimates(drawn, count, "enrichment", "low", "high"))
     n = table["share"].notnull().sum("sample")
-    return xr.Dataset({"enrichment": said["enrichment"].mean("voice"), "agrees": badge == AGREES}).assign_attrs(
-        n=how_many(n)
-    )
+    has = n.sum([dim for dim in n.dims if dim not in ("model", "target")]) > 0
+    badges = []
+    for model in families:
+        own = said[["low", "high"]].sel(model=model).isel(target=np.flatnonzero(has.sel(model=model)))
+        voices = own.stack(voice=("method", "target")).reset_index("voice", drop=True)
+        badges.append(agreement_of_methods(voices.rename(voice="method")))
+    badge = xr.concat(badges, "model")
+    return xr.Dataset({"enrichment": said["enrichment"].mean(("method", "target")), "agrees": badge == AGREES},
+                      attrs={"n": how_many(n), "alike": bool(has.all())})  # fmt: skip
 
 
 def face_picture(statistics: xr.Dataset, faces: xr.Dataset, *, draws: int = 500, seed: int = 0) -> Picture:
@@ -64,7 +70,9 @@ def face_picture(statistics: xr.Dataset, faces: xr.Dataset, *, draws: int = 500,
         groups.append(f'<div style="{GROUP}"><strong>{html.escape(plain_name(str(model)))}</strong>'
                       f'<div style="display:flex;gap:10px">{tiles}</div></div>')  # fmt: skip
     methods = [method_title(name, statistics) for name in statistics["method"].values]
-    outputs = listed([str(name) for name in statistics["target"].values])
+    outputs = "every output that it has"
+    if table.attrs["alike"]:
+        outputs = listed([str(name) for name in statistics["target"].values])
     many = len(methods) * statistics.sizes["target"] > 1
     reading = (
         f"The average face of {table.attrs['n']} faces. Orange regions hold more of the attribution than their area "

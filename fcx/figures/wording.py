@@ -6,6 +6,8 @@ import html
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+
 from fcx.core.contract import family_and_seed
 from fcx.core.paths import shipped_folder
 from fcx.core.provenance import nested_attr
@@ -51,8 +53,9 @@ def set_named(name: str) -> str:
 
 
 def how_many(n) -> str:
-    """Return numbers of faces: '412', or '408 to 412' where the cells of a table (n) differ."""
-    low, high = int(n.min()), int(n.max())
+    """Return numbers of faces: '412', or '408 to 412' where the cells of a table (n) differ that hold any."""
+    n = np.asarray(n)
+    low, high = int(n[n > 0].min(initial=n.max(initial=0))), int(n.max(initial=0))
     return f"{low}" if low == high else f"{low} to {high}"
 
 
