@@ -366,7 +366,7 @@ def test_a_ledger_closes_beside_what_is_left_on_the_grid():
 
 @pytest.mark.parametrize("made", [False, True])
 @pytest.mark.parametrize("name", ["squeezed", "resnet", "facechannel"])
-def test_inference_mode_changes_no_map(name, made):
+def test_neither_inference_mode_nor_no_grad_changes_a_map(name, made):
     """Neither around the engine nor around what makes the network and the pictures."""
 
     def parts():
@@ -379,8 +379,11 @@ def test_inference_mode_changes_no_map(name, made):
     expected = Engine(net).relevance(images, BOTH, Rule())
     with torch.inference_mode(made):
         net, images = parts()
+    with torch.no_grad():
+        quiet = Engine(net).relevance(images, BOTH.clone(), Rule())
     with torch.inference_mode():
         found = Engine(net).relevance(images, BOTH.clone(), Rule())
+    torch.testing.assert_close(quiet.maps, expected.maps, rtol=1e-9, atol=0)
     torch.testing.assert_close(found.maps, expected.maps, rtol=1e-9, atol=0)
     assert found.maps.any()
     assert not found.maps.is_inference()

@@ -178,6 +178,7 @@ class Engine:
             del tape, sweep  # before the next tape takes as much memory again
         return Relevance.joined(parts, count)
 
+    @torch.enable_grad()
     def check(self, images: torch.Tensor, weights: torch.Tensor, rule: Rule) -> None:
         """Refuse a network, or a rule in it, whose maps would be wrong: once for each, on two pictures in float64.
 
