@@ -54,6 +54,12 @@ def patched(net, x):
     return net.head(net.norm(net.two(net.one(x))).mean(1))
 
 
+def stemmed(net, x):
+    x = net.stem(x).relu().flatten(2).transpose(1, 2)
+    x = x + torch.bmm(torch.softmax(torch.bmm(net.query(x), x.transpose(1, 2)), -1), x)
+    return net.head(net.norm(x).mean(1))
+
+
 class Mixed(nn.Module):
     """A residual block of tokens, written with the residual first."""
 
@@ -82,6 +88,8 @@ NETWORKS |= {
     "channels_last": (lambda: Written(channels_last, conv=CONV(1, 8, 3, 2), dense=nn.Linear(8, 8),
                                       norm=nn.LayerNorm(8), head=nn.Linear(8, 2)), 1, 13, False),
     "patched": (lambda: Written(patched, patches=CONV(1, 8, 4, 4), one=Mixed(), two=Mixed(), norm=nn.LayerNorm(8),
+                                head=nn.Linear(8, 2)), 1, 16, False),
+    "stemmed": (lambda: Written(stemmed, stem=CONV(1, 8, 3, 4, 1), query=nn.Linear(8, 8), norm=nn.LayerNorm(8),
                                 head=nn.Linear(8, 2)), 1, 16, False),
 }  # fmt: skip
 LAST = {  # by hand
@@ -143,6 +151,8 @@ def as_it_is(x):
         ("vit", {"tokens": True, "layer": "encoder.layers.encoder_layer_1.ln_1"}, "encoder.layers.encoder_layer_1.ln_1",
          lambda x: x[:, 1:].transpose(1, 2).unflatten(2, (2, 2))),
         ("patched", {"tokens": True}, "norm", lambda x: x.transpose(1, 2).unflatten(2, (4, 4))),
+        ("stemmed", {"layer": "stem"}, "stem", as_it_is),
+        ("stemmed", {"tokens": True}, "norm", lambda x: x.transpose(1, 2).unflatten(2, (4, 4))),
         ("normalised", {"tokens": True}, "layer", lambda x: x.transpose(1, 2).unflatten(2, (10, 10))),
     ],
 )  # fmt: skip
@@ -185,6 +195,7 @@ def test_cells_equal_those_of_pytorch_grad_cam(method):
     [
         ("averaged", {}, "has no layer that everything goes through .* allowed: a, b, head"),
         ("vit", {}, "lay out tokens on their grid, tokens=True"),
+        ("stemmed", {}, "before attention aside: .* tokens=True"),
         ("vit", {"layer": "encoder.layers.encoder_layer_0"}, r"gives tokens, \(sample, 5, 8\): with tokens=True"),
         ("vit", {"layer": "encoder.layers.encoder_layer"}, "did you mean 'encoder.layers.encoder_layer_"),
         ("vit", {"tokens": 1}, "tokens is 1; allowed: True or False"),

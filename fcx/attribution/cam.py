@@ -63,7 +63,8 @@ def last_layer(batch: Batch, tokens: bool) -> str:
     ask = "" if tokens else ", or lay out tokens on their grid, tokens=True"
     raise InputError(
         f"model {batch.subject.name!r} has no layer that everything goes through and that gives several cells, patches "
-        f"of pixels aside: name another, layer=...{ask}; allowed: {', '.join(known) or 'none'}"
+        f"of pixels and what lies before attention aside: name another, layer=...{ask}; allowed: "
+        f"{', '.join(known) or 'none'}"
     )
 
 

@@ -153,15 +153,24 @@ def laid_out(values: torch.Tensor, axis: int) -> torch.Tensor:
 def last_map(model: nn.Module, shape: Iterable[int], dtype: torch.dtype, device: torch.device, tokens: bool) -> str:
     """Return the name of the last layer of the trunk of which several cells speak for the outputs; "" for none.
 
+    Without `tokens` there is none either where tokens come after it that look at each other: it is an early layer then.
     Tried on two pictures of noise, of the shape (channel, y, x): behind the last attention only a class token speaks.
     """
     draws = torch.Generator().manual_seed(0)
     noise = torch.rand(2, *shape, generator=draws, dtype=torch.float64).to(device, dtype)
     layers = Layers(model, noise, Constants(model), {name: module for name, module in model.named_modules() if name})
     mixed = torch.randn(1, layers.tape.outputs.tensor.shape[1], generator=draws)  # of all outputs
-    for name, value in layers.maps(tokens):
-        if (slopes := layers.slopes(value, mixed)) is not None:
-            speaking = (laid_out(slopes[0], layers.axes[value]) != 0).any(1)
-            if speaking.flatten(1).sum(1).max() > 1 or not slopes.any():
-                return name
-    return ""
+
+    def speaks(value: Value) -> bool:
+        if (slopes := layers.slopes(value, mixed)) is None:
+            return False
+        speaking = (laid_out(slopes[0], layers.axes[value]) != 0).any(1)
+        return bool(speaking.flatten(1).sum(1).max() > 1 or not slopes.any())
+
+    name, value = next((pair for pair in layers.maps(tokens) if speaks(pair[1])), ("", None))
+    if value is not None and not tokens:
+        nodes = layers.tape.nodes
+        later = next((other for _, other in layers.maps(True) if speaks(other)), value)
+        if any(node.name in MIXERS for node in nodes[nodes.index(value.node) : nodes.index(later.node)]):
+            return ""
+    return name
