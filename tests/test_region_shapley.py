@@ -18,7 +18,7 @@ from fcx.attribution.region_shapley import coalition_weights, players, smallest_
 from fcx.core.contract import REGIONS, TARGETS
 from fcx.core.errors import ContractError, InputError, UnknownNameError
 from fcx.networks.facechannel import FaceChannel
-from fcx.networks.inference import PIECE
+from fcx.networks.inference import piece_of
 from fcx.networks.inputs import as_network
 from fcx.statistics.region_mass import sample_statistics
 
@@ -319,9 +319,9 @@ def test_each_coalition_costs_one_picture_and_who_changes_nothing_none(fill):
         cover = cover & (faces["image"].values[0] != faces["image"].values[1])[None, :, None]
     coalitions = 2 ** cover.any((-2, -1)).sum(-1)  # (condition, sample)
     assert (coalitions.max() > AT_ONCE) == (fill == "black")
-    # Beside them, prediction and both ends of each condition's batch, filled up to eight, and of one face to rehearse;
-    # and a face alone and beside another.
-    assert batches == [coalitions[0, 0] + coalitions.sum() + 3 * (2 * PIECE + 1) + 1 + 2] * 2
+    # Beside them, prediction and both ends of each condition's batch, filled up to sixteen, and of one face to
+    # rehearse; and a face alone and beside another.
+    assert batches == [coalitions[0, 0] + coalitions.sum() + 3 * (2 * piece_of(Counting()) + 1) + 1 + 2] * 2
 
 
 def test_a_twin_that_is_unusable_gives_no_map(small, model):
