@@ -83,7 +83,8 @@ class Layer:
             sign = stabiliser(z, epsilon) if epsilon else None
             below = z if sign is None else z + sign
         gate = torch.div(share, below, out=None if below is z else below)
-        if not gate.sum().isfinite():
+        # With an epsilon that is no 0 in this precision there is always a denominator.
+        if epsilon <= torch.finfo(z.dtype).tiny and not gate.sum().isfinite():
             dead = gate.nan_to_num_(0.0, math.inf, -math.inf).isinf()  # 0 / 0: nothing
             self.absorb("stabiliser", torch.where(dead, share, 0) * m.whole)
             gate = gate.masked_fill(dead, 0)

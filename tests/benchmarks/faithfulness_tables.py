@@ -1,7 +1,7 @@
 """Which maps are faithful: the tables of docs/faithfulness.md, of the first training of each family that ships.
 
 `python tests/benchmarks/faithfulness_tables.py SCORES` prints them; SCORES is a folder for what was measured, about
-twenty minutes of one core for each condition, from which the same call prints them again.
+fifteen minutes of one core for each condition, from which the same call prints them again.
 """
 
 from __future__ import annotations
