@@ -146,7 +146,7 @@ def test_maps_do_not_depend_on_the_batch(count):
 
 
 def test_maps_of_a_residual_network_do_not_depend_on_how_many_faces_there_are():
-    """LRP takes sixteen at once: fewer, as many, one more, and many more."""
+    """Fewer than LRP takes at once, as many, one more, and many more."""
     torch.manual_seed(0)
     network = SmallResNet()
     network(torch.rand(8, 1, GRID, GRID))  # whose norms have then seen pictures

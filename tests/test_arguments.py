@@ -173,7 +173,7 @@ def test_so_many_cases_are_tried(calls):
         (lambda c: fcx.predict(c["models"], c["faces"], batchsize=2), "did you mean 'batch_size'"),
         (
             lambda c: fcx.predict({"colour": torch.nn.Conv2d(3, 2, 3)}, c["faces"]),
-            "cannot read faces of shape .16, 1, 16",
+            "cannot read faces of shape .8, 1, 16",
         ),
         (
             lambda c: fcx.predict(c["models"]["small"], c["faces"]),

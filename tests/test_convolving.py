@@ -28,7 +28,7 @@ def test_a_transposed_convolution_to_few_channels_is_torchs(kernel, step, channe
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("side", [1, 2, 4, 9])
 @pytest.mark.parametrize("last", [False, True])
-def test_a_convolution_of_small_maps_is_torchs_in_the_memory_of_its_input(transposed, side, last):
+def test_a_convolution_of_many_weights_is_torchs_in_the_memory_of_its_input(transposed, side, last):
     torch.manual_seed(0)
     x, weight = torch.randn(3, 6, side, side, dtype=torch.float64), torch.randn(6, 6, 3, 3, dtype=torch.float64)
     if last:

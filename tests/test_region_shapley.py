@@ -319,7 +319,7 @@ def test_each_coalition_costs_one_picture_and_who_changes_nothing_none(fill):
         cover = cover & (faces["image"].values[0] != faces["image"].values[1])[None, :, None]
     coalitions = 2 ** cover.any((-2, -1)).sum(-1)  # (condition, sample)
     assert (coalitions.max() > AT_ONCE) == (fill == "black")
-    # Beside them, prediction and both ends of each condition's batch, filled up to sixteen, and of one face to
+    # Beside them, prediction and both ends of each condition's batch, filled up to a piece, and of one face to
     # rehearse; and a face alone and beside another.
     assert batches == [coalitions[0, 0] + coalitions.sum() + 3 * (2 * piece_of(Counting()) + 1) + 1 + 2] * 2
 

@@ -1,4 +1,4 @@
-"""Convolutions as they are fastest on a CPU: small maps, and the way back to the few channels of a picture."""
+"""Convolutions as they are fastest on a CPU: of many weights, and the way back to the few channels of a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 
 from fcx.attribution.lrp_values import Constants
 
-SMALL = 30  # places of a map
 FEW = 4  # channels
 HELD = 2**20  # numbers that fit into fast memory
 
@@ -17,12 +16,10 @@ HELD = 2**20  # numbers that fit into fast memory
 def convolve(constants: Constants, x: torch.Tensor, weight: torch.Tensor, *how) -> torch.Tensor:
     """Return `torch.convolution(x, weight, *how)`, its memory in the order of x.
 
-    Where maps are small the weights are most of what is read, and convolutions several times as fast where everything
-    has its channels first.
+    Where weights are more numbers than maps, convolutions are several times as fast where everything has its channels
+    first.
     """
-    _, stride, _, _, transposed, *_ = how
-    places = x[0, 0].numel() / (1 if transposed else math.prod(stride)) if x.ndim == 4 and len(x) else math.inf
-    if places > SMALL or weight[0, 0].numel() == 1:
+    if x.ndim != 4 or weight.numel() <= x.numel() or weight[0, 0].numel() == 1:
         return torch.convolution(x, weight, *how)
     weight = constants.derive(torch.Tensor.contiguous, weight)
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)

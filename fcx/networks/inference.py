@@ -34,7 +34,7 @@ from fcx.networks.resolving import Models, resolve_models
 # Faces that go through a FaceChannel at once, whatever a batch holds: convolutions of another number of faces round
 # otherwise, which decides where activations are equal. Fewer are slower, more are not faster on a CPU.
 PIECE = 8
-SMALL_PICTURE = 128  # pixels of a side
+SMALL_PICTURE, MANY_WEIGHTS = 128, 4_000_000  # pixels of a side; weights, which are then most of what is read
 LONG = 5000  # faces, from which on a bar is shown
 
 
@@ -114,9 +114,8 @@ def piece_size(model: nn.Module, batch_size: int) -> int:
 
 def piece_of(model: nn.Module) -> int:
     """Return how many faces of a large batch go through a model at once."""
-    if isinstance(model, FaceChannel) or words_of(model).get("size", 0) > SMALL_PICTURE:
-        return PIECE
-    return 2 * PIECE  # of small pictures: weights are then most of what is read
+    small = not isinstance(model, FaceChannel) and words_of(model).get("size", 0) <= SMALL_PICTURE
+    return 2 * PIECE if small and sum(p.numel() for p in model.parameters()) > MANY_WEIGHTS else PIECE
 
 
 def pieces(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
