@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from conftest import make_faces
@@ -103,9 +104,14 @@ def test_verdicts_name_methods_and_numbers(statistics):
     assert set(folded["method"]) == {"LRP gamma", "Gradient"}
     assert verdicts.rows[0].faces == "40 faces, 3 trainings of each family"
     alone = statistics.sel(model=["plain_scratch-1"])
-    few = figures.attention_claim_verdicts(attention_claim_table(alone, draws=20), alone)
-    assert {row.verdict for row in few.rows} == {"cannot be asked"}
-    assert figures.attention_claims_folded(attention_claim_table(alone, draws=20), alone).frame.empty
+    none = figures.attention_claim_verdicts(attention_claim_table(alone, draws=20), alone)
+    assert none == figures.Absent(
+        "The paper's claims are about networks of which some are not among these: none can be asked."
+    )
+    pair = statistics.sel(model=["plain_scratch-1", "masked_scratch-1"])
+    first, rest = figures.attention_claim_verdicts(attention_claim_table(pair, draws=20), pair).rows
+    assert first.claim.startswith("(e) On plain faces")
+    assert rest[:3] == ("(f) and (g)", "cannot be asked", "Not all of the networks that they are about are there.")
     differ = table.assign(verdict=["holds" if method == "gradient" else "does not hold" for method in table.method])
     row = figures.attention_claim_verdicts(differ, statistics).rows[0]
     assert row.verdict == "depends on the method"
@@ -118,15 +124,20 @@ def opened(statistics, source="demo", models=None):
     first = first_trainings(some).assign_coords(sample=np.arange(40))
     told = compare_all(first, faces, quantity="enrichment", draws=100)
     claims = attention_claim_table(some, draws=50)
-    return figures.comparison_opening(told, claims, some, None, source=source)
+    cells = [("plain", "nose", 1.5, True), ("plain", "jaw", 2, False), ("plain", "mask", 2, True),
+             ("plain", "eyes", 1.6, True), ("masked", "eyes", -1, True)]  # fmt: skip
+    rows = [(first["model"].values[0], *cell) for cell in cells]
+    columns = ["model", "condition", "region", "log2 enrichment", "methods agree"]
+    picture = figures.Picture("face", "Face", "<svg/>", table=pd.DataFrame(rows, columns=columns))
+    return figures.comparison_opening(told, claims, some, picture, source=source)
 
 
 def test_the_opening_reads_naturally_for_one_network_two_and_twelve(statistics):
     statistics = statistics.assign(enrichment=np.log2(statistics["share"] / statistics["area"]))
     twelve = opened(statistics).answer
     assert twelve[0] == (
-        "Twelve networks of four kinds were shown the same 40 demo faces, plain and with a drawn mask, and two methods "
-        "were asked where each of them looks."
+        "Four networks, each trained three times, were shown the same 40 demo faces, plain and with a drawn mask, and "
+        "two methods were asked where each of them looks."
     )
     assert "Of the" in " ".join(twelve) or "of the paper's three claims about this" in twelve[-1]
     two = opened(statistics, "my/faces.csv", ["plain_scratch-1", "masked_scratch-1"]).answer
@@ -138,7 +149,13 @@ def test_the_opening_reads_naturally_for_one_network_two_and_twelve(statistics):
     assert one.question == "Where does this network look, and what does a mask change?"
     assert one.answer[0].startswith("One network was shown the same 40 demo faces, plain and with a drawn mask, and")
     assert one.answer[0].endswith("where it looks.")
-    assert len(one.answer) == 2
+    assert one.answer[1] == (
+        "By both methods, the network trained on plain faces looks more than size would explain at the eyes and the "
+        "nose on plain faces and at no region on masked faces."
+    )
+    assert len(one.answer) == 3
+    assert one.answer[2].startswith("When the mask is put on, by both methods ")
+    assert "; of 18 possible changes (region by region, for each output) the methods contradict" in one.answer[2]
     assert "claims" not in " ".join(one.answer)
     for sentence in (*twelve, *two, *one.answer):
         assert "CCC" not in sentence
@@ -149,9 +166,11 @@ def test_fates_and_names_are_sentences(statistics):
     verdicts = {"a": "holds", "b": "holds", "c": "does not hold", "d": "undecided"}
     assert fates(verdicts) == "paper's four claims about this, two hold, one does not hold and one is undecided"
     assert fates({"e": "depends on the method"}) == "paper's one claim about this, one depends on the method"
-    assert networks_named(statistics) == "Twelve networks of four kinds"
+    assert networks_named(statistics) == "Four networks, each trained three times,"
     assert networks_named(statistics.isel(model=[0])) == "One network"
-    assert networks_named(statistics.isel(model=[0, 1])) == "Two networks of one kind"
+    assert networks_named(statistics.isel(model=[0, 1])) == "One network, trained two times,"
+    assert networks_named(statistics.isel(model=[0, 1, 3])) == "Two networks, one of them trained two times,"
+    assert networks_named(statistics.isel(model=[0, 1, 3, 4, 5])) == "Two networks, each trained several times,"
     assert faces_named("/x/mine.csv") == "faces of “mine.csv”"
 
 

@@ -1,5 +1,6 @@
 """What a declared network is stays with its results: stores, caches, pictures and words of the command line."""
 
+import re
 import warnings
 
 import numpy as np
@@ -142,10 +143,14 @@ def test_the_report_on_maps_tells_the_outputs_methods_and_trainings_of_the_run()
     words = figures.methods_told(results)
     assert words.startswith("- **Gradient** is how much the output would change")
     assert "LRP" not in words  # which was not asked
-    for (target, some), question in zip(shown_targets(results), ["rating of valence", "answer “happy”"], strict=True):
-        opening = figures.attribution_opening(some, fcx.region_statistics(some, faces, draws=5), target=target,
-                                              source="mine")  # fmt: skip
+    groups = [(target, fcx.region_statistics(some, faces, draws=5)) for target, some in shown_targets(results)]
+    for group, question in zip(groups, ["rating of valence", "answer “happy”"], strict=True):
+        opening = figures.attribution_opening([group], source="mine")
         assert opening.question == f"Which parts of a face move a network's {question}?"
+    both = figures.attribution_opening(groups, source="mine")
+    assert both.question == "Which parts of a face move what a network answers?"
+    assert re.search(r"valence hangs most, .* for (a and )?b .*; happy hangs most, .* for logits \(", both.answer[0])
+    assert len(both.answer) == 1  # one method, with which no other can disagree
 
 
 def test_reports_score_ratings_and_logits_each_by_its_own():

@@ -138,7 +138,7 @@ def test_findings_on_masking_say_the_sign_and_what_correction_takes_back(said):
     statement = (
         "Arousal, 5 faces: from plain to masked faces the CCC is lower for plain scratch; higher "
         "for masked scratch; not "
-        "clearly different for masked last conv; lower, but not after correction for all comparisons, for my <own>."
+        "clearly different for masked last conv; lower (not after correction for all comparisons) for my <own>."
     )
     assert said[statement] == (
         "plain scratch: 0.72 to 0.41, difference -0.31 [-0.35, -0.27]; "
@@ -153,7 +153,7 @@ def test_findings_on_training_compare_every_model_with_the_first(said):
     statement = (
         "Arousal, 5 faces: on plain faces, compared with plain scratch, the CCC is lower for masked "
         "scratch; not clearly "
-        "different for masked last conv; higher, but not after correction for all comparisons, for my <own>."
+        "different for masked last conv; higher (not after correction for all comparisons) for my <own>."
     )
     assert said[statement] == (
         "masked scratch: 0.40 against 0.72, difference -0.32 [-0.40, -0.25]; "

@@ -310,12 +310,6 @@ def test_a_clear_difference_that_correction_takes_back_is_not_called_clear():
     assert verdicts[2] == "not clearly different"
 
 
-def test_findings_without_ratings_say_so(faces):
-    [counted] = figures.comparison_findings(faces, None, None).items
-    assert "no agreement to measure" in counted.numbers
-    assert "CCC" not in counted.statement
-
-
 def test_coverage_counts_pairs_and_names_reasons():
     faces = make_faces(6)
     faces["status"] = faces["status"].astype("U40")

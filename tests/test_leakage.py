@@ -246,3 +246,16 @@ def test_findings_follow_the_corrected_tests(audited):
         "Valence, predicted from the mask alone: no better than chance from rigid pixels, rigid outline, jaw pixels "
         "and jaw outline."
     )
+
+
+def test_the_opening_says_where_the_best_of_several_masks_may_pass_chance_by_luck(heads, audited):
+    arousal = figures.masks_opening(heads, audited, source="demo", style="surgical").answer[1]
+    assert arousal.startswith("From nothing but the mask, arousal cannot be guessed clearly better than by chance: ")
+    assert " (which the best of 4 attempts can pass by luck); from the plain face it is " in arousal
+    sure = audited.assign(p_holm=audited["p_holm"] / 2)
+    arousal = figures.masks_opening(heads, sure, source="demo", style="surgical").answer[1]
+    assert arousal.startswith("From nothing but the mask, arousal can be guessed better than by chance: ")
+    assert "luck" not in arousal
+    without = figures.masks_opening(heads, figures.Absent("No audit."), source="demo", style="surgical")
+    assert without.question == "What do drawn masks hide?"
+    assert len(without.answer) == 1

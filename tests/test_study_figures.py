@@ -10,7 +10,7 @@ from test_studies import PAPER_LIKE, SHAPES, made_scores
 import fcx
 from fcx import figures
 from fcx.figures.theme import Figure
-from fcx.reporting.notebook_inputs import stored_study
+from fcx.reporting.notebook_inputs import stored_study, trained_checkpoints
 from fcx.studies import (
     by_expression,
     calibration_table,
@@ -28,8 +28,10 @@ from fcx.studies import (
     table2_rows,
     table3,
 )
-from fcx.studies.stored_scores import save_scores
+from fcx.studies.stored_scores import Study, save_scores, study_of
 from fcx.studies.training_plan import LADDER
+
+UNRATED = figures.Absent("No face carries ratings.")
 
 NAMES = {"small_plain": ("scratch", "", 27_000), "small_last_conv_500": ("last_conv", "small_plain-1", 500)}
 LEVELS = {f"small_{name}": dict.fromkeys(LADDER, 0.8) for name in LADDER}
@@ -108,23 +110,27 @@ def test_findings_say_the_verdict_and_on_what_it_stands(scores, drawn):
     assert "60 faces and 2 trainings of each family" in found[0].numbers
     alone = claim_table(drawn_scores(scores.isel(model=(scores["seed"] == 0).values), draws=50))
     assert "with one training of each family" in figures.claim_verdicts(alone, faces="made").rows[0].numbers
-    fewer = figures.claim_verdicts(claim_table(drawn.isel(model=slice(2))), faces="made").rows
-    assert [row.verdict for row in fewer[1:]] == ["cannot be asked"] * 3
+    _, rest = figures.claim_verdicts(claim_table(drawn.isel(model=slice(2))), faces="made").rows
+    assert rest[:2] == ("(b), (c) and (d)", "cannot be asked")
+    others = drawn.isel(model=(drawn["family"] == "masked_scratch").values)
+    assert isinstance(figures.claim_verdicts(claim_table(others), faces="made"), figures.Absent)
 
 
 def test_the_opening_of_training_reads_naturally_with_one_family_and_without_labels(drawn):
     tables, claims = {"made": table3(drawn)}, {"made": claim_table(drawn)}
-    answer = figures.training_opening(tables, claims).answer
+    answer = figures.training_opening(tables, claims, absent=UNRATED).answer
     row = tables["made"].set_index(["family", "condition", "target"]).loc["plain_scratch", "masked", "valence"]
     number = f" and {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] on masked faces"
-    assert answer[0].startswith("On 60 faces (made), a network trained on plain faces agrees with people's ratings of ")
+    assert answer[0].startswith(
+        "On 60 faces of “made”, a network trained on plain faces agrees with people's ratings of "
+    )
     assert number in answer[0]
     assert answer[1].startswith(
         "Of the others a network tuned on masked faces in all layers does best on masked faces: "
     )
     assert answer[2].startswith("Of the paper's four claims about this, ")
     alone = drawn.isel(model=slice(1))
-    one = figures.training_opening({"made": table3(alone)}, {"made": claim_table(alone)}).answer
+    one = figures.training_opening({"made": table3(alone)}, {"made": claim_table(alone)}, absent=UNRATED).answer
     assert len(one) == 2  # nothing to compare with; one claim can be asked
     assert "others" not in " ".join(one)
     card = figures.training_picture(tables["made"])
@@ -143,8 +149,7 @@ def test_the_opening_of_training_reads_naturally_with_one_family_and_without_lab
     below = figures.training_picture(below).svg
     assert ">-0.4<" in below
     assert len(set(re.findall(r'<circle cx="([^"]*)"', below))) == 1  # all at -0.33; no dot for what is not known
-    [nothing] = figures.training_opening({}, {}).answer
-    assert nothing.startswith("None of these faces carries a rating")
+    assert figures.training_opening({}, {}, absent=UNRATED).answer == [UNRATED.why]
 
 
 def test_findings_of_the_study_name_the_best_and_the_control(drawn):
@@ -158,17 +163,17 @@ def test_findings_of_the_study_name_the_best_and_the_control(drawn):
 def test_what_is_missed_and_how_high_a_score_can_be_is_said(scores, drawn):
     missed = parts_table(scores), error_shares(scores, "plain"), calibration_table(scores, "plain")
     found = figures.missed_findings(*missed, target="arousal", faces="made").items
-    assert found[0].statement.startswith("Arousal, made, plain faces, plain scratch: answers have 1.0")
+    assert found[0].statement.startswith("Arousal, “made”, plain faces, plain scratch: answers have 1.0")
     assert "scale and shift 0.9" in found[-1].statement
     row = {"set": "made", "target": "arousal", "half": 0.8, "full": 0.88, "network": 0.94, "n": 60}
     [ceiling] = figures.ceiling_findings(pd.DataFrame([row]), table3(drawn), faces="made").items
     assert ceiling.statement.startswith(
-        "Arousal, made: no prediction can have a CCC above 0.94; the highest here is 0.9"
+        "Arousal, “made”: no prediction can have a CCC above 0.94; the highest here is 0.9"
     )
     [unknown] = figures.ceiling_findings(pd.DataFrame([row]), table3(drawn), faces="demo").items
     assert unknown.statement == "demo: no ceiling of agreement is known."
     within = figures.family_chart(table3(drawn_scores(scores, "within_ccc", draws=20)), faces="made", within=True)
-    assert within.meta["title"] == "CCC of every family within expression, made"
+    assert within.meta["title"] == "CCC of every family within expression, “made”"
     assert "paper" not in within.meta["reading"]
     chart = figures.family_chart(table3(drawn), faces="made", ceilings=pd.DataFrame([row]))
     assert [trace.x for trace in chart.data if "ceiling" in (trace.name or "")] == [(0.94, 0.94)]
@@ -187,7 +192,7 @@ def test_reasons_say_what_gains(drawn):
     reasons = ladder_reasons(drawn_scores(made_scores(levels, count=200), draws=50))
     assert (
         figures.reason_findings(reasons, faces="made").items[0].statement
-        == "Made: that the upper face suffices explains a gain in arousal and valence."
+        == "“made”: that the upper face suffices explains a gain in arousal and valence."
     )
 
 
@@ -206,3 +211,33 @@ def test_the_report_runs_on_stored_scores(scores, tmp_path):
     table = pd.read_csv(out / "02_training" / "table3_validation.csv")
     expected = table3(drawn_scores(scores, draws=20))
     assert table["estimate"].tolist() == pytest.approx(expected["estimate"].tolist(), abs=1e-6)
+
+
+def test_a_study_of_some_networks_is_of_these_and_their_trainings_only(scores):
+    between = made_scores({"masked_all_layers@0.5": {"plain": 0.5, "masked": 0.5}}, seeds=2, count=60)
+    parts = {("made", "table2"): scores, ("made", "forgetting"): between, ("made", "ladder"): scores}
+    curves = records(PAPER_LIKE)[["name"]].assign(epoch=1)
+    whole = Study(records(PAPER_LIKE), curves, parts, pd.DataFrame())
+    one = study_of(whole, ["plain_scratch", "mine"])
+    assert set(one.scores) == {("made", "table2")}
+    assert one.scores["made", "table2"]["model"].values.tolist() == ["plain_scratch-1", "plain_scratch-2"]
+    assert one.trainings.name.tolist() == one.curves.name.tolist() == ["plain_scratch-1", "plain_scratch-2"]
+    seed = study_of(whole, ["plain_scratch-2", "masked_all_layers-1", "masked_all_layers-2"])
+    assert seed.scores["made", "forgetting"]["model"].values.tolist() == ["masked_all_layers@0.5-2"]
+    assert study_of(whole, []).scores == {}
+    assert study_of(whole, []).trainings.empty
+
+
+def test_the_report_tells_of_the_networks_that_are_named(monkeypatch):
+    monkeypatch.setattr("fcx.studies.experiment", lambda faces, out, *, models, runs: (out.name, models))
+    shipped = stored_study("", "demo", models="masked_scratch,mini_xception")
+    assert set(shipped.scores) == {("validation", "table2"), ("demo", "table2")}
+    assert set(shipped.trainings.family) == {"masked_scratch"}
+    none = stored_study("", "demo", models="mini_xception")
+    assert none.scores == {}
+    assert none.trainings.empty
+    monkeypatch.setattr("fcx.datasets.face_stores.has_ratings", lambda source: True)
+    out, asked = stored_study("", "mine.csv", models="plain_scratch,mini_xception")
+    assert asked == ["plain_scratch-1", "plain_scratch-2", "plain_scratch-3"]
+    assert out != stored_study("", "mine.csv")[0]
+    assert trained_checkpoints("all")[:2] == ["plain_scratch-1", "plain_scratch-2"]

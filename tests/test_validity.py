@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 import fcx
@@ -196,11 +197,19 @@ def test_figures_say_what_the_numbers_say(scores, sets):
     assert len(table) == scores.sizes["carrier"] * scores.sizes["method"] * len(TARGETS)
     assert figures.densest_table(scores).frame.set_index("method").loc["Gradient", "mouth"] == "mouth 100%"
     said = [item.statement for item in figures.validity_findings(scores).items]
-    assert said[0].startswith("The networks of mouth, outline and brightness have not learnt")  # they were not taught
+    assert said[0].startswith(
+        "On drawn faces, the networks of mouth, outline and brightness have not learnt"
+    )  # they were not taught
     taught_well = scores.assign(ccc=scores["ccc"] * 0 + 0.95)
     said = [item.statement for item in figures.validity_findings(taught_well).items]
-    assert said[0].startswith("Every network has learnt")
+    assert said[0].startswith("On drawn faces, every network has learnt")
     assert "found by Gradient" in said[1]
+    ahead = xr.where(taught_well["method"] == "gradient", 0.2, -0.2)  # of the same network with random weights
+    nearly = taught_well.assign(untrained_mean=taught_well["found_mean"] - ahead)
+    [near] = [item.statement for item in figures.validity_findings(nearly).items if "random weights" in item.statement]
+    often, more = near.split(", and more often by ")
+    assert often.endswith("nearly as often (in fewer faces by less than 50% of them) by Gradient")
+    assert "Gradient" not in more
     assert said[-1].startswith("Brightness is everywhere")
     worst = figures.found_chart(scores).table.set_index("method")["worst"]
     assert worst["Gradient"] == pytest.approx(float(scores["found_mean"].sel({"method": "gradient"}).min()))

@@ -10,6 +10,7 @@ from .agreement_charts import (
     difference_chart as difference_chart,
     prediction_scatter as prediction_scatter,
 )
+from .attention_opening import comparison_opening as comparison_opening
 from .average_face import face_picture as face_picture
 from .card_pictures import (
     maps_picture as maps_picture,
@@ -35,12 +36,11 @@ from .landmark_charts import (
     robustness_chart as robustness_chart,
 )
 from .leakage_charts import leakage_chart as leakage_chart, leakage_findings as leakage_findings
-from .maps_told import methods_told as methods_told, networks_told as networks_told
+from .maps_told import families_told as families_told, methods_told as methods_told, networks_told as networks_told
 from .mask_galleries import style_gallery as style_gallery, wearing_gallery as wearing_gallery
 from .opening import Opening as Opening, Picture as Picture, Verdict as Verdict, Verdicts as Verdicts
 from .openings import (
     attribution_opening as attribution_opening,
-    comparison_opening as comparison_opening,
     faces_limits as faces_limits,
     masks_opening as masks_opening,
     run_limits as run_limits,
@@ -74,6 +74,7 @@ from .study_findings import (
     reason_findings as reason_findings,
 )
 from .tables import (
+    Absent as Absent,
     Finding as Finding,
     Findings as Findings,
     Provenance as Provenance,

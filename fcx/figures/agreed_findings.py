@@ -6,13 +6,14 @@ import pandas as pd
 import xarray as xr
 
 from fcx.figures.opening import Verdict, Verdicts
-from fcx.figures.tables import Finding, Findings, Table
+from fcx.figures.tables import Absent, Finding, Findings, Table
 from fcx.figures.wording import ends_of, how_many, listed, method_title, plain_name
 from fcx.statistics.method_agreement import AGREES, agreement_of_methods
 from fcx.studies.attention_claims import attention_verdicts, by_all_methods
 from fcx.studies.claims import FAILS, HOLDS, OPEN, UNASKED
 
 VERDICTS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is undecided", UNASKED: "cannot be asked"}
+NO_CLAIM = Absent("The paper's claims are about networks of which some are not among these: none can be asked.")
 SUMS = ("uncovered",)  # regions that are made of others: told by their parts
 
 
@@ -30,7 +31,8 @@ def attention_findings(comparisons: xr.Dataset, statistics: xr.Dataset) -> Findi
         row = rows.iloc[0]
         if row.model_a == row.model_b or row.model_b == first:
             numbers = f"Agrees: {methods}; {how_many(comparisons['n'].isel(comparison=number))} faces. {_spread(rows)}."
-            findings.append(Finding(f"{_start(row)} {directions(rows, told.target.unique())}{_than(row)}.", numbers))
+            outputs = told[told.comparison == number].target.unique()
+            findings.append(Finding(f"{_start(row)} {directions(rows, outputs)}{_than(row)}.", numbers))
     if not findings:
         many = comparisons.sizes["method"] > 1
         words = f"No difference is told alike by {methods}" if many else f"{methods} tells no clear difference"
@@ -56,14 +58,18 @@ def attention_table(comparisons: xr.Dataset, statistics: xr.Dataset) -> Table:
                  pd.DataFrame(rows, columns=columns), folded=True)  # fmt: skip
 
 
-def attention_claim_verdicts(table: pd.DataFrame, statistics: xr.Dataset) -> Verdicts:
-    """Return what every method says of each claim of where networks look (`fcx.studies.attention_claim_table`)."""
+def attention_claim_verdicts(table: pd.DataFrame, statistics: xr.Dataset) -> Verdicts | Absent:
+    """Return what every method says of each claim of where networks look, or that none can be asked.
+
+    `table` is from `fcx.studies.attention_claim_table`.
+    """
     verdicts, rows = attention_verdicts(table), []
+    if not any(verdicts.values()):
+        return NO_CLAIM
     for name, part in table.groupby("claim", sort=False):
         claim = f"({name}) {part['statement'].iloc[0]}"
         verdict = by_all_methods(verdicts[name])
         if verdict == UNASKED:
-            rows.append(Verdict(claim, VERDICTS[UNASKED], "Not all of the networks that it is about are there."))
             continue
         words = [f"{measured[:1].upper()}{measured[1:]}: {_by_target(of_measured)}"
                  for measured, of_measured in part.groupby("measured", sort=False)]  # fmt: skip
@@ -73,7 +79,14 @@ def attention_claim_verdicts(table: pd.DataFrame, statistics: xr.Dataset) -> Ver
             words.append("; ".join(f"{said} by {listed(names)}" for said, names in groups.items()))
         faces = f"{how_many(part['n'])} faces, {_trainings(part['seeds'])}"
         rows.append(Verdict(claim, VERDICTS.get(verdict, verdict), f"{'. '.join(words)}.", faces))
+    rows += unasked_row([name for name, of in verdicts.items() if not of])
     return Verdicts(rows, "What the paper claims of where networks look")
+
+
+def unasked_row(names: list[str], faces: str = "") -> list[Verdict]:
+    """Return one row for all claims that cannot be asked, or none."""
+    about = "Not all of the networks that " + ("it is about" if len(names) == 1 else "they are about") + " are there."
+    return [Verdict(listed([f"({name})" for name in names]), VERDICTS[UNASKED], about, faces)] if names else []
 
 
 def _trainings(seeds) -> str:

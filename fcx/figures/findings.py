@@ -12,29 +12,33 @@ import xarray as xr
 from fcx.core.contract import column, usable
 from fcx.figures.agreement_charts import differences
 from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import how_many, listed, plain_name
+from fcx.figures.wording import TAKEN_BACK, how_many, listed, plain_name
 from fcx.statistics.bootstrap import FEW, clusters
+from fcx.statistics.families import family_members
 
 
-def comparison_findings(faces: xr.Dataset, evaluation: xr.Dataset, comparisons: xr.Dataset) -> Findings:
+def comparison_findings(faces: xr.Dataset, evaluation: xr.Dataset, comparisons: xr.Dataset,
+                        asked: xr.Dataset | None = None) -> Findings:  # fmt: skip
     """Return what the agreement with the labels is: statements, each with its numbers.
 
     `evaluation` is from `fcx.evaluate` and `comparisons` from `compare_all` on the CCC, for the targets that are
-    rated (both None where none is). A difference is called lower or higher where its 95 % interval leaves out 0, else
-    not clearly different; where Holm's correction over all tests of the table takes that back, the statement says so.
+    rated. A difference is called lower or higher where its 95 % interval leaves out 0, else not clearly different;
+    where Holm's correction over all tests of the table takes that back, the statement says so. `asked` are results
+    of all trainings, where `evaluation` is of the first of each family.
     """
-    findings = [_counted(faces, evaluation)]
-    for target in [] if evaluation is None else evaluation["target"].values.tolist():
+    findings = [_counted(faces, evaluation, asked)]
+    for target in evaluation["target"].values.tolist():
         findings += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
     return Findings(findings)
 
 
-def _counted(faces, evaluation) -> Finding:
+def _counted(faces, evaluation, asked) -> Finding:
     given = f"{int(usable(faces).sum())} of {faces.sizes['sample']} faces given can be used plain and masked"
-    if evaluation is None:
-        used = "None carries a label, so there is no agreement to measure."
-    else:
-        used = f"{how_many(evaluation['n'])} of them carry labels; agreement is measured on these pairs."
+    used = f"{how_many(evaluation['n'])} of them carry labels; agreement is measured on these pairs."
+    several = [] if asked is None else [name for name, of in family_members(asked).items() if len(of) > 1]
+    if several:
+        used += (f" Of {listed([plain_name(name) for name in several])} the first training is measured here; the "
+                 "report 02_training has the mean of all.")  # fmt: skip
     subjects = column(faces, "subject")[usable(faces)]
     if (people := len(set(clusters(subjects)))) < FEW:
         who = f"They are of {people} {'person' if people == 1 else 'people'}"
@@ -111,7 +115,7 @@ def _verdict(row) -> str:
     if not (row.low > 0 or row.high < 0):
         return "not clearly different"
     sign = "higher" if row.low > 0 else "lower"
-    return sign if row.p_holm < 0.05 else f"{sign}, but not after correction for all comparisons,"
+    return sign if row.p_holm < 0.05 else f"{sign} ({TAKEN_BACK})"
 
 
 def _numbers(row, first: float, word: str, second: float) -> str:

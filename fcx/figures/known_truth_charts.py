@@ -177,11 +177,11 @@ def _titles(scores, methods) -> dict[str, str]:
     return {method: method_title(method, scores) for method in methods}
 
 
-def validity_findings(scores: xr.Dataset) -> Findings:
+def validity_findings(scores: xr.Dataset, *, on: str = DRAWN) -> Findings:
     """Return what the numbers say: which methods find the truth, which fail and where, and what brightness does."""
     rows = validity_rows(scores)
     rows["title"] = [method_title(name, scores) for name in rows.method]
-    findings = [_learnt(rows), *_refused(scores)]
+    findings = [_learnt(rows, on), *_refused(scores)]
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
     if len(asked):
         findings += _passed(asked[~asked.control]) + _untrained(asked[~asked.control]) + _controls(asked[asked.control])
@@ -195,15 +195,16 @@ def validity_findings(scores: xr.Dataset) -> Findings:
     return Findings(findings)
 
 
-def _learnt(rows) -> Finding:
+def _learnt(rows, on: str) -> Finding:
     least = rows.groupby("carrier", sort=False).ccc.min()
     failed = list(least.index[least < LEARNT])
     numbers = "; ".join(f"{carrier} {ccc:z.2f}" for carrier, ccc in least.items())
     numbers = f"Lower CCC of the two targets, on faces drawn anew: {numbers}."
     if failed:
-        return Finding(f"The networks of {listed(failed)} have not learnt their labels (CCC below {LEARNT}) and "
-                       "prove nothing; the statements below leave them out.", numbers)  # fmt: skip
-    return Finding(f"Every network has learnt its labels (CCC at least {LEARNT}), so it reads its carrier.", numbers)
+        return Finding(f"On {on}, the networks of {listed(failed)} have not learnt their labels (CCC below {LEARNT}) "
+                       "and prove nothing; the statements below leave them out.", numbers)  # fmt: skip
+    every = f"On {on}, every network has learnt its labels (CCC at least {LEARNT}), so it reads its carrier."
+    return Finding(every, numbers)
 
 
 def _refused(scores) -> list[Finding]:
@@ -242,12 +243,13 @@ def _untrained(rows) -> list[Finding]:
     numbers = "; ".join(f"{r.title} {r.found_mean:.0%} against {r.untrained_mean:.0%} ({r.carrier}, {r.target})"
                         for r in least.itertuples())  # fmt: skip
     numbers = f"Where they are nearest, trained against random weights: {numbers}."
-    near = list(least.title[least.lead < LEAD])
-    if not near:
-        statement = f"With random weights, every method finds the truth in fewer faces by at least {LEAD:.0%} of them."
-    else:
-        statement = (f"For some carrier or target, by {listed(near)} the map of the same network with random weights "
-                     f"finds the truth nearly as often: in fewer faces by less than {LEAD:.0%} of them.")  # fmt: skip
+    near, more = list(least.title[least.lead.between(0, LEAD, "left")]), list(least.title[least.lead < 0])
+    parts = [f"nearly as often (in fewer faces by less than {LEAD:.0%} of them) by {listed(near)}"] * bool(near)
+    parts += [f"more often by {listed(more)}"] * bool(more)
+    statement = f"With random weights, every method finds the truth in fewer faces by at least {LEAD:.0%} of them."
+    if parts:
+        statement = ("For some carrier or target, the map of the same network with random weights finds the truth "
+                     f"{', and '.join(parts)}.")  # fmt: skip
     return [Finding(statement, numbers)]
 
 

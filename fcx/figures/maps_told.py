@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import xarray as xr
 
 from fcx.core.provenance import nested_attr
+from fcx.figures.openings import count_word, the_network
 from fcx.figures.wording import listed, method_title, readable
 from fcx.statistics.families import family_members
 
@@ -36,6 +39,20 @@ def methods_told(results: xr.Dataset) -> str:
         shows = f"shows {declared.get(name, {}).get('shows', 'where {} comes from').format('the output')}"
         lines.append(f"**{method_title(name, results)}** {METHODS_TOLD.get(name, shows)}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def families_told(results: xr.Dataset) -> str:
+    """Return what each family of networks has learnt, or answers, and how often it was trained, in Markdown."""
+    lines = []
+    for family, of in family_members(results).items():
+        shown = the_network(family, "a")
+        answers = results["share"].sel(model=list(of.values())).notnull()
+        outputs = answers.any([dim for dim in answers.dims if dim != "target"])
+        named = [html.escape(str(name)) for name in results["target"].values[outputs.values]]
+        what = f"is {shown}" if shown.startswith("a network") else f"answers {listed(named)}"
+        times = f", asked in {count_word(len(of))} trainings" * (len(of) > 1)
+        lines.append(f"- **{readable(family)}** {what}{times}.")
+    return "\n".join(lines)
 
 
 def networks_told(results: xr.Dataset) -> str:

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from fcx.figures.forest_plots import forest, heights, name_rows, shifts
 from fcx.figures.theme import INK, PALETTE, Figure, bars, dots, finish, looks
-from fcx.figures.wording import how_many
+from fcx.figures.wording import how_many, set_short
 from fcx.studies.paper import SHEET_BY_FACES
 from fcx.studies.training_plan import family_title
 
@@ -80,7 +80,7 @@ def family_chart(table: pd.DataFrame, *, faces: str, ceilings: pd.DataFrame | No
         reading += " Crosses are the paper's, measured on AffectNet with other masks."
     numbers = "; ".join(f"{_title(r.family)}, {r.condition}, {r.target}: {r.estimate:z.2f}"
                         for r in table.itertuples())  # fmt: skip
-    title, height = f"CCC of every family{' within expression' * within}, {faces}", 210 + 74 * len(families)
+    title, height = f"CCC of every family{' within expression' * within}, {set_short(faces)}", 210 + 74 * len(families)
     name = f"families{'_within' * within}_{faces}"
     return finish(figure, name, title, reading, f"{numbers}.", table, height, margin_t=170)
 
@@ -176,7 +176,7 @@ def forgetting_chart(table: pd.DataFrame, *, faces: str) -> Figure:
         "Lines go from the plain network (open circle) in steps of a quarter to the tuned one (square), every weight "
         "on the straight line between; up is gained on masks, left is lost on plain faces."
     )
-    title = f"What tuning on masks gains and forgets, {faces}"
+    title = f"What tuning on masks gains and forgets, {set_short(faces)}"
     return finish(figure, f"forgetting_{faces}", title, reading, f"Tuned: {numbers}.", table, 180 + 290 * len(targets))
 
 
@@ -216,7 +216,7 @@ def efficiency_chart(table: pd.DataFrame, *, faces: str, condition: str = "maske
         "dashed is the network before it was tuned"
         + (", dotted the results sheet of the paper's authors." if condition == "masked" else ".")
     )
-    title = f"How many masked faces tuning needs, {condition} faces of {faces}"
+    title = f"How many masked faces tuning needs, {condition} faces of {set_short(faces)}"
     name, height = f"efficiency_{condition}_{faces}", 190 + 280 * len(targets)
     return finish(figure, name, title, reading, f"{numbers}.", table, height, margin_t=150)
 
@@ -240,7 +240,7 @@ def ladder_chart(matrix: pd.DataFrame, *, faces: str) -> Figure:
     own = matrix[matrix["trained on"] == matrix["scored on"]]
     numbers = "; ".join(f"{r[1]}, {r.target}: {r.estimate:z.2f}" for r in own.itertuples())
     reading = "Each cell is the mean CCC over seeds of networks trained on the row's faces and scored on the column's."
-    title = f"The occluder ladder, {faces}"
+    title = f"The occluder ladder, {set_short(faces)}"
     return finish(
         figure,
         f"ladder_{faces}",
@@ -266,7 +266,7 @@ def cost_chart(gains: pd.DataFrame, *, faces: str, condition: str = "masked") ->
         "Each point is a family: to the right is dearer, up is better. Multiply-adds are those of the whole training "
         "and of the one that it starts from, counted from the layers; the CCC is the mean of both targets."
     )
-    title = f"What training costs and what it reaches, {faces}"
+    title = f"What training costs and what it reaches, {set_short(faces)}"
     return finish(figure, f"cost_{faces}", title, reading, f"{'; '.join(words)}.", gains, 480, margin_t=160)
 
 
@@ -288,10 +288,9 @@ def expression_chart(table: pd.DataFrame, *, target: str, faces: str) -> Figure:
     figure.update_xaxes(title_text=f"mean {target}", zeroline=True)
     worst = table.assign(gap=table[families[0]] - table.rated).sort_values("gap", key=abs, ascending=False).head(3)
     numbers = "; ".join(f"{r.expression} {r.gap:+z.2f}" for r in worst.itertuples())
-    reading = (
-        f"Strokes are mean ratings of {faces}, symbols the mean answers of each family to plain faces, over its seeds."
-    )
-    return finish(figure, f"expressions_{target}_{faces}", f"{target.capitalize()} by expression, {faces}", reading,
+    short = set_short(faces)
+    reading = f"Strokes: mean ratings of {short}; symbols: mean answers of each family to plain faces, over its seeds."
+    return finish(figure, f"expressions_{target}_{faces}", f"{target.capitalize()} by expression, {short}", reading,
                   f"Furthest from the ratings, {_title(families[0])}: {numbers}.", table, 200 + 46 * len(names),
                   margin_t=150)  # fmt: skip
 

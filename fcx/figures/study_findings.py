@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fcx.figures.agreed_findings import VERDICTS
+from fcx.figures.agreed_findings import NO_CLAIM, VERDICTS, unasked_row
 from fcx.figures.opening import Verdict, Verdicts
-from fcx.figures.tables import Finding, Findings
-from fcx.figures.wording import ends_of, how_many, listed, set_named
+from fcx.figures.tables import Absent, Finding, Findings
+from fcx.figures.wording import TAKEN_BACK, ends_of, how_many, listed, set_named, set_short
 from fcx.studies.claims import UNASKED, overall
 from fcx.studies.study_tables import LONGER
 from fcx.studies.training_plan import family_title
@@ -15,16 +15,17 @@ from fcx.studies.training_plan import family_title
 SCHEMES = {"last_conv": "the last convolution", "all_layers": "all layers"}
 
 
-def claim_verdicts(table: pd.DataFrame, *, faces: str) -> Verdicts:
-    """Return what became of each claim of the paper, with the numbers behind it.
+def claim_verdicts(table: pd.DataFrame, *, faces: str) -> Verdicts | Absent:
+    """Return what became of each claim of the paper, with the numbers behind it, or that none can be asked.
 
     `table` is from `fcx.studies.claim_table`; `faces` says which faces were scored.
     """
     verdicts, rows = overall(table), []
+    if set(verdicts.values()) == {UNASKED}:
+        return NO_CLAIM
     for name, part in table.groupby("claim", sort=False):
         claim, verdict = f"({name}) {part['statement'].iloc[0]}", VERDICTS[verdicts[name]]
         if verdicts[name] == UNASKED:
-            rows.append(Verdict(claim, verdict, "Not all of the networks that it is about are there.", faces))
             continue
         words = []
         for measured, of_measured in part.groupby("measured", sort=False):
@@ -35,6 +36,7 @@ def claim_verdicts(table: pd.DataFrame, *, faces: str) -> Verdicts:
             words.append(f"{measured}, to be {of_measured['margin'].iloc[0]}: {'; '.join(each)}")
         numbers = f"{'. '.join(_upper(each) for each in words)}. {_basis(part)}"
         rows.append(Verdict(claim, verdict, numbers, faces))
+    rows += unasked_row([name for name, verdict in verdicts.items() if verdict == UNASKED], faces)
     return Verdicts(rows, f"What the paper claims of training, on {set_named(faces)}")
 
 
@@ -55,9 +57,13 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
     for target, part in table.groupby("target", sort=False):
         best = part[part["family"] != "shuffled"]
         tops = best.loc[best.groupby("condition", sort=False)["estimate"].idxmax()]
-        words = [f"that of {family_title(r.family)} on {r.condition} faces, {_number(r)}" for r in tops.itertuples()]
-        start = f"{target.capitalize()}, {faces}, {how_many(part['n'])} faces"
-        statement = f"{start}: the highest CCC is {listed(words)}."
+        start = f"{target.capitalize()}, {set_short(faces)}, {how_many(part['n'])} faces"
+        if best["family"].nunique() > 1:
+            tops = [f"that of {family_title(r.family)} on {r.condition} faces, {_number(r)}" for r in tops.itertuples()]
+            statement = f"{start}: the highest CCC is {listed(tops)}."
+        else:
+            tops = [f"{_number(r)} on {r.condition} faces" for r in tops.itertuples()]
+            statement = f"{start}: the CCC of {family_title(best['family'].iloc[0])} is {listed(tops)}."
         each = "; ".join(f"{family_title(r.family)}, {r.condition} {r.estimate:z.2f}" for r in part.itertuples())
         findings.append(Finding(statement, f"{each}."))
         gained = differences[(differences.target == target) & (differences.b == "plain_scratch")
@@ -98,7 +104,7 @@ def efficiency_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces
     """Return how many masked faces tuning needs, from `efficiency_table` and `efficiency_differences`."""
     findings = []
     for target, rows in differences.groupby("target", sort=False):
-        start, condition = f"{target.capitalize()}, {faces}", rows["condition_a"].iloc[0]
+        start, condition = f"{target.capitalize()}, {set_short(faces)}", rows["condition_a"].iloc[0]
         reached = table[(table.target == target) & (table.condition == condition)].sort_values("faces")
         for (a, b), pairs in rows.groupby(["scheme_a", "scheme_b"], sort=False):
             of_a, of_b = (f"tuning {SCHEMES.get(scheme, scheme)}" for scheme in (a, b))
@@ -134,7 +140,7 @@ def reason_findings(reasons: pd.DataFrame, *, faces: str) -> Findings:
             if of_sign := [r.target for r in rows.itertuples() if _sign(r) == sign]:
                 words.append(f"{words_of} {listed(of_sign)}")
         numbers = "; ".join(f"{r.target} {_number(r, '+z.2f')}" for r in rows.itertuples())
-        statement = f"{_upper(faces)}: that {what} explains {listed(words)}."
+        statement = f"{_upper(set_short(faces))}: that {what} explains {listed(words)}."
         findings.append(Finding(statement, f"{_upper(how)}: {numbers}. {_basis(rows)}"))
     return Findings(findings)
 
@@ -151,7 +157,7 @@ def missed_findings(
     if first is None:
         return Findings([])
     row = parts[parts.family == first].iloc[0]
-    start = f"{target.capitalize()}, {faces}, plain faces, {family_title(first)}"
+    start = f"{target.capitalize()}, {set_short(faces)}, plain faces, {family_title(first)}"
     spread = f"{start}: answers have {row.scale:z.2f} times the deviation of the ratings, and lie "
     spread += f"{abs(row['shift']):z.2f} deviations {'below' if row['shift'] < 0 else 'above'} them."
     findings = [
@@ -177,11 +183,11 @@ def ceiling_findings(ceilings: pd.DataFrame, table: pd.DataFrame, *, faces: str)
     known = ceilings[ceilings.set == faces]
     if known.empty:
         why = "each face has one label whose noise is unknown, as where it has one rating, or its votes are not at hand"
-        return Findings([Finding(f"{faces}: no ceiling of agreement is known.", f"{_upper(why)}.")])
+        return Findings([Finding(f"{set_short(faces)}: no ceiling of agreement is known.", f"{_upper(why)}.")])
     findings = []
     for row in known.itertuples():
         best = table.loc[table[table.target == row.target]["estimate"].idxmax()]
-        start = f"{row.target.capitalize()}, {faces}: no prediction can have a CCC above {row.network:z.2f}"
+        start = f"{row.target.capitalize()}, {set_short(faces)}: no prediction can have a CCC above {row.network:z.2f}"
         behind = f"labels of as many other raters would agree with {row.full:z.2f}; {row.n:.0f} faces"
         findings.append(Finding(f"{start}; the highest here is {best.estimate:z.2f}.",
                                 f"Halves of each face's votes agree with {row.half:z.2f}, {behind}."))  # fmt: skip
@@ -193,7 +199,7 @@ def _relation(row) -> str:
     sign = _sign(row)
     if not sign:
         return "not clearly different from"
-    return sign if row.p_holm < 0.05 else f"{sign}, but not after correction for all comparisons,"
+    return sign if row.p_holm < 0.05 else f"{sign} ({TAKEN_BACK})"
 
 
 def _sign(row) -> str:

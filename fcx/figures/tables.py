@@ -38,6 +38,17 @@ class Table:
         return {MIME: content, "text/html": shown, "text/plain": str(self.frame)}
 
 
+@dataclass
+class Absent:
+    """What a section would have shown and cannot: why, in a sentence. An export lists such sections at its end."""
+
+    why: str
+
+    def _repr_mimebundle_(self, *args, **kwargs):
+        content = {"kind": "absent", "name": "absent", "why": self.why}
+        return {MIME: content, "text/html": f"<p>{html.escape(self.why)}</p>", "text/plain": self.why}
+
+
 class Finding(NamedTuple):
     """One statement and the numbers behind it."""
 
@@ -91,9 +102,11 @@ ENDS = {"_low": ", low end", "_high": ", high end", "_mean": "", "_a": ", first"
 def html_table(table: Mapping[str, list], caption: str) -> str:
     """Return a table (column -> values) as HTML: names escaped and in words, numbers to three digits.
 
-    Of a table without rows only its caption is left, with words that say so.
+    A column in which nothing is known is not shown. Of a table without rows only its caption is left, with words that
+    say so.
     """
     words = html.escape(html.unescape(caption))
+    table = {name: values for name, values in table.items() if any(value is not None for value in values)}
     if not any(map(len, table.values())):
         return f"<p>{words}: nothing to list.</p>"
     numbers = [any(_is_number(v) for v in values) for values in table.values()]

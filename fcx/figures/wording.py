@@ -12,6 +12,8 @@ from fcx.core.contract import family_and_seed
 from fcx.core.paths import shipped_folder
 from fcx.core.provenance import nested_attr
 
+TAKEN_BACK = "not after correction for all comparisons"  # of a difference whose interval leaves out 0
+
 
 def method_title(method: str, dataset) -> str:
     """Return what people call a method: the title that the results or statistics hold of it, or its own name."""
@@ -49,7 +51,16 @@ def set_named(name: str) -> str:
     >>> set_named("validation"), set_named("mine")
     ('validation faces', 'the faces of “mine”')
     """
-    return f"{name} faces" if name in ("validation", "demo") else f"the faces of “{name}”"
+    return f"{name} faces" if name in ("validation", "demo") else f"the faces of {set_short(name)}"
+
+
+def set_short(name: str) -> str:
+    """Return the name of a set of faces that was scored as it stands among others: a user's in quotation marks.
+
+    >>> set_short("demo"), set_short("mine")
+    ('demo', '“mine”')
+    """
+    return name if name in ("validation", "demo") else f"“{name}”"
 
 
 def how_many(n) -> str:

@@ -18,6 +18,7 @@ from fcx.figures.plotly_library import plotly_text
 from fcx.figures.tables import MIME, Finding, Findings, Provenance, html_table
 from fcx.figures.theme import CONFIG, DARK, POLICY
 from fcx.reporting.outline import Link, outlined
+from fcx.reporting.sections import visible, without_absent
 
 LONG = 12  # rows, from which a table is folded
 TOGETHER = "The claims, and what became of them"
@@ -70,7 +71,7 @@ def notebook_page(notebook, name: str, links: Sequence[Link] = ()) -> Page:
 
     Plotly's library is written once, in the head; figures become <figure> with their alternative text, a caption
     and the table of their numbers; code, long tables and provenance are folded away; the kernel's stderr (progress
-    bars) is left out. The same notebook gives the same bytes.
+    bars) is left out, and so is a section without anything to show. The same notebook gives the same bytes.
     """
     from nbconvert import HTMLExporter
 
@@ -79,10 +80,11 @@ def notebook_page(notebook, name: str, links: Sequence[Link] = ()) -> Page:
     page = Page(name, *_title(notebook, name))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cells have random ones
+    without_absent(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     _open(notebook)
     for number, cell in enumerate(cells):
-        cell.outputs = [_output(o, page, f"{number}-{i}") for i, o in enumerate(cell.outputs) if _wanted(o)]
+        cell.outputs = [_output(o, page, f"{number}-{i}") for i, o in enumerate(visible(cell))]
     extras = {
         "policy": POLICY, "title": page.title, "css": _style(), "js": (TEMPLATES / "report.js").read_text(),
         "plotlyjs": plotly_text(page.kinds) if page.kinds else "",
@@ -111,14 +113,15 @@ def contents(pages: list[Page], folder: Path) -> Path:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    findings = [Finding(**finding) for page in pages for finding in page.findings]
+    findings = [(page, Findings([Finding(**finding) for finding in page.findings]).html())
+                for page in pages if page.findings]  # fmt: skip
     asked = [(page, Verdict(**row)) for page in pages for row in page.verdicts]
     links = [f'<a href="{quote(page.name)}.html">{html.escape(page.title)}</a>' for page, _ in asked]
     provenance = next((page.provenance for page in reversed(pages) if page.provenance), None)
     text = environment.get_template("contents.html.j2").render(
         pages=pages, policy=POLICY, css=(TEMPLATES / "report.css").read_text(),
         verdicts=asked and Verdicts([row for _, row in asked], TOGETHER).html(report=links),
-        findings=findings and Findings(findings).html(), provenance=provenance and Provenance(provenance).html(),
+        findings=findings, provenance=provenance and Provenance(provenance).html(),
     )  # fmt: skip
     return _write(folder / "index.html", text + "\n")
 
@@ -163,10 +166,6 @@ def _open(notebook) -> None:
     cells[at + 1 : at + 1] = [opening, below]
 
 
-def _wanted(output) -> bool:
-    return not (output.output_type == "stream" and output.name == "stderr")
-
-
 def _output(output, page: Page, identity: str):
     """Return the output as HTML where it is one of ours, and keep its numbers."""
     data = output.get("data", {})
@@ -194,7 +193,7 @@ def _ours(carried: dict, shown: str, page: Page) -> str:
         page.opening = carried
     elif kind == "findings":
         page.findings += carried["findings"]
-    else:
+    elif kind == "provenance":
         page.provenance = carried["facts"]
         return _folded("What was run, on what, and with which versions", shown, "provenance")
     return shown

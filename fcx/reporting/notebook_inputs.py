@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from fcx.core.checks import choose, parts_of
-from fcx.core.contract import CONDITIONS, TARGETS, family_and_seed, usable
+from fcx.core.contract import CONDITIONS, FAMILIES, TARGETS, family_and_seed, usable
 from fcx.core.errors import InputError
 from fcx.core.files import digest
 from fcx.core.paths import run_path, runs_folder, shipped_folder
@@ -94,7 +95,6 @@ def all_trainings(models: str) -> str:
     >>> all_trainings("mine.safetensors")
     'mine.safetensors'
     """
-    from fcx.core.contract import FAMILIES
     from fcx.networks.shipped_networks import all_seeds
 
     names = []
@@ -156,10 +156,9 @@ def _taught_path(runs, kind: str, carrier: str, faces, recipe, *parts) -> Path:
 
 
 def planted_photographs(source: str, plants: str, taught: int, asked: int, runs: str = "", seed: int = 0):
-    """Return carrier -> faces with planted truth, `taught` and `asked`, or None where they are left out.
+    """Return carrier -> faces with planted truth, `taught` and `asked`, or an Absent where they are left out.
 
-    Every sixth photograph is for asking, the others for teaching. "" as source leaves them out; why they cannot be
-    planted is printed.
+    Every sixth photograph is for asking, the others for teaching. "" as source leaves them out.
     """
     from fcx.datasets.planted import planted_sets
 
@@ -172,28 +171,45 @@ def planted_photographs(source: str, plants: str, taught: int, asked: int, runs:
     return _unless_left_out("planting in photographs", "photographs", source, plant)
 
 
-def stored_study(scores: str, faces: str, runs: str = ""):
+def stored_study(scores: str, faces: str, runs: str = "", models: str = ""):
     """Return the `Study` of a folder of scores that `fcx experiment` wrote, or of those that ship.
 
     Where `scores` is "" and none ship, or `faces` is not the demo, the networks that ship are asked about `faces`,
-    and what they answer is kept in the folder `runs`; not where no face has a rating. Nothing is trained.
+    and what they answer is kept in the folder `runs`; not where no face has a rating. Nothing is trained. `models`
+    names networks as elsewhere: those of them that are checkpoints of fcx are told of, in every training that ships,
+    and are asked where the scores do not have them; "" tells of all.
 
     Raises: what `fcx.studies.read_study` and `fcx.experiment` raise.
     """
-    from fcx.studies import read_study
+    from fcx.networks.shipped_networks import shipped
+    from fcx.studies import experiment, read_study, study_of
 
     if scores:
-        return read_study(scores)
-    ours = shipped_folder("checkpoints") / "scores"
-    if ours.is_dir() and faces == "demo":
-        return read_study(ours)
-    if ours.is_dir() and not face_stores.has_ratings(faces):
-        return replace(read_study(ours), scores={})
-    from fcx.networks.shipped_networks import shipped
-    from fcx.studies import experiment
+        names = FAMILIES if models == "all" else parts_of(models)
+        return study_of(read_study(scores), [Path(name).stem for name in names]) if models else read_study(scores)
+    asked, ours = trained_checkpoints(models) if models else list(shipped()), shipped_folder("checkpoints") / "scores"
+    if ours.is_dir() and (not asked or (faces == "demo" and set(asked) <= set(shipped()))):
+        study = read_study(ours)
+    elif ours.is_dir() and not face_stores.has_ratings(faces):
+        study = replace(read_study(ours), scores={})
+    else:
+        out = run_path(runs, "experiment", Path(faces).stem, faces, *(asked if models else ())).with_suffix("")
+        return experiment(faces, out, models=asked, runs=runs_folder(runs))
+    return study_of(study, [Path(name).stem for name in asked]) if models else study
 
-    out = run_path(runs, "experiment", Path(faces).stem, faces).with_suffix("")
-    return experiment(faces, out, models=list(shipped()), runs=runs_folder(runs))
+
+def trained_checkpoints(models: str) -> list[str]:
+    """Return those of some models that are checkpoints of fcx, a family that ships as every training of it."""
+    from fcx.networks.facechannel import FaceChannel
+    from fcx.networks.resolving import resolve_models
+    from fcx.networks.shipped_networks import all_seeds, find
+
+    checkpoints = []
+    for name in all_seeds() if models == "all" else parts_of(all_trainings(models)):
+        network = next(iter(resolve_models(name).values()))
+        with contextlib.suppress(InputError):  # CheckpointError: made by a function, which no experiment can read
+            checkpoints += [name] if isinstance(network, FaceChannel) and find(name) else []
+    return checkpoints
 
 
 def stored_search(scores: str, faces: str):
@@ -240,9 +256,9 @@ def rated_predictions(results, faces):
 
 
 def logit_accuracies(results, faces, **settings):
-    """Return `fcx.statistics.accuracy.accuracies` of the networks that answer logits, or None where there are none.
+    """Return `fcx.statistics.accuracy.accuracies` of the networks that answer logits, or None where none does.
 
-    Why there are none although a network answers logits is printed; `settings` are draws and seed.
+    Where a network answers logits and has no accuracy, an Absent says why; `settings` are draws and seed.
     """
     from fcx.statistics.accuracy import accuracies, answers_logits
 
@@ -258,9 +274,9 @@ def rated_targets(faces) -> list[str]:
 
 
 def mask_audit(faces, permutations: int, **settings):
-    """Return the leakage audit of the masks on these faces, or None where it is left out or cannot be made.
+    """Return the leakage audit of the masks on these faces, or an Absent where it is left out or cannot be made.
 
-    `permutations` 0 leaves it out; `settings` go to `fcx.masks.leakage_audit`. Why it cannot be made is printed.
+    `permutations` 0 leaves it out; `settings` go to `fcx.masks.leakage_audit`.
     """
     from fcx.masks import leakage_audit
 
@@ -269,10 +285,9 @@ def mask_audit(faces, permutations: int, **settings):
 
 
 def landmark_tests(faces, count: int, **settings):
-    """Return name -> Dataset of what puts landmarks to the test, or None where it is left out or cannot be made.
+    """Return name -> Dataset of what puts landmarks to the test, or an Absent where it is left out or cannot be made.
 
-    `count` faces are used, 0 leaves it out; `settings` go to `fcx.masks.landmark_shift.mask_shift`. Why it
-    cannot be made is printed.
+    `count` faces are used, 0 leaves it out; `settings` go to `fcx.masks.landmark_shift.mask_shift`.
     """
     from fcx.geometry.landmark_quality import backend_agreement, display_pictures, robustness
     from fcx.masks.landmark_shift import mask_shift
@@ -286,12 +301,15 @@ def landmark_tests(faces, count: int, **settings):
 
 
 def _unless_left_out(what: str, parameter: str, value, compute):
+    """Return what is computed, or an `Absent` that says why it is left out or cannot be."""
+    from fcx.figures import Absent
+
     if not value:
-        return print(f"The {what} is left out ({parameter} = {value!r}).")
+        return Absent(f"The {what} is left out ({parameter} = {value!r}).")
     try:
         return compute()
     except InputError as error:
-        return print(f"No {what}: {error}.")
+        return Absent(f"No {what}: {error}.")
 
 
 def doubtful_faces(faces, source: str, count: int = 12) -> tuple:

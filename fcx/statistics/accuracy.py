@@ -41,14 +41,13 @@ def accuracies(prediction: xr.DataArray, faces, logits: Mapping[str, Sequence[st
         answers = prediction.sel(model=model, target=list(outputs)).transpose("sample", "condition", "target").values
         counts = able & np.isin(label, list(outputs)) & np.isfinite(answers).all((1, 2))
         if not counts.any():
-            faults.append(f"no face has an expression that model {model!r} answers ({', '.join(outputs)}): it has no "
-                          "accuracy")  # fmt: skip
+            faults.append(f"no face has an expression that model {model!r} answers ({', '.join(outputs)})")
         strongest = np.array(outputs)[np.nan_to_num(answers).argmax(-1)]  # (sample, condition)
         hits.append(np.where(counts[:, None], strongest == label[:, None], np.nan))
     if len(faults) == len(logits):
         raise InputError(faults[0])
     for fault in faults:
-        warnings.warn(fault, stacklevel=2)
+        warnings.warn(f"{fault}: it has no accuracy", stacklevel=2)
     coords = {"model": list(logits), "condition": prediction["condition"].values, "expression": expressions}
     hit = xr.DataArray(np.stack(hits, 1).astype(np.float64), dims=("sample", "model", "condition"))
     of = xr.DataArray(label[:, None] == np.array(expressions), dims=("sample", "expression"))

@@ -17,6 +17,7 @@ from .stored_scores import (
     open_scores as open_scores,
     read_study as read_study,
     scores_table as scores_table,
+    study_of as study_of,
 )
 from .study_tables import (
     by_expression as by_expression,

@@ -7,9 +7,10 @@ same as `SET-PART.csv.gz`, a row for each face and condition, a column for each 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,27 @@ class Study:
     curves: pd.DataFrame
     scores: dict[tuple[str, str], xr.Dataset]
     ceilings: pd.DataFrame
+
+
+def study_of(study: Study, names: Iterable[str]) -> Study:
+    """Return of a study what is of some trainings, and of no smaller networks; a family stands for its trainings."""
+    names, scores = set(names), {}
+
+    def named(name: str) -> bool:
+        return name in names or family_and_seed(name)[0] in names
+
+    for (of_set, part), predicted in study.scores.items():
+        ends = [re.sub("@[^-]*", "", str(name)) for name in predicted["model"].values]  # of "tuned@0.25-1"
+        if part == "forgetting":  # which is told from the plain network of the same seed
+            kept = [named(end) and named(f"plain_scratch-{family_and_seed(end)[1] + 1}") for end in ends]
+        else:
+            kept = [part == "table2" and named(end) for end in ends]
+        if any(kept):
+            scores[of_set, part] = predicted.isel(model=kept)
+    trainings = study.trainings
+    trainings = trainings[trainings["name"].isin(names) | trainings["family"].isin(names)]
+    curves = study.curves[study.curves["name"].isin(trainings["name"])]
+    return replace(study, trainings=trainings, curves=curves, scores=scores)
 
 
 @checked

@@ -147,7 +147,7 @@ def table2_rows(records: pd.DataFrame) -> pd.DataFrame:
                      "scheme": first["scheme"], "starts from": start, "epochs": first["epochs"],
                      "faces": first["train"], "trainings": len(some), "parameters trained": first["parameters trained"],
                      "seconds": some["seconds"].mean()})  # fmt: skip
-    return pd.DataFrame(made)
+    return pd.DataFrame(made, columns=None if made else ["row of Table 2", "family"])
 
 
 def forgetting_table(table2: xr.DataArray, between: xr.DataArray) -> pd.DataFrame:
