@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 SECONDS = {"01_masks": 95, "02_training": 25, "03_attribution": 130, "04_comparison": 160, "05_validity": 145}
 UNKNOWN = 60
 DEMO, NETWORKS, LEAST = 473, 4, 0.25  # LEAST: the part of the time that is left with the fewest faces and networks
-ASKED = 0.3  # seconds a face that 02_training takes where networks are asked, whose answers to the demo ship
+# Seconds a face that 02_training takes where networks are asked, whose answers to the demo ship, of so many families.
+ASKED, FAMILIES = 0.3, 7
 BY_FACES, BY_NETWORKS = ("01_masks", "03_attribution", "04_comparison"), ("03_attribution", "04_comparison")
 DOUBT = 30  # seconds of finished notebooks before their pace counts for as much as the measured one
 UNENDED = 0.1  # of the time that a notebook took so far: what it takes at least, until its last cell is done
@@ -27,7 +28,8 @@ def expected_seconds(name: str, parameters: Mapping) -> float:
     seconds, share = float(SECONDS.get(name, UNKNOWN)), 1.0
     if (faces := parameters.get("faces", "demo")) != "demo" and name in (*BY_FACES, "02_training"):
         count = _count_faces(faces)
-        seconds += ASKED * count if name == "02_training" else 0
+        asked = parameters["models"].count(",") + 1 if parameters.get("models") else FAMILIES
+        seconds += ASKED * count * min(1, asked / FAMILIES) if name == "02_training" else 0
         share *= count / DEMO if name in BY_FACES else 1
     if name in BY_NETWORKS and parameters.get("models"):
         share *= len(parameters["models"].split(",")) / NETWORKS
