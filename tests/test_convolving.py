@@ -30,7 +30,7 @@ def test_a_transposed_convolution_to_few_channels_is_torchs(kernel, step, channe
 @pytest.mark.parametrize("last", [False, True])
 def test_a_convolution_of_many_weights_is_torchs_in_the_memory_of_its_input(transposed, side, last):
     torch.manual_seed(0)
-    x, weight = torch.randn(3, 6, side, side, dtype=torch.float64), torch.randn(6, 6, 3, 3, dtype=torch.float64)
+    x, weight = torch.randn(3, 24, side, side, dtype=torch.float64), torch.randn(24, 24, 3, 3, dtype=torch.float64)
     if last:
         x, weight = (one.contiguous(memory_format=torch.channels_last) for one in (x, weight))
     how = None, (2, 2), (1, 1), (1, 1), transposed, (0, 0), 1

@@ -230,8 +230,10 @@ def test_a_run_that_is_ended_leaves_nothing_half_done(tmp_path, monkeypatch, end
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(reporting, "run_notebook", ended)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background ignores
     with pytest.raises(error):
         fcx.report(tmp_path / "r", notebooks="01_masks", progress=False)
+    signal.signal(signal.SIGINT, heard)
     assert list((tmp_path / "r").iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -10,16 +10,17 @@ import torch
 from fcx.attribution.lrp_values import Constants
 
 FEW = 4  # channels
+FACES = 16  # whose maps are fewer numbers than weights that are many
 HELD = 2**20  # numbers that fit into fast memory
 
 
 def convolve(constants: Constants, x: torch.Tensor, weight: torch.Tensor, *how) -> torch.Tensor:
     """Return `torch.convolution(x, weight, *how)`, its memory in the order of x.
 
-    Where weights are more numbers than maps, convolutions are several times as fast where everything has its channels
-    first.
+    Where weights are more numbers than maps, convolutions are faster where everything has its channels first. How many
+    maps there are does not decide, so that a face has the same numbers alone and among others.
     """
-    if x.ndim != 4 or weight.numel() <= x.numel() or weight[0, 0].numel() == 1:
+    if x.ndim != 4 or weight.numel() <= FACES * math.prod(x.shape[1:]) or weight[0, 0].numel() == 1:
         return torch.convolution(x, weight, *how)
     weight = constants.derive(torch.Tensor.contiguous, weight)
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
