@@ -6,6 +6,8 @@ is said as numbers with their intervals, without a verdict. Each statement says 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
@@ -14,30 +16,28 @@ from fcx.figures.agreement_charts import differences
 from fcx.figures.tables import Finding, Findings
 from fcx.figures.wording import TAKEN_BACK, how_many, listed, plain_name
 from fcx.statistics.bootstrap import FEW, clusters
-from fcx.statistics.families import family_members
 
 
 def comparison_findings(faces: xr.Dataset, evaluation: xr.Dataset, comparisons: xr.Dataset,
-                        asked: xr.Dataset | None = None) -> Findings:  # fmt: skip
+                        first: Sequence[str] = ()) -> Findings:  # fmt: skip
     """Return what the agreement with the labels is: statements, each with its numbers.
 
     `evaluation` is from `fcx.evaluate` and `comparisons` from `compare_all` on the CCC, for the targets that are
     rated. A difference is called lower or higher where its 95 % interval leaves out 0, else not clearly different;
-    where Holm's correction over all tests of the table takes that back, the statement says so. `asked` are results
-    of all trainings, where `evaluation` is of the first of each family.
+    where Holm's correction over all tests of the table takes that back, the statement says so. `first` names
+    families of which `evaluation` has one training of several.
     """
-    findings = [_counted(faces, evaluation, asked)]
+    findings = [_counted(faces, evaluation, first)]
     for target in evaluation["target"].values.tolist():
         findings += [*_masking(comparisons, target), *_training(comparisons, target), *_within(evaluation, target)]
     return Findings(findings)
 
 
-def _counted(faces, evaluation, asked) -> Finding:
+def _counted(faces, evaluation, first) -> Finding:
     given = f"{int(usable(faces).sum())} of {faces.sizes['sample']} faces given can be used plain and masked"
     used = f"{how_many(evaluation['n'])} of them carry labels; agreement is measured on these pairs."
-    several = [] if asked is None else [name for name, of in family_members(asked).items() if len(of) > 1]
-    if several:
-        used += (f" Of {listed([plain_name(name) for name in several])} the first training is measured here; the "
+    if first:
+        used += (f" Of {listed([plain_name(name) for name in first])} the first training is measured here; the "
                  "report 02_training has the mean of all.")  # fmt: skip
     subjects = column(faces, "subject")[usable(faces)]
     if (people := len(set(clusters(subjects)))) < FEW:

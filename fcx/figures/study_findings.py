@@ -66,14 +66,16 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
             statement = f"{start}: the CCC of {family_title(best['family'].iloc[0])} is {listed(tops)}."
         each = "; ".join(f"{family_title(r.family)}, {r.condition} {r.estimate:z.2f}" for r in part.itertuples())
         findings.append(Finding(statement, f"{each}."))
-        gained = differences[(differences.target == target) & (differences.b == "plain_scratch")
+        base = "plain_scratch" if (differences.b == "plain_scratch").any() else best["family"].iloc[0]
+        beside = "the plain network" if base == "plain_scratch" else family_title(base)
+        gained = differences[(differences.target == target) & (differences.b == base)
                              & (differences.condition_a == differences.condition_b)]  # fmt: skip
         for condition, rows in gained.groupby("condition_a", sort=False):
             groups: dict[str, list[str]] = {}
             for row in rows.itertuples():
                 groups.setdefault(_relation(row), []).append(family_title(row.a))
             parts = [
-                f"{listed(names)} {'are' if len(names) > 1 else 'is'} {relation} the plain network"
+                f"{listed(names)} {'are' if len(names) > 1 else 'is'} {relation} {beside}"
                 for relation, names in groups.items()
             ]
             numbers = "; ".join(f"{family_title(r.a)} {_number(r, '+z.2f')}" for r in rows.itertuples())

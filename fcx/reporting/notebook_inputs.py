@@ -112,6 +112,12 @@ def first_trainings(results):
     return first.assign_coords(model=names)
 
 
+def partly_asked(results, trainings) -> list[str]:
+    """Return the families of which results have one training and `trainings`, other results of them, several."""
+    there = family_members(results)
+    return [family for family, of in family_members(trainings).items() if len(there.get(family, of)) == 1 < len(of)]
+
+
 # What teaches networks on faces made for it: `modern` at a higher rate, without augmentation, which would relight the
 # faces whose labels are their brightness.
 DRAWN_RECIPE = {"augmented": False, "learning_rate": 5e-3, "batch_size": 32}

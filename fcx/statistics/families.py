@@ -88,14 +88,17 @@ def compare_all_families(results: ResultsOrStatistics, faces: Faces, *, quantity
     """Return `compare_families` for all pairs of families within a condition and of conditions within a family.
 
     Dimension `comparison`, with coordinates family_a, condition_a, family_b, condition_b; a is the later of the two,
-    so that differences are masked - plain. p_holm corrects over the whole table, for each method apart.
+    so that differences are masked - plain. Pairs that share no seed are left out. p_holm corrects over the whole table,
+    for each method apart.
 
     Raises: InputError where there is nothing to compare; else as in `compare_families`.
     """
-    cells = [{"family": f, "condition": c} for f in family_members(results) for c in names_of(results, "condition")]
-    pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if sum(a[dim] == b[dim] for dim in DIMS) == 1]
+    members = family_members(results)
+    cells = [{"family": f, "condition": c} for f in members for c in names_of(results, "condition")]
+    pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if sum(a[dim] == b[dim] for dim in DIMS) == 1
+             and members[a["family"]].keys() & members[b["family"]].keys()]  # fmt: skip
     if not pairs:
-        raise InputError("there is one family and one condition: nothing to compare; give at least two of either")
+        raise InputError("there is one family and one condition, or no two share a seed: nothing to compare")
     results = _table(results, faces, quantity)
     rows = [_difference(results, faces, *pair, quantity, draws, seed) for pair in pairs]
     sources = sorted({row.attrs["sources"] for row in rows})

@@ -46,17 +46,20 @@ def table3(drawn: xr.DataArray) -> pd.DataFrame:
     return table[[*FIRST, "by_seed", "paper", "sheet", *SOURCES]]
 
 
-def differences_table(drawn: xr.DataArray, families: Iterable[str] = FAMILIES) -> pd.DataFrame:
+def differences_table(drawn: xr.DataArray) -> pd.DataFrame:
     """Return paired differences of families, on each condition, and of conditions within a family, Holm-corrected.
 
-    Columns: a, condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, and
-    `SOURCES`. p_holm is over the whole table.
+    The paper's families come first; the control is left out, as are pairs that have no seed in common. Columns: a,
+    condition_a, b, condition_b, target, estimate (a - b), low, high, p, p_holm, and `SOURCES`. p_holm is over the whole
+    table.
     """
     known = families_of(drawn)
-    longer = [family for family in known if LONGER.fullmatch(family)]
-    there = [family for family in families if family in known] + longer or known
+    there = [family for family in FAMILIES if family in known]
+    there += [family for family in known if family not in (*there, "shuffled")]
+    seeds = {family: set(drawn["seed"].values[drawn["family"].values == family]) for family in there}
     cells = [(family, condition) for family in there for condition in drawn["condition"].values.tolist()]
-    pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :] if (a[0] == b[0]) != (a[1] == b[1])]
+    pairs = [(a, b) for j, b in enumerate(cells) for a in cells[j + 1 :]
+             if (a[0] == b[0]) != (a[1] == b[1]) and seeds[a[0]] & seeds[b[0]]]  # fmt: skip
     return paired(drawn, pairs)
 
 
