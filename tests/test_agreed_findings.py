@@ -129,7 +129,7 @@ def opened(statistics, source="demo", models=None):
     rows = [(first["model"].values[0], *cell) for cell in cells]
     columns = ["model", "condition", "region", "log2 enrichment", "methods agree"]
     picture = figures.Picture("face", "Face", "<svg/>", table=pd.DataFrame(rows, columns=columns))
-    return figures.comparison_opening(told, claims, some, picture, source=source)
+    return figures.comparison_opening(told, claims, some, picture, source=source, given=40 if models is None else 50)
 
 
 def test_the_opening_reads_naturally_for_one_network_two_and_twelve(statistics):
@@ -137,18 +137,18 @@ def test_the_opening_reads_naturally_for_one_network_two_and_twelve(statistics):
     twelve = opened(statistics).answer
     assert twelve[0] == (
         "Four networks, each trained three times, were shown the same 40 demo faces, plain and with a drawn mask, and "
-        "two methods were asked where each of them looks."
+        "LRP gamma and Gradient were asked where each, in its first training, looks."
     )
     assert "Of the" in " ".join(twelve) or "of the paper's three claims about this" in twelve[-1]
     two = opened(statistics, "my/faces.csv", ["plain_scratch-1", "masked_scratch-1"]).answer
-    assert two[0].startswith("Two networks were shown the same 40 faces of “faces.csv”, plain")
+    assert two[0].startswith("Two networks were shown the same 40 of 50 faces of “faces.csv”, plain")
     assert (
         "the network trained on masked faces looks more at the mask than the network trained on plain faces" in two[1]
     )
     one = opened(statistics, "demo", ["plain_scratch-1"])
     assert one.question == "Where does this network look, and what does a mask change?"
-    assert one.answer[0].startswith("One network was shown the same 40 demo faces, plain and with a drawn mask, and")
-    assert one.answer[0].endswith("where it looks.")
+    assert one.answer[0].startswith("One network was shown the same 40 of 50 demo faces, plain and with a drawn mask, ")
+    assert one.answer[0].endswith("and LRP gamma and Gradient were asked where it looks.")
     assert one.answer[1] == (
         "By both methods, the network trained on plain faces looks more than size would explain at the eyes and the "
         "nose on plain faces and at no region on masked faces."

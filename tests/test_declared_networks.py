@@ -24,6 +24,7 @@ from fcx.networks.tensor_files import weights_hash
 from fcx.reporting.notebook_inputs import (
     able_methods,
     logit_accuracies,
+    partly_asked,
     rated_predictions,
     shown_targets,
     stored_results,
@@ -137,6 +138,13 @@ def test_the_report_on_maps_tells_the_outputs_methods_and_trainings_of_the_run()
     seeds = results.assign_coords(family=("model", ["a", "logits", "a"]), seed=("model", [0, 0, 1]))
     assert figures.networks_told(seeds).endswith(
         "Of a several trainings were given: maps that are drawn are of the first."
+    )
+    assert partly_asked(seeds, seeds) == []
+    first = results.isel(model=[0, 1]).assign_coords(family=("model", ["a", "logits"]), seed=("model", [0, 0]))
+    assert partly_asked(first, seeds) == ["a"]
+    shares = seeds.assign(share=seeds["prediction"])
+    assert figures.families_told(shares) == (
+        "- **a** answers arousal and valence, asked in two trainings.\n- **logits** answers happy, sad and neutral."
     )
     hostile = results.assign_coords(model=["<b>", "logits", "b"])
     assert "<b>" not in figures.networks_told(hostile)

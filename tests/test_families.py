@@ -147,6 +147,8 @@ def test_families_that_cannot_be_compared_are_refused(results, faces):
         compare_families(results, faces, plain, masked | {"condition": "plain"})
     with pytest.raises(InputError, match=r"'plain' has the seeds \[2\] and 'masked' \[0, 1\]: .* share none"):
         compare_families(results.isel(model=[1, 2, 4]), faces, plain, masked)
+    apart = compare_all_families(results.isel(model=[1, 2, 4]), faces, draws=20)
+    assert not ((apart["family_a"] == "masked") & (apart["family_b"] == "plain")).any()  # which share no seed
     with pytest.raises(InputError, match="one family and one condition"):
         compare_all_families(results.isel(model=[0, 2], condition=[0]), faces)
     with pytest.raises(UnknownNameError, match="unknown quantity 'cc'"):

@@ -256,6 +256,11 @@ def test_the_opening_says_where_the_best_of_several_masks_may_pass_chance_by_luc
     arousal = figures.masks_opening(heads, sure, source="demo", style="surgical").answer[1]
     assert arousal.startswith("From nothing but the mask, arousal can be guessed better than by chance: ")
     assert "luck" not in arousal
+    worn = figures.masks_opening(heads.assign_attrs(mask_fit="rigid"), sure, source="demo", style="surgical").answer[1]
+    assert worn.startswith("From nothing but the mask, arousal cannot be guessed clearly better than by chance: ")
+    number = audited["ccc"].sel(fit="rigid", target="arousal", labels="rated", source=["outline", "pixels"]).max()
+    assert f"agreement {float(number):.2f}, where" in worn
+    assert "; from jaw masks it is " in worn
     without = figures.masks_opening(heads, figures.Absent("No audit."), source="demo", style="surgical")
     assert without.question == "What do drawn masks hide?"
     assert len(without.answer) == 1

@@ -190,6 +190,18 @@ def test_differences_are_corrected_over_the_whole_table(drawn):
     assert set(same.condition_a) == {"masked"}
 
 
+def test_families_of_a_user_are_compared_beside_those_that_ship(scores):
+    mine = made_scores(PAPER_LIKE | {"mine": {"plain": 0.8, "masked": 0.4}, "shuffled": {"plain": 9.0, "masked": 9.0}})
+    table = differences_table(drawn_scores(mine, draws=20))
+    assert len(table) == 2 * (2 * 10 + 5)  # as with any fifth family; the control is not compared
+    assert ((table.a == "mine") & (table.b == "plain_scratch")).sum() == 4
+    other = mine.isel(model=np.isin(mine["model"].values, ["plain_scratch-1", "masked_scratch-2", "mine-1", "mine-2"]))
+    pairs = {(row.a, row.b) for row in differences_table(drawn_scores(other, draws=20)).itertuples() if row.a != row.b}
+    assert pairs == {("mine", "plain_scratch"), ("mine", "masked_scratch")}  # the other two share no seed
+    assert "mine" in by_expression(mine, "plain")
+    assert "shuffled" not in by_expression(mine, "plain")
+
+
 def test_parts_and_expressions_are_means_over_seeds(scores):
     parts = parts_table(scores).set_index(["family", "condition", "target"])
     chosen = scores.sel(condition="masked", target="valence").isel(model=(scores["family"] == "masked_scratch").values)

@@ -118,12 +118,11 @@ def test_findings_say_the_verdict_and_on_what_it_stands(scores, drawn):
 
 def test_the_opening_of_training_reads_naturally_with_one_family_and_without_labels(drawn):
     tables, claims = {"made": table3(drawn)}, {"made": claim_table(drawn)}
-    answer = figures.training_opening(tables, claims, absent=UNRATED).answer
+    answer = figures.training_opening(tables, claims, style="mixed", absent=UNRATED).answer
     row = tables["made"].set_index(["family", "condition", "target"]).loc["plain_scratch", "masked", "valence"]
     number = f" and {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] on masked faces"
-    assert answer[0].startswith(
-        "On 60 faces of “made”, a network trained on plain faces agrees with people's ratings of "
-    )
+    start = "On 60 faces of “made”, plain and with a drawn mask (style mixed), a network trained on plain faces"
+    assert answer[0].startswith(start)
     assert number in answer[0]
     assert answer[1].startswith(
         "Of the others a network tuned on masked faces in all layers does best on masked faces: "

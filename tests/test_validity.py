@@ -207,9 +207,10 @@ def test_figures_say_what_the_numbers_say(scores, sets):
     ahead = xr.where(taught_well["method"] == "gradient", 0.2, -0.2)  # of the same network with random weights
     nearly = taught_well.assign(untrained_mean=taught_well["found_mean"] - ahead)
     [near] = [item.statement for item in figures.validity_findings(nearly).items if "random weights" in item.statement]
-    often, more = near.split(", and more often by ")
-    assert often.endswith("nearly as often (in fewer faces by less than 50% of them) by Gradient")
-    assert "Gradient" not in more
+    more, fewer = near.split(", and by ")
+    assert more.endswith("with random weights: by Gradient in less than 50 percentage points more of the faces")
+    assert "Gradient" not in fewer
+    assert fewer.endswith(" in fewer.")
     assert said[-1].startswith("Brightness is everywhere")
     worst = figures.found_chart(scores).table.set_index("method")["worst"]
     assert worst["Gradient"] == pytest.approx(float(scores["found_mean"].sel({"method": "gradient"}).min()))
@@ -217,9 +218,9 @@ def test_figures_say_what_the_numbers_say(scores, sets):
     assert figures.validity_picture(scores) is None
     assert "Gradient" in figures.validity_picture(taught_well).svg
     opening = figures.validity_opening({"drawn faces": taught_well, "photographs": taught_well})
-    assert opening.answer[0].startswith("On drawn faces in which one known part alone (in turn: mouth and outline)")
+    assert opening.answer[0].startswith("On 24 drawn faces in which one known part alone (in turn: mouth and outline)")
     assert "Gradient" in opening.answer[0]
-    assert opening.answer[1].startswith("On photographs in which")
+    assert opening.answer[1].startswith("On 24 photographs in which")
     assert opening.answer[2].startswith("A map of noise finds the known part in ")
 
 

@@ -20,18 +20,21 @@ MOST = 3  # regions of a network that are told
 
 
 def comparison_opening(comparisons: xr.Dataset, claims: pd.DataFrame, statistics: xr.Dataset, picture: Picture, *,
-                       source: str) -> Opening:  # fmt: skip
+                       source: str, given: int) -> Opening:  # fmt: skip
     """Return the opening of the comparison of networks: who was asked, how they differ, and what a mask changes.
 
     `comparisons` is from `compare_all` on the enrichment of first trainings, `claims` from
     `fcx.studies.attention_claim_table` of `statistics`, both by all methods; `picture` is `face_picture`.
+    `given` is how many faces there are, of which `statistics` may have a part.
     """
     methods = [method_title(name, statistics) for name in statistics["method"].values]
-    many = len(family_members(statistics)) > 1
-    asked = f"{count_word(len(methods))} methods were asked" if len(methods) > 1 else f"{methods[0]} was asked"
-    first = (f"{networks_named(statistics)} {'were' if many else 'was'} shown the same {statistics.sizes['sample']} "
-             f"{faces_named(source)}, plain and with a drawn mask, and {asked} where "
-             f"{'each of them' if many else 'it'} looks.")  # fmt: skip
+    members = family_members(statistics)
+    many, count = len(members) > 1, statistics.sizes["sample"]
+    count = f"{count}" if count == given else f"{count} of {given}"
+    asked = f"{listed(methods)} {'were' if len(methods) > 1 else 'was'} asked where {'each' if many else 'it'}"
+    asked += ", in its first training," * any(len(of) > 1 for of in members.values())
+    first = (f"{networks_named(statistics)} {'were' if many else 'was'} shown the same {count} {faces_named(source)}, "
+             f"plain and with a drawn mask, and {asked} looks.")  # fmt: skip
     told, by = differences_told(comparisons), _by(len(methods))
     middle = _between(told, len(methods)) or _where(picture.table, by)
     answer = [first, *middle, *_by_the_mask(told, claims, len(methods), by)]
@@ -116,7 +119,8 @@ def _by_the_mask(told: pd.DataFrame, claims: pd.DataFrame, methods: int, by: str
             parts.append(f"{changes} the methods contradict each other on {count_word(against) if against else 'none'}")
     verdicts = {name: by_all_methods(of) for name, of in attention_verdicts(claims).items()}
     if set(verdicts.values()) != {UNASKED}:
-        parts.append(f"of the {fates(verdicts)}")
+        about = f"about this{', asked of all trainings' * bool((claims['seeds'] > 1).any())}"
+        parts.append(f"of the {fates(verdicts, about)}")
     return [f"{_upper('; '.join(parts))}."] if parts else []
 
 

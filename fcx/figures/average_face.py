@@ -76,8 +76,8 @@ def face_picture(statistics: xr.Dataset, faces: xr.Dataset, *, draws: int = 500,
     many = len(methods) * statistics.sizes["target"] > 1
     reading = (
         f"The average face of {table.attrs['n']} faces. Orange regions hold more of the attribution than their area "
-        f"would, blue ones less, the deeper the more (deepest: {2**limit:.1f} times, or 1/{2**limit:.1f}); a region "
-        f"stays empty where {'not all of ' * many}{listed(methods)}, for {outputs}, "
+        f"would, blue ones less, the deeper the more (the scale ends at {2**limit:.1f} times, or 1/{2**limit:.1f}); a "
+        f"region stays empty where {'not all of ' * many}{listed(methods)}, for {outputs}, "
         f"{'say so alike' if many else 'says neither clearly'}. Beside the face nothing is drawn. Dashed: the mask."
     )
     rows = (

@@ -19,6 +19,7 @@ from fcx.studies.training_plan import family_title
 
 WIDTH, ROW, LETTER = 260, 24, 7  # pixels: of a picture, a row of dots, and at most a letter of the names beside them
 LONGEST = 20  # letters of a name
+LEGEND = '<div style="font-size:13px;text-align:center">{}</div>'
 
 
 def masks_picture(faces: xr.Dataset, *, count: int = 3) -> Picture:
@@ -53,7 +54,10 @@ def training_picture(table: pd.DataFrame) -> Picture:
     rows = {family_title(name): [(r.estimate, look[name][0], r.condition == "plain") for r in part.itertuples()]
             for name, part in means.groupby("family", sort=False)}  # fmt: skip
     reading = "Filled: plain faces, hollow: masked faces; 0 is no agreement, 1 is perfect."
-    legend = '<div style="font-size:13px;text-align:center">agreement on ● plain and ○ masked faces</div>'
+    words = (
+        f"agreement on ● plain and ○ masked faces{', mean of arousal and valence' * (table['target'].nunique() > 1)}"
+    )
+    legend = LEGEND.format(words)
     return Picture("training_card", "Agreement with people's ratings", dot_rows(rows) + legend, reading, table=means)
 
 
@@ -69,7 +73,8 @@ def validity_picture(scores: xr.Dataset, *, most: int = 8) -> Picture | None:
         return None
     drawn = {method_title(name, scores): [(value, "currentColor", True)] for name, value in worst.items()}
     title = "In how many faces methods find a known part, at worst"
-    return Picture("validity_card", title, dot_rows(drawn), table=worst.reset_index())
+    legend = LEGEND.format("share of faces, for the part found worst")
+    return Picture("validity_card", title, dot_rows(drawn) + legend, table=worst.reset_index())
 
 
 def dot_rows(rows: dict[str, list[tuple[float, str, bool]]]) -> str:
@@ -90,10 +95,9 @@ def dot_rows(rows: dict[str, list[tuple[float, str, bool]]]) -> str:
                      f"{html.escape(name)}</text>"
                      f'<path d="M{left} {y}h{reach}" stroke="currentColor" stroke-opacity=".25"/>')  # fmt: skip
         for value, colour, filled in (dot for dot in dots if dot[0] in across):
-            fill = colour if filled else "none"
-            parts.append(
-                f'<circle cx="{across[value]:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
-            )
+            fill, radius = (colour, 4) if filled else ("none", 6)  # so that a ring shows around a disc in its place
+            parts.append(f'<circle cx="{across[value]:.1f}" cy="{y}" r="{radius}" fill="{fill}" stroke="{colour}" '
+                         'stroke-width="2"/>')  # fmt: skip
     for value in dict.fromkeys((low, 0, 1)):
         parts.append(f'<text x="{across[value]:.1f}" y="{height - 3}" text-anchor="middle" font-size="11" '
                      f'fill="currentColor">{value:z.2g}</text>')  # fmt: skip

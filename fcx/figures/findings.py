@@ -38,7 +38,7 @@ def _counted(faces, evaluation, first) -> Finding:
     used = f"{how_many(evaluation['n'])} of them carry labels; agreement is measured on these pairs."
     if first:
         used += (f" Of {listed([plain_name(name) for name in first])} the first training is measured here; the "
-                 "report 02_training has the mean of all.")  # fmt: skip
+                 "report 02_training has the mean of all, on masks of its own.")  # fmt: skip
     subjects = column(faces, "subject")[usable(faces)]
     if (people := len(set(clusters(subjects)))) < FEW:
         who = f"They are of {people} {'person' if people == 1 else 'people'}"

@@ -49,8 +49,8 @@ def truth_gallery(sets: Mapping[str, xr.Dataset], *, count: int = 6, on: str = D
     montage = Montage(np.array(tiles), words, left=110, top=60)
     montage.label_rows([f"<b>{readable(carrier)}</b>" for carrier in carriers])
     reading = (
-        "One face a column, one carrier a row: the pictures are the same, the labels (arousal, valence; under each "
-        "face) are not. Orange: the pixels that other labels would change."
+        "One face a column, one carrier a row: the faces are the same (a carrier that is the mask's is shown with it), "
+        "the labels (arousal, valence; under each face) are not. Orange: the pixels that other labels would change."
     )
     table = pd.DataFrame(rows)
     areas = table.groupby("carrier", sort=False)["truth (share of area)"].mean()
@@ -184,7 +184,8 @@ def validity_findings(scores: xr.Dataset, *, on: str = DRAWN) -> Findings:
     findings = [_learnt(rows, on), *_refused(scores)]
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT)]
     if len(asked):
-        findings += _passed(asked[~asked.control]) + _untrained(asked[~asked.control]) + _controls(asked[asked.control])
+        methods, controls = asked[~asked.control], asked[asked.control]
+        findings += _passed(methods, scores.sizes["sample"]) + _untrained(methods) + _controls(controls)
     for carrier in dict.fromkeys(rows[rows.area == 1].carrier):
         titles = _titles(scores, scores["method"].values[~scores["control"].values])
         numbers = "; ".join(f"{title}: {_densest(scores, carrier, name)}" for name, title in titles.items())
@@ -199,7 +200,7 @@ def _learnt(rows, on: str) -> Finding:
     least = rows.groupby("carrier", sort=False).ccc.min()
     failed = list(least.index[least < LEARNT])
     numbers = "; ".join(f"{carrier} {ccc:z.2f}" for carrier, ccc in least.items())
-    numbers = f"Lower CCC of the two targets, on faces drawn anew: {numbers}."
+    numbers = f"Lower CCC of the two targets, on faces that taught no network: {numbers}."
     if failed:
         return Finding(f"On {on}, the networks of {listed(failed)} have not learnt their labels (CCC below {LEARNT}) "
                        "and prove nothing; the statements below leave them out.", numbers)  # fmt: skip
@@ -219,11 +220,11 @@ def _refused(scores) -> list[Finding]:
     return [Finding(f"Some networks are not explained by every method; left out: {names}.", f"Why: {reasons}.")]
 
 
-def _passed(rows) -> list[Finding]:
+def _passed(rows, count: int) -> list[Finding]:
     """Say which methods find the truth in enough faces for every carrier and target, and where the others fail."""
     worst = rows.loc[rows.groupby("method", sort=False).found_mean.idxmin()]
     good, bad = worst[worst.found_mean >= WANTED], worst[worst.found_mean < WANTED]
-    always = f"In at least {WANTED:.0%} of faces, for every carrier and target, the truth is found by"
+    always = f"In at least {WANTED:.0%} of {count} faces, for every carrier and target, the truth is found by"
     findings = []
     for part, start in ((good, always), (bad, f"In less than {WANTED:.0%}, for some carrier or target, by")):
         if len(part):
@@ -243,13 +244,14 @@ def _untrained(rows) -> list[Finding]:
     numbers = "; ".join(f"{r.title} {r.found_mean:.0%} against {r.untrained_mean:.0%} ({r.carrier}, {r.target})"
                         for r in least.itertuples())  # fmt: skip
     numbers = f"Where they are nearest, trained against random weights: {numbers}."
-    near, more = list(least.title[least.lead.between(0, LEAD, "left")]), list(least.title[least.lead < 0])
-    parts = [f"nearly as often (in fewer faces by less than {LEAD:.0%} of them) by {listed(near)}"] * bool(near)
-    parts += [f"more often by {listed(more)}"] * bool(more)
-    statement = f"With random weights, every method finds the truth in fewer faces by at least {LEAD:.0%} of them."
+    behind, near = list(least.title[least.lead < 0]), list(least.title[least.lead.between(0, LEAD, "left")])
+    parts = [f"by {listed(near)} in less than {100 * LEAD:.0f} percentage points more of the faces"] * bool(near)
+    parts += [f"by {listed(behind)} in fewer"] * bool(behind)
+    statement = (f"The trained network's map finds the truth in at least {100 * LEAD:.0f} percentage points more of "
+                 "the faces than that of the same network with random weights, by every method.")  # fmt: skip
     if parts:
-        statement = ("For some carrier or target, the map of the same network with random weights finds the truth "
-                     f"{', and '.join(parts)}.")  # fmt: skip
+        statement = ("For some carrier or target, the trained network's map does not find the truth much more often "
+                     f"than that of the same network with random weights: {', and '.join(parts)}.")  # fmt: skip
     return [Finding(statement, numbers)]
 
 

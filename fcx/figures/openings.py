@@ -56,7 +56,7 @@ def networks_named(results) -> str:
     return f"{words}, {who}trained {times},"
 
 
-def fates(verdicts: dict[str, str]) -> str:
+def fates(verdicts: dict[str, str], about: str = "about this") -> str:
     """Return 'paper's four claims about this, two hold and two are undecided' from claim -> verdict."""
     counts, words = Counter(verdicts.values()), []
     for verdict, count in counts.items():
@@ -64,16 +64,16 @@ def fates(verdicts: dict[str, str]) -> str:
         form = FATES.get(verdict, "{} " + verdict.replace("depends", "depend" + "s" * one))
         ends = {HOLDS: "s" if one else "", FAILS: "es" if one else "", OPEN: "is" if one else "are"}
         words.append(form.format(count_word(count), ends.get(verdict, "")))
-    return f"paper's {count_word(len(verdicts))} claim{'s' * (len(verdicts) > 1)} about this, {listed(words)}"
+    return f"paper's {count_word(len(verdicts))} claim{'s' * (len(verdicts) > 1)} {about}, {listed(words)}"
 
 
 def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataFrame],
-                     headline: Figure | Picture | None = None, picture: Picture | None = None, *,
+                     headline: Figure | Picture | None = None, picture: Picture | None = None, *, style: str = "",
                      absent: Absent) -> Opening:  # fmt: skip
     """Return the opening of the report on training: agreement with and without a mask, and what training changes.
 
-    `tables` maps a set of faces to `fcx.studies.table3`, `claims` to `claim_table`; the first set is told. `absent`
-    says why there is none.
+    `tables` maps a set of faces to `fcx.studies.table3`, `claims` to `claim_table`; the first set is told. `style`
+    is that of the masks, and `absent` says why there is no table.
     """
     question = "Does training on masked faces help a network to read them, and what does it cost?"
     if not tables:
@@ -82,8 +82,9 @@ def training_opening(tables: dict[str, pd.DataFrame], claims: dict[str, pd.DataF
     families = [family for family in dict.fromkeys(table["family"]) if family != "shuffled"]
     base = "plain_scratch" if "plain_scratch" in families else families[0]
     rated, numbers = listed(list(dict.fromkeys(table["target"]))), _by_condition(table, base)
-    on = f"On {how_many(table['n'])} {set_named(name).removeprefix('the ')}"
-    whose = f"{the_network(base, 'a')} agrees with people's ratings of {rated}"
+    on = f"On {how_many(table['n'])} {set_named(name).removeprefix('the ')}, plain and with a drawn mask"
+    on += f" (style {style})" * bool(style)
+    whose = f"{the_network(base, 'a')} agrees with the labels that people gave for {rated}"
     answer = [f"{on}, {whose} by {numbers}; 0 is none, 1 is perfect."]
     others = table[table.family.isin(families) & (table.family != base) & (table.condition == "masked")]
     if len(others):
@@ -123,12 +124,13 @@ def attribution_opening(groups: list[tuple[str, xr.Dataset]], headline: Figure |
 
     `groups` is (target, `region_statistics` of the networks that are shown with it), the first target first.
     """
-    told, cases, alike = [], 0, 0
+    told, cases, alike, condition = [], 0, 0, ""
     for target, statistics in groups:
         named = _densest(statistics, target)
         method = next(iter(named))
         conditions = statistics["condition"].values.tolist()
         plain = conditions.index("plain") if "plain" in conditions else 0
+        condition = conditions[plain]
         regions: dict[str, list[str]] = {}
         for model, region in zip(statistics["model"].values, named[method][:, plain], strict=True):
             regions.setdefault(str(region), []).append(str(model))
@@ -142,11 +144,11 @@ def attribution_opening(groups: list[tuple[str, xr.Dataset]], headline: Figure |
     n = how_many(
         np.concatenate([of["n"].sel({"method": method, "target": name}).values.ravel() for name, of in groups])
     )
-    answer = [f"By {method_title(method, statistics)}, on {n} {faces_named(source)}, {'; '.join(told)}."]
+    answer = [f"By {method_title(method, statistics)}, on {n} {condition} {faces_named(source)}, {'; '.join(told)}."]
     if len(named) > 1:
-        all_named = "both" if len(named) == 2 else f"all {count_word(len(named))}"
-        answer.append(f"Another method may say otherwise: {all_named} methods name the same region in "
-                      f"{alike or 'none'} of {cases} cases (network, with and without mask).")  # fmt: skip
+        titles = listed([method_title(name, statistics) for name in named])
+        answer.append(f"Another method may say otherwise: {titles} name the same region in {alike or 'none'} of "
+                      f"{cases} cases (network, with and without mask).")  # fmt: skip
     declared = nested_attr(statistics, "outputs") or {}
     logits = any(declared.get(str(name), {}).get("kind") == "logit" for name in statistics["model"].values)
     question = f"Which parts of a face move a network's {f'answer “{target}”' if logits else f'rating of {target}'}?"
@@ -183,7 +185,7 @@ def masks_opening(faces: xr.Dataset, audit: xr.Dataset | Absent, headline: Figur
 
     `audit` is from `fcx.masks.leakage_audit`, or an Absent where it was left out or could not be made.
     """
-    from fcx.figures.leakage_charts import FAMILY_LEVEL, leakage_rows
+    from fcx.figures.leakage_charts import leakage_rows
 
     shown = faces.isel(sample=usable(faces))
     share = shown["alpha"].sel(condition="masked").mean(("y", "x")).values / 255
@@ -194,17 +196,35 @@ def masks_opening(faces: xr.Dataset, audit: xr.Dataset | Absent, headline: Figur
     if isinstance(audit, Absent):
         return Opening("What do drawn masks hide?", answer, headline, picture)
     rows = leakage_rows(audit)
-    for target, part in rows[rows.labels == "rated"].groupby("target", sort=False):
-        masks, face = part[part.fit != ""], part[part.source == "face"]
-        clear = masks[masks.p_shown <= FAMILY_LEVEL]
-        best = masks.loc[(clear if len(clear) else masks).ccc.idxmax()]
-        guessed = f"can{'' if len(clear) else 'not'} be guessed {'' if len(clear) else 'clearly '}better than by chance"
-        luck = bool(best.ccc > best.null_high) and not len(clear)
-        beside = f"; from the plain face it is {face.ccc.iloc[0]:z.2f}" if len(face) else ""
-        answer.append(f"From nothing but the mask, {target} {guessed}: agreement {best.ccc:z.2f}, where 0 is none, 1 "
-                      f"is perfect, and shuffled ratings reach up to {best.null_high:z.2f}"
-                      f"{f' (which the best of {len(masks)} attempts can pass by luck)' * luck}{beside}.")  # fmt: skip
+    fit = "published" if style == "published" else str(faces.attrs.get("mask_fit", ""))
+    for target, part in rows.groupby("target", sort=False):
+        answer.append(_given_away(target, part, fit if fit in set(part.fit) else ""))
     return Opening("What do drawn masks hide, and what do they give away?", answer[:3], headline, picture)
+
+
+def _given_away(target: str, rows: pd.DataFrame, fit: str) -> str:
+    """Say whether a target can be guessed from the mask of a fit ("": any), beside another mask and the face."""
+    from fcx.figures.leakage_charts import FAMILY_LEVEL
+
+    rated, beyond = (rows[rows.labels == kind].set_index(["fit", "source"]) for kind in ("rated", "beyond"))
+    masks = rated[rated.index.get_level_values("fit") != ""]
+    worn = masks.loc[[fit]] if fit else masks
+    clear = worn[worn.p_shown <= FAMILY_LEVEL]
+    best = (clear if len(clear) else worn).ccc.idxmax()
+    row = masks.loc[best]
+    guessed = f"can{'' if len(clear) else 'not'} be guessed {'' if len(clear) else 'clearly '}better than by chance"
+    if len(clear) and beyond.loc[best].p_shown > FAMILY_LEVEL:
+        guessed += ", but not beyond what the pose of the head and the light give"
+    luck = f" (which the best of {len(masks)} attempts can pass by luck)" * bool(
+        row.ccc > row.null_high and clear.empty
+    )
+    others = masks.drop(index=worn.index)
+    others = others[others.p_shown <= FAMILY_LEVEL]
+    beside = [f"from {others.ccc.idxmax()[0]} masks it is {others.ccc.max():z.2f}"] if len(others) else []
+    face = rated[rated.index.get_level_values("source") == "face"].ccc
+    beside += [f"from the plain face it is {value:z.2f}" for value in face]
+    return (f"From nothing but the mask, {target} {guessed}: agreement {row.ccc:z.2f}, where 0 is none, 1 is perfect, "
+            f"and 19 of 20 shuffled ratings stay below {row.null_high:z.2f}{luck}; {', '.join(beside)}.")  # fmt: skip
 
 
 DEMO_LIMIT = ("The rated demo faces are synthetic, and the two people who made the set rated them: what holds for them "

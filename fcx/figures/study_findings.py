@@ -83,7 +83,8 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
         findings += _longer(differences[differences.target == target], start)
     if (control := table[table["family"] == "shuffled"]).size:
         words = (
-            f"The control, a network taught shuffled labels, reaches a CCC of at most {control['estimate'].max():z.2f}."
+            f"On {set_short(faces)} the control, a network taught shuffled labels, reaches a CCC of at most "
+            f"{control['estimate'].max():z.2f}."
         )
         numbers = "; ".join(f"{r.condition}, {r.target} {_number(r)}" for r in control.itertuples())
         findings.append(Finding(words, f"{numbers}."))
@@ -165,16 +166,18 @@ def missed_findings(
     findings = [
         Finding(spread, f"CCC {row.ccc:z.2f}, correlation {row.pearson:z.2f}, RMSE {row.rmse:z.2f}; {row.n:.0f} faces.")
     ]
-    shares = shares[(shares.target == target) & (shares.expression != "")].sort_values(first, ascending=False)
+    shares = shares[shares.target == target].sort_values(first, ascending=False)
+    everyone, shares = shares["n"].sum(), shares[shares.expression != ""]
     if len(shares) > 3:
         top = shares.head(3)
         words = f"{start}: {listed(top.expression.tolist())} make {top[first].sum():.0%} of the squared error"
         each = "; ".join(f"{r['expression']} {r[first]:.0%} ({r['n']:.0f} faces)" for _, r in shares.iterrows())
-        findings.append(Finding(f"{words} and {top['n'].sum() / shares['n'].sum():.0%} of the faces.", f"{each}."))
+        findings.append(Finding(f"{words} and {top['n'].sum() / everyone:.0%} of the faces.", f"{each}."))
     row = mended[(mended.target == target) & (mended.family == first)].iloc[0]
     words = f"a shift learned on other faces gives a CCC of {row['mean']:z.2f}, scale and shift {row['affine']:z.2f}"
     behind = (
-        f"As it answers {row['none']:z.2f}. Cross-fitted: a tenth of the people is mended by what the others teach."
+        f"As it answers {row['none']:z.2f}. Cross-fitted: a tenth of the people (or faces) is mended by what the "
+        "others teach."
     )
     findings.append(Finding(f"{start}: {words}.", behind))
     return Findings(findings)

@@ -195,13 +195,27 @@ def stored_study(scores: str, faces: str, runs: str = "", models: str = ""):
         return study_of(read_study(scores), [Path(name).stem for name in names]) if models else read_study(scores)
     asked, ours = trained_checkpoints(models) if models else list(shipped()), shipped_folder("checkpoints") / "scores"
     if ours.is_dir() and (not asked or (faces == "demo" and set(asked) <= set(shipped()))):
-        study = read_study(ours)
+        study = _shipped_study(ours)
     elif ours.is_dir() and not face_stores.has_ratings(faces):
-        study = replace(read_study(ours), scores={})
+        study = replace(_shipped_study(ours), scores={})
     else:
         out = run_path(runs, "experiment", Path(faces).stem, faces, *(asked if models else ())).with_suffix("")
         return experiment(faces, out, models=asked, runs=runs_folder(runs))
     return study_of(study, [Path(name).stem for name in asked]) if models else study
+
+
+def _shipped_study(folder: Path):
+    """Return the study that ships, whose faces wore the masks that its networks were trained on."""
+    from fcx.networks.checkpoints import read_metadata
+    from fcx.networks.shipped_networks import shipped
+    from fcx.studies import read_study
+
+    study = read_study(folder)
+    masks = [read_metadata(path).get("mask", {}) for name, path in shipped().items() if name.startswith("masked")]
+    styles = {of.get("style", "") for of in masks}
+    style = styles.pop() if len(styles) == 1 else ""
+    worn = {key: of.assign_attrs(mask_style=style) for key, of in study.scores.items() if key[1] == "table2"}
+    return replace(study, scores=study.scores | worn)
 
 
 def trained_checkpoints(models: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -113,12 +112,14 @@ def error_shares(scores: xr.Dataset, condition: str) -> pd.DataFrame:
     return _of_expressions(scores, condition, "error_share", families_of(scores)).drop(columns="rated")
 
 
-def by_expression(scores: xr.Dataset, condition: str, families: Iterable[str] = FAMILIES) -> pd.DataFrame:
+def by_expression(scores: xr.Dataset, condition: str) -> pd.DataFrame:
     """Return what is rated and what each family answers on average, by known expression.
 
-    Columns: target, expression, a family's mean over its seeds, n, rated; what a network misses is in the difference.
+    The control and longer trainings are left out. Columns: target, expression, a family's mean over its seeds, n,
+    rated; what a network misses is in the difference.
     """
-    families = [family for family in families if family in scores["family"].values] or families_of(scores)
+    families = [name for name in families_of(scores) if name != "shuffled" and not LONGER.fullmatch(name)]
+    families = families or families_of(scores)
     table = _of_expressions(scores, condition, "prediction", families)
     return table[(table.expression != "") & (table.n > 0)].reset_index(drop=True)
 

@@ -12,9 +12,10 @@ const withControls = (Base) => class extends Base {
     this.answers = make("table", { class: "fx-answers" });
     const half = make("div", { class: "fx-right" },
       make("div", { class: "fx-head" }, make("div", { class: "fx-name" }, "Regions"), this.quantityField()), make("div", { class: "fx-scroll" }, this.bars), this.ownText);
-    const plane = make("div", { class: "fx-left" },
-      make("div", { class: "fx-name" }, "Valence and arousal"), this.buildPlane(), this.limitsField(),
-      scrolled("Predictions", this.answers));
+    const inPlane = [make("div", { class: "fx-name" }, "Valence and arousal"), this.buildPlane(), this.limitsField()];
+    const rated = ["valence", "arousal"].every((name) => header.targets.includes(name)) ||
+      header.faces.some((face) => face.valence != null && face.arousal != null);
+    const plane = make("div", { class: "fx-left" }, ...(rated ? inPlane : []), scrolled("Predictions", this.answers));
     const middle = make("div", { class: "fx-middle" }, this.title, this.panels, this.buildKey(), this.lookField());
     if (header.live) middle.append(this.buildMask());
     this.root.append(this.buildStrip(), this.chooseField(), make("div", { class: "fx-main" }, plane, middle, half),

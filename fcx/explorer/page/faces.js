@@ -193,7 +193,7 @@ const withFaces = (Base) => class extends Base {
       if (spots.length > 1) group.append(make("line", { x1: spots[0][0], y1: spots[0][1], x2: spots[1][0], y2: spots[1][1],
         stroke: model.colour, "stroke-width": 1.2 }));
       spots.forEach(([x, y], c) => {
-        const mark = symbolOf(model, c > 0);
+        const mark = symbolOf(model, c === 0);
         mark.setAttribute("transform", `translate(${x},${y})`);
         group.append(mark);
       });
@@ -216,7 +216,7 @@ const withFaces = (Base) => class extends Base {
       make("th", { scope: "row", class: "fx-model" }, c ? "" : symbol(model), make("span", { class: c ? "fx-hidden" : "" }, model.title)),
       make("td", {}, condition), ...cells((target) => this.prediction(m, c, target)))));
     this.answers.replaceChildren(
-      make("caption", {}, `Predictions (${["open", "full"].slice(0, conditions.length).map((word, c) =>
+      make("caption", {}, `Predictions (${["filled", "open"].slice(0, conditions.length).map((word, c) =>
         `${word}: ${conditions[c]}`).join(", ")})${face.valence == null ? "" : "; the cross is the label"}`),
       make("thead", {}, make("tr", {}, make("td", {}), make("td", {}), ...targets.map((name) => make("th", { scope: "col", class: "fx-n" }, name)))),
       make("tbody", {}, make("tr", {}, make("th", { scope: "row" }, "label"), make("td", {}), ...cells(label)), ...rows));

@@ -35,7 +35,7 @@ const withRegions = (Base) => class extends Base {
       const like = model !== series[0].model && models[model].colour === models[series[0].model].colour;
       const colour = like ? `color-mix(in srgb, ${models[model].colour} 45%, currentcolor)` : models[model].colour;
       if (Number.isFinite(value)) track.append(make("rect", { x: `${Math.min(at(0), at(value))}%`, y: top + 1.5,
-        width: `${Math.abs(at(value) - at(0))}%`, height: 9, fill: colour, class: c ? "fx-bar" : "fx-bar fx-plain",
+        width: `${Math.abs(at(value) - at(0))}%`, height: 9, fill: colour, class: c ? "fx-bar fx-open" : "fx-bar",
         stroke: colour }));
       if (Number.isFinite(low) && Number.isFinite(high)) track.append(
         make("line", { x1: `${at(low)}%`, x2: `${at(high)}%`, y1: top + 6, y2: top + 6, class: "fx-whisker" }));
