@@ -207,18 +207,33 @@ const withFaces = (Base) => class extends Base {
     this.showAnswers(face);
   }
 
+  /** The predictions: an output a column, or a row where there are more outputs than networks and conditions. */
   showAnswers(face) {
     const { models, conditions, targets } = this.header;
     const symbol = (model) => make("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, symbolOf(model, true, 4.5));
-    const cells = (of) => targets.map((target) => make("td", { class: "fx-n", "data-value": of(target) ?? "" }, signed(of(target))));
-    const label = (target) => face[target];
-    const rows = models.flatMap((model, m) => conditions.map((condition, c) => make("tr", { "data-model": model.name, "data-condition": condition },
-      make("th", { scope: "row", class: "fx-model" }, c ? "" : symbol(model), make("span", { class: c ? "fx-hidden" : "" }, model.title)),
-      make("td", {}, condition), ...cells((target) => this.prediction(m, c, target)))));
-    this.answers.replaceChildren(
-      make("caption", {}, `Predictions (${["filled", "open"].slice(0, conditions.length).map((word, c) =>
-        `${word}: ${conditions[c]}`).join(", ")})${face.valence == null ? "" : "; the cross is the label"}`),
-      make("thead", {}, make("tr", {}, make("td", {}), make("td", {}), ...targets.map((name) => make("th", { scope: "col", class: "fx-n" }, name)))),
-      make("tbody", {}, make("tr", {}, make("th", { scope: "row" }, "label"), make("td", {}), ...cells(label)), ...rows));
+    const cell = (value) => make("td", { class: "fx-n", "data-value": value ?? "" }, signed(value));
+    const head = (scope, extra, ...words) => make("th", { scope, ...extra }, ...words);
+    const named = (model, shown = true) => [shown ? symbol(model) : "", make("span", { class: shown ? "" : "fx-hidden" }, model.title)];
+    const places = models.flatMap((model, m) => conditions.map((condition, c) => ({ model, m, condition, c })));
+    const caption = make("caption", {}, `Predictions (${["filled", "open"].slice(0, conditions.length).map((word, c) =>
+      `${word}: ${conditions[c]}`).join(", ")})${face.valence == null ? "" : "; the cross is the label"}`);
+    if (targets.length > places.length) {
+      const labels = targets.some((target) => face[target] != null);
+      const rows = targets.map((target) => make("tr", {}, head("row", {}, target), ...(labels ? [cell(face[target])] : []),
+        ...places.map(({ m, c }) => cell(this.prediction(m, c, target)))));
+      return this.answers.replaceChildren(caption,
+        make("thead", {},
+          make("tr", {}, make("td", {}), ...(labels ? [make("td", {})] : []), ...models.map((model) =>
+            head("colgroup", { class: "fx-model fx-n", colspan: conditions.length }, ...named(model)))),
+          make("tr", {}, make("td", {}), ...(labels ? [head("col", { class: "fx-n" }, "label")] : []), ...places.map(({ condition }) =>
+            head("col", { class: "fx-n" }, condition)))),
+        make("tbody", {}, ...rows));
+    }
+    const rows = places.map(({ model, m, condition, c }) => make("tr", { "data-model": model.name, "data-condition": condition },
+      head("row", { class: "fx-model" }, ...named(model, !c)),
+      make("td", {}, condition), ...targets.map((target) => cell(this.prediction(m, c, target)))));
+    this.answers.replaceChildren(caption,
+      make("thead", {}, make("tr", {}, make("td", {}), make("td", {}), ...targets.map((name) => head("col", { class: "fx-n" }, name)))),
+      make("tbody", {}, make("tr", {}, head("row", {}, "label"), make("td", {}), ...targets.map((target) => cell(face[target]))), ...rows));
   }
 };
