@@ -31,7 +31,8 @@ def comparison_opening(comparisons: xr.Dataset, claims: pd.DataFrame, statistics
     members = family_members(statistics)
     many, count = len(members) > 1, statistics.sizes["sample"]
     count = f"{count}" if count == given else f"{count} of {given}"
-    asked = f"{listed(methods)} {'were' if len(methods) > 1 else 'was'} asked where {'each' if many else 'it'}"
+    asked = f"{count_word(len(methods))} methods were asked" if len(methods) > 1 else f"{methods[0]} was asked"
+    asked += f" where {'each' if many else 'it'}"
     asked += ", in its first training," * any(len(of) > 1 for of in members.values())
     first = (f"{networks_named(statistics)} {'were' if many else 'was'} shown the same {count} {faces_named(source)}, "
              f"plain and with a drawn mask, and {asked} looks.")  # fmt: skip
@@ -114,9 +115,8 @@ def _by_the_mask(told: pd.DataFrame, claims: pd.DataFrame, methods: int, by: str
         parts.append(f"When the mask is put on, {by} {'; '.join(moved) or 'nothing changes clearly'}")
         against = int((own.badge == CONTRADICTED).sum())
         if methods > 1:
-            changes = f"of {len(own)} possible changes (region by region, for each output"
-            changes += " and network)" if own.model_a.nunique() > 1 else ")"
-            parts.append(f"{changes} the methods contradict each other on {count_word(against) if against else 'none'}")
+            contradicted = f"{count_word(against) if against else 'none'} of {len(own)} possible changes"
+            parts.append(f"the methods contradict each other on {contradicted}")
     verdicts = {name: by_all_methods(of) for name, of in attention_verdicts(claims).items()}
     if set(verdicts.values()) != {UNASKED}:
         about = f"about this{', asked of all trainings' * bool((claims['seeds'] > 1).any())}"
