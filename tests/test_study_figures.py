@@ -212,6 +212,15 @@ def test_the_report_runs_on_stored_scores(scores, tmp_path):
     assert table["estimate"].tolist() == pytest.approx(expected["estimate"].tolist(), abs=1e-6)
 
 
+def test_findings_compare_families_without_the_plain_network_too():
+    mine = made_scores(
+        {"mine": {"plain": 0.2, "masked": 0.9}, "masked_scratch": {"plain": 0.9, "masked": 0.2}}, seeds=2
+    )
+    drawn = drawn_scores(mine, draws=50)
+    found = figures.family_findings(table3(drawn), differences_table(drawn), faces="demo").items
+    assert any(re.search(r"plain: mine is .* masked scratch\.$", item.statement) for item in found)
+
+
 def test_a_study_of_some_networks_is_of_these_and_their_trainings_only(scores):
     between = made_scores({"masked_all_layers@0.5": {"plain": 0.5, "masked": 0.5}}, seeds=2, count=60)
     parts = {("made", "table2"): scores, ("made", "forgetting"): between, ("made", "ladder"): scores}

@@ -66,7 +66,7 @@ def family_findings(table: pd.DataFrame, differences: pd.DataFrame, *, faces: st
             statement = f"{start}: the CCC of {family_title(best['family'].iloc[0])} is {listed(tops)}."
         each = "; ".join(f"{family_title(r.family)}, {r.condition} {r.estimate:z.2f}" for r in part.itertuples())
         findings.append(Finding(statement, f"{each}."))
-        base = "plain_scratch" if (differences.b == "plain_scratch").any() else best["family"].iloc[0]
+        base = next(iter(differences.b), "")  # the first family of `differences_table`
         beside = "the plain network" if base == "plain_scratch" else family_title(base)
         gained = differences[(differences.target == target) & (differences.b == base)
                              & (differences.condition_a == differences.condition_b)]  # fmt: skip

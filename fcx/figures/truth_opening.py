@@ -17,7 +17,7 @@ def validity_opening(sets: dict, headline: Figure | Picture | None = None, pictu
     `sets` maps what the faces are ("drawn faces") to scores of `fcx.faithfulness.known_truth.known_truth_scores`; the
     first two are told.
     """
-    answer = [_finders(on, scores, validity_rows(scores), scores.sizes["sample"]) for on, scores in sets.items()][:2]
+    answer = [_finders(on, scores, validity_rows(scores)) for on, scores in sets.items()][:2]
     name, scores = next(iter(sets.items()))
     rows = validity_rows(scores)
     rows = rows[rows.area < 1]
@@ -30,7 +30,7 @@ def validity_opening(sets: dict, headline: Figure | Picture | None = None, pictu
     return Opening("Do the methods find what is known to be there?", [*answer, f"{words}."], headline, picture)
 
 
-def _finders(on: str, scores, rows: pd.DataFrame, count: int) -> str:
+def _finders(on: str, scores, rows: pd.DataFrame) -> str:
     """Say which methods find the truth in enough faces for every carrier and target, or which comes nearest."""
     asked = rows[(rows.area < 1) & (rows.ccc >= LEARNT) & ~rows.control]
     if asked.empty:
@@ -38,7 +38,7 @@ def _finders(on: str, scores, rows: pd.DataFrame, count: int) -> str:
     worst = asked.loc[asked.groupby("method", sort=False).found_mean.idxmin()].set_index("method")
     good, best = worst[worst.found_mean >= WANTED], worst.loc[worst.found_mean.idxmax()]
     parts = listed(list(dict.fromkeys(asked.carrier)))
-    start = f"On {count} {on} in which one known part alone (in turn: {parts}) carries the ratings"
+    start = f"On {scores.sizes['sample']} {on} in which one known part alone (in turn: {parts}) carries the ratings"
     if good.empty:
         return (f"{start}, no method finds that part in at least {WANTED:.0%} of the faces; nearest is "
                 f"{method_title(best.name, scores)}, with {best.found_mean:.0%} [{best.found_low:.0%}, "

@@ -46,11 +46,9 @@ def resample(values: np.ndarray, cluster: np.ndarray, draws: int, seed: int,
     whole_number(draws, "draws"), whole_number(seed, "seed", 0)
     totals = cluster_totals(values, cluster)
     if (count := len(totals)) < FEW:
-        warnings.warn(
-            f"there are {count} subjects (faces, where subjects are not known): intervals and p-values from "
-            f"fewer than {FEW} hold less often than they say",
-            stacklevel=1,
-        )  # once, whoever asks
+        # At this line, whoever asks: Python shows it once.
+        warnings.warn(f"there are {count} subjects (faces, where subjects are not known): intervals and p-values from "
+                      f"fewer than {FEW} hold less often than they say", stacklevel=1)  # fmt: skip
     check_memory(8 * (1 + draws) * totals.shape[1], f"{draws} draws")
     sums = np.full((1 + draws, totals.shape[1]), np.nan)
     sums[0] = totals.sum(0)
